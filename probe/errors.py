@@ -1,0 +1,63 @@
+"""The errors and warnings of probe.
+
+Every message names the argument, the layer or the file, what was found, what was expected, and the cure.
+An exception raised by the user's own model or transform is passed on as it is, with a note added.
+"""
+
+__all__ = [
+    "ArgumentError",
+    "ImagesError",
+    "LayerNotCalledError",
+    "LayerNotFoundError",
+    "LayoutError",
+    "ModelError",
+    "PaddingError",
+    "ProbeError",
+    "ProbeWarning",
+    "ResultFileError",
+    "TooLargeError",
+]
+
+
+class ProbeError(Exception):
+    """Base of all errors that probe raises itself."""
+
+
+class ArgumentError(ProbeError, ValueError):
+    """An argument has a value that it cannot take."""
+
+
+class ModelError(ProbeError, TypeError):
+    """The model cannot be measured, for example because it is scripted."""
+
+
+class LayerNotFoundError(ProbeError, LookupError):
+    """No layer of the model has this name."""
+
+
+class LayerNotCalledError(ProbeError, LookupError):
+    """The layer exists, but the forward pass never calls it."""
+
+
+class LayoutError(ProbeError, ValueError):
+    """A layer's output cannot be brought to (image, channel, row, column)."""
+
+
+class ImagesError(ProbeError, ValueError):
+    """The images cannot be read, or are too few, or do not fit together."""
+
+
+class PaddingError(ProbeError, ValueError):
+    """A model cannot run under the padding asked for, for example because a map would vanish."""
+
+
+class TooLargeError(ProbeError, MemoryError):
+    """What the measurement would have to keep does not fit into memory."""
+
+
+class ResultFileError(ProbeError, OSError):
+    """A result file cannot be read or written."""
+
+
+class ProbeWarning(UserWarning):
+    """Something was left out or looks wrong; the measurement goes on."""

@@ -1,0 +1,1 @@
+"""Reports: result files -> one self-contained HTML page. Never loads torch."""
