@@ -1,0 +1,155 @@
+"""The statistics of one model on some images: what `probe.collect` returns."""
+
+import io
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from probe.errors import ArgumentError, ResultFileError
+from probe.layers import Layer
+from probe.results import write_atomically
+from probe.statistics import Gram, PositionMoments
+
+__all__ = ["Statistics"]
+
+_FORMAT = "position-probe statistics 1"
+
+Key = tuple[str, str]
+
+
+@dataclass
+class Statistics:
+    """Sums over images from which every score is computed.
+
+    Statistics of different images of one model are merged by adding them: two halves of a data set, two processes,
+    or two runs give the same scores as one. `probe.layerwise` and `probe.channelwise` take them in place of a model.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        What was read, in order of execution.
+    settings : dict
+        All that must agree for two statistics to be merged.
+    grams : dict
+        (stimulus, layer name) -> `probe.statistics.Gram`.
+    moments : dict
+        (stimulus, layer name) -> `probe.statistics.PositionMoments`.
+    images : list of tuple
+        Ranges of image numbers that were read, (first, last plus one).
+    facts : dict
+        Provenance: digests, devices, durations, warnings, layers skipped and files left out.
+    """
+
+    layers: list[Layer]
+    settings: dict[str, Any]
+    grams: dict[Key, Gram] = field(default_factory=dict)
+    moments: dict[Key, PositionMoments] = field(default_factory=dict)
+    images: list[tuple[int, int]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the targets."""
+        return list(self.settings["targets"])
+
+    @property
+    def stimuli(self) -> list[str]:
+        """Names of the stimuli."""
+        return list(self.settings["stimuli"])
+
+    def __repr__(self) -> str:
+        return (
+            f"<Statistics of {self.facts['n_images']} images: {len(self.layers)} layers, "
+            f"stimuli {', '.join(self.stimuli)}, targets {', '.join(self.targets)}>"
+        )
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """Add the statistics of other images, which are left as they are; return self.
+
+        Raises
+        ------
+        ArgumentError
+            If the settings differ, or an image number is in both.
+        """
+        for name, value in self.settings.items():
+            if other.settings.get(name) != value:
+                raise ArgumentError(
+                    f"merge: {name} differs: {value!r} and {other.settings.get(name)!r}. Collect both with the same "
+                    "model and arguments; positions='auto' depends on the number of images, so give positions a number."
+                )
+        if [layer.name for layer in self.layers] != [layer.name for layer in other.layers]:
+            raise ArgumentError("merge: the two statistics hold different layers. Name them with layers=.")
+        for first, last in self.images:
+            for other_first, other_last in other.images:
+                if max(first, other_first) < min(last, other_last):
+                    raise ArgumentError(
+                        f"merge: images {other_first} to {other_last - 1} overlap images {first} to {last - 1}. "
+                        "Continue the numbering in the second run with first_image=."
+                    )
+        for key, gram in other.grams.items():
+            self.grams[key].merge(gram)
+        for key, moments in other.moments.items():
+            self.moments[key].merge(moments)
+        self.images = sorted([*self.images, *other.images])
+        _merge_facts(self.facts, other.facts)
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to a file, atomically; `load` reads it.
+
+        Raises
+        ------
+        ResultFileError
+            If the file cannot be written.
+        """
+        content = {
+            "format": _FORMAT,
+            "layers": [asdict(layer) for layer in self.layers],
+            "settings": self.settings,
+            "grams": {key: gram.state() for key, gram in self.grams.items()},
+            "moments": {key: moments.state() for key, moments in self.moments.items()},
+            "images": self.images,
+            "facts": self.facts,
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return write_atomically(Path(path), buffer.getbuffer())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Statistics":
+        """Read a file that `save` wrote. Nothing in it is executed.
+
+        Raises
+        ------
+        ResultFileError
+            If the file is absent, damaged, or holds something else.
+        """
+        try:
+            content = torch.load(path, weights_only=True, map_location="cpu")
+            known = isinstance(content, dict) and content.get("format") == _FORMAT
+        except Exception as error:
+            raise ResultFileError(
+                f"{path}: cannot be read as statistics: {str(error).partition(chr(10))[0]}"
+            ) from error
+        if not known:
+            raise ResultFileError(f"{path}: holds no statistics of this version of probe ({_FORMAT}).")
+        return cls(
+            layers=[Layer(**layer) for layer in content["layers"]],
+            settings=content["settings"],
+            grams={key: Gram.from_state(state) for key, state in content["grams"].items()},
+            moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
+            images=content["images"],
+            facts=content["facts"],
+        )
+
+
+def _merge_facts(facts: dict[str, Any], other: dict[str, Any]) -> None:
+    facts["n_images"] += other["n_images"]
+    facts["duration_s"] += other["duration_s"]
+    facts["images_digest"] = f"{(int(facts['images_digest'], 16) + int(other['images_digest'], 16)) % 2**64:016x}"
+    facts["warnings"] = list(dict.fromkeys([*facts["warnings"], *other["warnings"]]))
+    for name in ("skipped", "corrupt"):
+        facts[name] = {**facts[name], **other[name]}

@@ -1,0 +1,170 @@
+"""The schema of results, what accompanies them, and their files. Never loads torch."""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from probe.errors import ResultFileError
+
+__all__ = ["VARIABLES", "describe", "layer_map", "load", "save", "versions", "write_atomically"]
+
+SCHEMA = "position-probe result 1"
+
+VARIABLES = {
+    "r2": ("R² of the position readout", "1"),
+    "r2_fold": ("R² within each fold", "1"),
+    "r2_se": ("standard error of R² (jackknife over folds of images)", "1"),
+    "r2_null": ("R² with positions shuffled in every image", "1"),
+    "r2_control": ("mean R² of fixed random permutations of the target", "1"),
+    "bits": ("position as a Gaussian-equivalent scale", "bit"),
+    "omega2": ("share of a channel's variance explained by position, ω²", "1"),
+    "omega2_se": ("standard error of ω² (jackknife over folds of images)", "1"),
+    "valid": ("whether all activations were finite", "1"),
+    "n_dead": ("channels that do not vary", "1"),
+    "mean_map": ("mean activation over images", "activation"),
+    "decoded_map": ("readout applied to the mean activation", "target"),
+}
+"""Long name and units of each variable of a result."""
+
+_PACKAGES = ("position-probe", "torch", "torchvision", "numpy", "scipy", "xarray")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(result: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
+    """Give every variable its long name and units, and the result its provenance, as flat attributes."""
+    for name, variable in result.data_vars.items():
+        stem = str(name).rstrip("0123456789").rstrip("_")
+        long_name, units = VARIABLES.get(str(name)) or VARIABLES[stem]
+        variable.attrs.update(long_name=long_name, units=units)
+    result.attrs.update({"schema": SCHEMA})
+    for name, value in facts.items():
+        flat = isinstance(value, str | int | float) and not isinstance(value, bool)
+        result.attrs[name] = value if flat else json.dumps(value)
+    return result
+
+
+def layer_map(result: xr.Dataset, name: str, layer: str) -> xr.DataArray:
+    """Return the variable `name` (``mean_map`` or ``decoded_map``) of a layer.
+
+    Each layer has its own grid, so its maps are a variable of their own, on dimensions of their own; here they are
+    called ``channel``, ``row`` and ``column``.
+
+    Raises
+    ------
+    KeyError
+        If the result has no such map.
+    """
+    for key, variable in result.data_vars.items():
+        if str(key).startswith(f"{name}_") and variable.attrs.get("layer") == layer:
+            return variable.rename({d: str(d).rstrip("0123456789").rstrip("_") for d in variable.dims})
+    raise KeyError(f"no {name} of layer {layer!r}; name it in maps=")
+
+
+def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a result to a netCDF file, atomically.
+
+    Parameters
+    ----------
+    result
+        A result of probe.
+    path
+        File to write.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    ResultFileError
+        If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile, probe
+    >>> from probe.testing import noise_images, padded_net
+    >>> result = probe.layerwise(padded_net("zeros"), noise_images(100), progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     probe.load(probe.save(result, f"{folder}/result.nc")).identical(result)
+    True
+    """
+    encoding = {
+        name: {"zlib": True, "complevel": 4}
+        for name, variable in result.variables.items()
+        if variable.ndim and variable.dtype.kind in "fiu"
+    }
+    content = result.to_netcdf(engine="h5netcdf", encoding=encoding)
+    return write_atomically(Path(path), content, overwrite=overwrite)
+
+
+def load(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Read a result that `save` wrote.
+
+    Raises
+    ------
+    ResultFileError
+        If the file is absent, damaged, or no result of probe.
+    """
+    if not Path(path).is_file():
+        raise ResultFileError(f"{path}: there is no such file.")
+    try:
+        result = xr.load_dataset(path, engine="h5netcdf")
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ResultFileError(f"{path}: cannot be read; it is damaged or no netCDF file ({reason}).") from error
+    if result.attrs.get("schema") != SCHEMA:
+        raise ResultFileError(
+            f"{path}: is no result of this version of probe: expected the attribute schema={SCHEMA!r}, "
+            f"found {result.attrs.get('schema')!r}."
+        )
+    return result
+
+
+def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Path:
+    """Write bytes to a temporary file beside `path` and move it there; on any failure an old file stays.
+
+    Raises
+    ------
+    ResultFileError
+        If the file exists and may not be replaced, or cannot be written.
+    """
+    if path.is_dir():
+        raise ResultFileError(f"{path}: is a folder; name a file in it.")
+    if path.exists() and not overwrite:
+        raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:32]}-", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
