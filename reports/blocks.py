@@ -214,7 +214,7 @@ def _cell(value: Any, spec: str | None, digits: int) -> Cell:
     if spec is None:
         # z: a number that rounds to zero is shown without a sign.
         spec = ",d" if isinstance(value, numbers.Integral) else f"z,.{digits}f"
-    return Cell(format(value, spec).replace("-", "−"), repr(value))
+    return Cell(format(value, spec).replace("-", "−"), str(value))
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

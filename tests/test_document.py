@@ -275,6 +275,12 @@ def test_numbers_are_shown_to_be_read_and_sorted_as_they_are(value, options, sho
     assert (cell["text"], cell["data-value"], cell["class"]) == (shown, sorted_by, "number")
 
 
+def test_numbers_among_texts_are_sorted_as_numbers():
+    page = table_page(pd.DataFrame({"layer": ["a", "b"], "x": pd.Series([np.float64(0.5), "none"], dtype=object)}))
+    number, text = page.all("td")
+    assert (number["text"], number["data-value"], text["text"]) == ("0.500", "0.5", "none")
+
+
 def test_what_is_not_defined_is_said_to_be():
     page = table_page(pd.DataFrame({"r2": [np.nan, 0.5], "note": [None, "x"], "time": [pd.NaT, pd.Timestamp(0)]}))
     assert texts(page, "td") == ["–not defined"] * 3 + ["0.500", "x", "1970-01-01 00:00:00"]

@@ -89,7 +89,7 @@ def check_page(open_page):
         for width in WIDTHS:
             for scheme in SCHEMES:
                 page = open_page(path, width=width, scheme=scheme).page
-                check_width(page)
+                check_extent(page)
                 take_screenshot(page, f"{name}-{width}-{scheme}")
                 check_accessibility(page)
         visit = open_page(path)
@@ -99,7 +99,8 @@ def check_page(open_page):
         check_theme_button(visit.page)
         assert visit.errors == []
         assert visit.requests == [path.resolve().as_uri()]
-        check_without_scripts(open_page(path, java_script_enabled=False).page)
+        for width in WIDTHS:
+            check_without_scripts(open_page(path, width=width, java_script_enabled=False).page)
         check_print(open_page(path, width=PAPER_WIDTH, java_script_enabled=False).page)
 
     return check_page
@@ -111,9 +112,11 @@ def take_screenshot(page, name):
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, caret="initial")
 
 
-def check_width(page):
-    """Nothing sticks out of the page, and what is wider scrolls in a frame of its own."""
+def check_extent(page):
+    """Nothing sticks out of the page; what is wider scrolls in a frame of its own."""
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    bottom = page.evaluate("document.querySelector('.page').getBoundingClientRect().bottom + scrollY")
+    assert page.evaluate("document.documentElement.scrollHeight") <= max(bottom, page.viewport_size["height"]) + 1
 
 
 def check_accessibility(page):
