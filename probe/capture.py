@@ -101,7 +101,7 @@ def reading(model: nn.Module, layers: Sequence[Layer], receive: Receiver) -> Ite
 def _read(layer: Layer, output: Any, patch_grid: tuple[int, int] | None, size: tuple[int, int]) -> Tensor:
     tensor = first_tensor(output)
     maps = None
-    if tensor is not None and tensor.ndim in (2, LAYOUTS[layer.layout]):
+    if tensor is not None and tensor.ndim == LAYOUTS[layer.layout]:
         maps = as_maps(tensor, layer.layout, patch_grid, size)
     if maps is None:
         shape = None if tensor is None else tuple(tensor.shape)

@@ -22,7 +22,7 @@ from probe.isolation import borrowed, resolve_device
 from probe.layers import Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.options import Options
 from probe.positions import cells_per_image, draw_cells
-from probe.statistics import Gram, PositionMoments, channel_means, summing_dtype
+from probe.statistics import Gram, PositionMoments, pilot_mean, summing_dtype
 from probe.stimuli import apply_stimulus
 from probe.targets import N_CONTROLS, control_maps, target_maps
 
@@ -284,11 +284,12 @@ class _Collector:
         design = torch.cat([seen[:, :n_targets], table[shuffled.flatten(), :n_targets], seen[:, n_targets:]], dim=1)
         n_cells = cells.shape[1]
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
+        features = samples.reshape(-1, samples.shape[2])
         gram = self.statistics.grams.get(key)
         if gram is None:
-            gram = Gram(self.options.folds, design.shape[1], channel_means(maps), dtype)
+            gram = Gram(self.options.folds, design.shape[1], pilot_mean(features), dtype)
             self.statistics.grams[key] = gram
-        gram.update(design, samples.reshape(-1, samples.shape[2]), parts)
+        gram.update(design, features, parts)
 
     def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
         grid = (maps.shape[2], maps.shape[3])
@@ -296,7 +297,9 @@ class _Collector:
         table = self._table(maps.shape[2:], torch.float64, maps.device)
         moments = self.statistics.moments.get(key)
         if moments is None:
-            moments = PositionMoments(self.options.folds, n_targets, channel_means(maps), grid, summing_dtype(maps))
+            moments = PositionMoments(
+                self.options.folds, n_targets, pilot_mean(maps.transpose(0, 1).flatten(1).T), grid, summing_dtype(maps)
+            )
             self.statistics.moments[key] = moments
         moments.update(table[:, :n_targets].T.unflatten(1, grid), maps, self._parts)
 

@@ -50,8 +50,8 @@ def infer_layout(shape: torch.Size, ancestry: Iterator[nn.Module]) -> str:
     ancestry
         The module, its parent, and so on up to the model.
     """
-    if len(shape) == 3:
-        return "NLC"
+    if len(shape) != 4:
+        return "NLC" if len(shape) == 3 else "NC"
     for module in ancestry:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             return "NCHW"

@@ -26,8 +26,10 @@ __all__ = [
     "score_readout",
 ]
 
-# A channel that varies by less than this many rounding errors of its magnitude carries no signal.
+# A channel that varies by less than this many rounding errors of its magnitude carries no signal, and one whose
+# variance is less than so many rounding errors of its square about the pilot cannot be told from rounding.
 _ROUNDING_ERRORS = 32
+_SQUARED_ROUNDING_ERRORS = 1e4
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def _fit(sums: Tensor, gram: Gram, n_design: int, alpha: float) -> _Fit:
     squares = sums.diagonal()[first:] - totals[n_design:] * feature_mean
     deviation = (squares.clamp(min=0) / count).sqrt()
     magnitude = (feature_mean + gram.pilot).abs() + deviation
-    live = deviation > _ROUNDING_ERRORS * torch.finfo(gram.dtype).eps * magnitude
+    rounding = torch.finfo(gram.dtype).eps
+    live = deviation > _ROUNDING_ERRORS * rounding * magnitude
+    live &= squares > _SQUARED_ROUNDING_ERRORS * rounding * sums.diagonal()[first:]
     inverse_scale = torch.where(live, squares.rsqrt(), 0.0)
 
     system = sums[first:, first:]
@@ -113,7 +117,7 @@ def _fit(sums: Tensor, gram: Gram, n_design: int, alpha: float) -> _Fit:
     system.mul_(inverse_scale[:, None]).mul_(inverse_scale)
     system.diagonal().fill_(1 + alpha)
     try:
-        # The transpose of an upper triangle in rows is a lower triangle in columns, which is read without a copy.
+        # The transpose of an upper triangle in rows is a lower triangle in columns, as LAPACK wants it.
         factor = torch.linalg.cholesky(system.T)
     except torch.linalg.LinAlgError:
         raise ArgumentError(
@@ -157,7 +161,7 @@ def score_readout(gram: Gram, n_targets: int, alpha: float) -> ReadoutScores:
     n_design = n_targets * (2 + N_CONTROLS)
     n_folds = len(gram.sums)
     total = gram.total()
-    fits = [_fit(total - gram.sums[fold], gram, n_design, alpha) for fold in range(n_folds)]
+    fits = [_fit(gram.without(fold), gram, n_design, alpha) for fold in range(n_folds)]
     on_all = _squared_errors(total, fits, n_design)
     sse = torch.stack([errors - fit.squared_errors for errors, fit in zip(on_all, fits, strict=True)], dim=1)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from probe.collected import Statistics
@@ -108,7 +107,7 @@ def _score(statistics: Statistics, stimulus: str, layer: Layer, alpha: float) ->
     if gram is None:
         raise ArgumentError("statistics: they hold no Grams. Collect them with probe.collect.")
     n_targets = len(statistics.targets)
-    if not torch.isfinite(gram.sums).all():
+    if not gram.is_finite:
         unknown = np.full(n_targets, np.nan)
         by_fold = np.full((n_targets, len(gram.sums)), np.nan)
         return ReadoutScores(unknown, by_fold, unknown, unknown, unknown, np.nan, 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probe.errors import ArgumentError
 
-__all__ = ["Gram", "Part", "PositionMoments", "channel_means", "summing_dtype"]
+__all__ = ["Gram", "Part", "PositionMoments", "pilot_mean", "summing_dtype"]
 
 Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
@@ -21,15 +21,15 @@ Part = tuple[int, int, int]
 _BLOCK = 512
 
 
-def channel_means(activations: Tensor) -> Tensor:
+def pilot_mean(features: Tensor) -> Tensor:
     """Return the mean of each channel, shape (channel,), double precision; zero where it is not finite.
 
     Parameters
     ----------
-    activations
-        Shape (image, channel, row, column).
+    features
+        Shape (sample, channel).
     """
-    means = activations.to(summing_dtype(activations)).mean(dim=(0, 2, 3)).double()
+    means = features.to(summing_dtype(features)).mean(dim=0).double()
     return torch.nan_to_num(means, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -119,6 +119,24 @@ class Gram:
     def fold(self, index: int) -> Tensor:
         """Return the whole symmetric matrix of one fold, shape (column, column)."""
         return _mirror(self.sums[index])
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all samples, and their squares, were finite."""
+        diagonal = self.sums.diagonal(dim1=1, dim2=2)
+        return bool(torch.isfinite(self.sums[:, 0]).all() and torch.isfinite(diagonal).all())
+
+    def without(self, fold: int) -> Tensor:
+        """Return the sums over all folds but one, shape (column, column), of which the upper triangle holds.
+
+        Adding the others, rather than taking one from the total, keeps the digits of a channel that hardly varies
+        in them.
+        """
+        others = [sums for index, sums in enumerate(self.sums) if index != fold]
+        total = others[0].clone()
+        for sums in others[1:]:
+            total += sums
+        return total
 
     def total(self) -> Tensor:
         """Return the whole symmetric matrix over all folds, shape (column, column)."""
