@@ -198,7 +198,7 @@ def _warn_of_layers(result: xr.Dataset, warned: list[str]) -> None:
         _warn(f"{dead.sum()} channels do not vary and are left out, in {_listed(names[dead > 0])}.", warned)
     constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None]
     for index in np.flatnonzero(constant.any(axis=0)):
-        target = result.target.values[index]
+        target = str(result.target.values[index])
         _warn(f"target {target!r} is constant on the grid of {_listed(names[constant[:, index]])}: NaN.", warned)
 
 

@@ -167,7 +167,7 @@ def control_maps(maps: np.ndarray, seed: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Shape (control, target, row, column), `N_CONTROLS` controls.
+        Shape (control, target, row, column), `N_CONTROLS` controls; zeros where a permutation is the target again.
     """
     n_targets, height, width = maps.shape
     flat = maps.reshape(n_targets, -1)
@@ -178,5 +178,7 @@ def control_maps(maps: np.ndarray, seed: int) -> np.ndarray:
     for index in range(N_CONTROLS):
         shuffled = centred[:, generator.permutation(height * width)]
         overlap = (shuffled * centred).sum(axis=1, keepdims=True)
-        controls[index] = shuffled - centred * np.divide(overlap, energy, out=np.zeros_like(energy), where=energy > 0)
+        share = np.divide(overlap, energy, out=np.zeros_like(energy), where=energy > 0)
+        # Where the permutation is the target again, or its mirror image, only rounding would be left.
+        controls[index] = np.where(np.isclose(share**2, 1), 0, shuffled - share * centred)
     return controls.reshape(N_CONTROLS, n_targets, height, width)
