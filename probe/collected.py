@@ -4,6 +4,7 @@ import io
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -72,23 +73,13 @@ class Statistics:
         Raises
         ------
         ArgumentError
-            If the settings differ, or an image number is in both.
+            If the settings differ, or an image number is in both; nothing is then added.
         """
-        for name, value in self.settings.items():
-            if other.settings.get(name) != value:
-                raise ArgumentError(
-                    f"merge: {name} differs: {value!r} and {other.settings.get(name)!r}. Collect both with the same "
-                    "model and arguments; positions='auto' depends on the number of images, so give positions a number."
-                )
-        if [layer.name for layer in self.layers] != [layer.name for layer in other.layers]:
-            raise ArgumentError("merge: the two statistics hold different layers. Name them with layers=.")
-        for first, last in self.images:
-            for other_first, other_last in other.images:
-                if max(first, other_first) < min(last, other_last):
-                    raise ArgumentError(
-                        f"merge: images {other_first} to {other_last - 1} overlap images {first} to {last - 1}. "
-                        "Continue the numbering in the second run with first_image=."
-                    )
+        if not isinstance(other, Statistics):
+            raise ArgumentError(f"merge: expected statistics from probe.collect, found {type(other).__name__}.")
+        _check_same_layers(self.layers, other.layers)
+        _check_same_settings(self.settings, other.settings)
+        _check_disjoint(self.images, other.images)
         for key, gram in other.grams.items():
             self.grams[key].merge(gram)
         for key, moments in other.moments.items():
@@ -97,13 +88,13 @@ class Statistics:
         _merge_facts(self.facts, other.facts)
         return self
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write to a file, atomically; `load` reads it.
 
         Raises
         ------
         ResultFileError
-            If the file cannot be written.
+            If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
         """
         content = {
             "format": _FORMAT,
@@ -116,7 +107,7 @@ class Statistics:
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        return write_atomically(Path(path), buffer.getbuffer())
+        return write_atomically(Path(path), buffer.getbuffer(), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Statistics":
@@ -129,12 +120,14 @@ class Statistics:
         """
         try:
             content = torch.load(path, weights_only=True, map_location="cpu")
-            known = isinstance(content, dict) and content.get("format") == _FORMAT
-        except Exception as error:
+        except UnpicklingError as error:
             raise ResultFileError(
-                f"{path}: cannot be read as statistics: {str(error).partition(chr(10))[0]}"
+                f"{path}: holds no statistics, but something else that could run code, and was not read."
             ) from error
-        if not known:
+        except Exception as error:  # torch raises many kinds for damaged files
+            reason = str(error).partition("\n")[0]
+            raise ResultFileError(f"{path}: cannot be read as statistics ({reason}). Collect them again.") from error
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ResultFileError(f"{path}: holds no statistics of this version of probe ({_FORMAT}).")
         return cls(
             layers=[Layer(**layer) for layer in content["layers"]],
@@ -144,6 +137,41 @@ class Statistics:
             images=content["images"],
             facts=content["facts"],
         )
+
+
+def _check_same_layers(first: list[Layer], second: list[Layer]) -> None:
+    ours, theirs = ({(layer.name, layer.layout, layer.n_channels) for layer in layers} for layers in (first, second))
+    if ours != theirs:
+        name, layout, n_channels = min(ours ^ theirs)
+        raise ArgumentError(
+            f"merge: {name} ({n_channels} channels, {layout}) is in one of the two statistics alone. "
+            "Collect both with the same model, layers= and layout=."
+        )
+
+
+def _check_same_settings(first: dict[str, Any], second: dict[str, Any]) -> None:
+    for name, value in first.items():
+        if second[name] == value:
+            continue
+        if name == "cells_per_image":
+            layer = next(layer for layer in value if value[layer] != second[name][layer])
+            raise ArgumentError(
+                f"merge: the cells read of each image differ: {value[layer]} and {second[name][layer]} in {layer} "
+                "(None: all). positions='auto' follows the number of images: collect both with positions= a number."
+            )
+        raise ArgumentError(
+            f"merge: {name} differs: {value!r} and {second[name]!r}. Collect both with the same model and arguments."
+        )
+
+
+def _check_disjoint(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> None:
+    for start, stop in first:
+        for other_start, other_stop in second:
+            if max(start, other_start) < min(stop, other_stop):
+                raise ArgumentError(
+                    f"merge: images {other_start} to {other_stop - 1} overlap images {start} to {stop - 1}. "
+                    "Continue the numbering in the second run with first_image=."
+                )
 
 
 def _merge_facts(facts: dict[str, Any], other: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import sys
 import time
-import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from tqdm.auto import tqdm
 
 from probe.capture import reading, survey
 from probe.collected import Statistics
-from probe.errors import ProbeWarning, TooLargeError
+from probe.errors import TooLargeError, noting, warn
 from probe.images import Batch, ImageSource, as_floats, open_images
 from probe.isolation import borrowed, resolve_device
 from probe.layers import Layer, LayerSelection, module_names, select_layers, unwrap
@@ -49,20 +48,19 @@ def collect_statistics(
     start = time.monotonic()
     model = unwrap(model)
     device = resolve_device(options.device, model)
-    with borrowed(model, device, options.seed), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ProbeWarning)
+    with borrowed(model, device, options.seed):
         source = _open(images, options)
-        runner = _Runner(model, device, options)
+        runner = _Runner(model, device, options, source.warned)
         found, memory_format = runner.survey(source.peek())
         layers, skipped = select_layers(options.layers, found, module_names(model))
+        if skipped:
+            warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", source.warned)
         with_moments = select_layers(moments, layers, module_names(model))[0] if moments else []
         cells = _cells(layers, source, options)
         _check_memory(statistics_bytes(layers, options, grams, with_moments), device)
         statistics = Statistics(layers, _settings(model, options, cells))
         collector = _Collector(statistics, options, cells, grams, with_moments)
         numbers, digest = _run(runner, collector, source, layers, options, memory_format)
-    for warning in caught:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     statistics.images = _ranges(numbers)
     statistics.facts = {
         "n_images": len(numbers),
@@ -71,7 +69,7 @@ def collect_statistics(
         "duration_s": round(time.monotonic() - start, 3),
         "skipped": skipped,
         "corrupt": source.corrupt,
-        "warnings": [str(w.message) for w in caught if issubclass(w.category, ProbeWarning)],
+        "warnings": source.warned,
     }
     return statistics
 
@@ -81,7 +79,8 @@ def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
     model = unwrap(model)
     device = resolve_device(options.device, model)
     with borrowed(model, device, options.seed):
-        return _Runner(model, device, options).survey(_open(images, options).peek())[0]
+        source = _open(images, options)
+        return _Runner(model, device, options, source.warned).survey(source.peek())[0]
 
 
 def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
@@ -113,6 +112,11 @@ def _cells(layers: Sequence[Layer], source: ImageSource, options: Options) -> di
         if count is not None and count >= layer.height * layer.width:
             cells[layer.name] = None
     return cells
+
+
+def _first_reasons(skipped: dict[str, str]) -> str:
+    reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
+    return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more." if len(reasons) > 3 else ".")
 
 
 def _settings(model: nn.Module, options: Options, cells: dict[str, int | None]) -> dict[str, Any]:
@@ -167,24 +171,25 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
 class _Runner:
     """The model, and how images are brought to it."""
 
-    def __init__(self, model: nn.Module, device: torch.device, options: Options) -> None:
-        self.model, self.device, self.options = model, device, options
+    def __init__(self, model: nn.Module, device: torch.device, options: Options, warned: list[str]) -> None:
+        self.model, self.device, self.options, self.warned = model, device, options, warned
         parameters = [p for p in model.parameters() if p.is_floating_point()]
         self.dtype = parameters[0].dtype if parameters else None
-        self._warned = False
+        self._has_warned = False
 
     def prepare(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
         """Bring images to the model's device and precision."""
         dtype = self.dtype or (images.dtype if images.is_floating_point() else torch.float32)
-        floats, warning = as_floats(images, dtype) if not self._warned else (images.to(dtype), "")
+        floats, warning = as_floats(images, dtype) if not self._has_warned else (images.to(dtype), "")
         if warning:
-            self._warned = True
-            warnings.warn(warning, ProbeWarning, stacklevel=2)
+            self._has_warned = True
+            warn(warning, self.warned)
         return floats.to(self.device, non_blocking=True).contiguous(memory_format=memory_format)
 
     def survey(self, image: Tensor) -> tuple[list[Layer], torch.memory_format]:
         """List the layers, and choose the memory format: channels last is faster, unless the model cannot take it."""
-        with torch.autocast(self.device.type, self.options.precision, enabled=self.options.precision is not None):
+        autocast = torch.autocast(self.device.type, self.options.precision, enabled=self.options.precision is not None)
+        with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"), autocast:
             if any(isinstance(module, nn.Conv2d) for module in self.model.modules()):
                 try:
                     images = self.prepare(image, torch.channels_last)
@@ -220,14 +225,9 @@ def _run(
             pixels = runner.prepare(batch.pixels, memory_format)
             for stimulus in options.stimulus_names:
                 collector.begin(batch, stimulus)
-                try:
+                images = f"images {min(batch.numbers)} to {max(batch.numbers)} ({stimulus})"
+                with noting(f"while the model ran on {images}, shape {tuple(pixels.shape)}"):
                     run(apply_stimulus(stimulus, pixels, batch.numbers, options.seed))
-                except Exception as error:
-                    error.add_note(
-                        f"probe: while the model ran on images {min(batch.numbers)} to {max(batch.numbers)} "
-                        f"({stimulus}), shape {tuple(batch.pixels.shape)}."
-                    )
-                    raise
             bar.update(len(batch.numbers))
     return numbers, digest
 

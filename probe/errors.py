@@ -4,6 +4,11 @@ Every message names the argument, the layer or the file, what was found, what wa
 An exception raised by the user's own model or transform is passed on as it is, with a note added.
 """
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "ArgumentError",
     "ImagesError",
@@ -16,6 +21,8 @@ __all__ = [
     "ProbeWarning",
     "ResultFileError",
     "TooLargeError",
+    "noting",
+    "warn",
 ]
 
 
@@ -61,3 +68,22 @@ class ResultFileError(ProbeError, OSError):
 
 class ProbeWarning(UserWarning):
     """Something was left out or looks wrong; the measurement goes on."""
+
+
+def warn(message: str, warned: list[str]) -> None:
+    """Give a `ProbeWarning` at the user's line that called probe, and keep its message for the result's provenance."""
+    warned.append(message)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "probe":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ProbeWarning, stacklevel=level)
+
+
+@contextmanager
+def noting(place: str) -> Iterator[None]:
+    """Note on an exception of the user's own code where it arose; its type and traceback stay."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"probe: {place}.")
+        raise

@@ -4,27 +4,32 @@ A tensor, a data set and a folder are read fold by fold, so that most batches fa
 loader or an iterable is read once, in its own order. Results depend on the image numbers alone.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
-from probe.errors import ArgumentError, ImagesError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, warn
+from probe.rows import Folder, Rows, Transform, as_tensor, collate, image_in
 
-__all__ = ["Batch", "ImageSource", "open_images"]
+__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "open_images"]
 
-_KEYS = ("pixel_values", "image", "img", "images")
-_MOST_CORRUPT = 0.05
+_MOST_UNREADABLE = 0.05
 _BRIGHTEST_NORMALISED = 20.0
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
-Transform = Callable[[Any], Any]
 FoldOf = Callable[[int, int], int]
 
 
@@ -37,6 +42,15 @@ class Batch:
     pixels: Tensor
 
 
+@dataclass(frozen=True)
+class _Place:
+    """An image that will be read: its number, its index in the data set, its fold."""
+
+    number: int
+    index: int
+    fold: int
+
+
 class ImageSource:
     """Numbered batches of images.
 
@@ -46,18 +60,23 @@ class ImageSource:
         Number of images that will be read, where it is known beforehand.
     corrupt : dict
         Files that could not be read, with the reason.
+    warned : list of str
+        The warnings that were given.
     """
 
-    def __init__(self, length: int | None, batches: Iterator[Batch], corrupt: dict[str, str]) -> None:
+    def __init__(
+        self, length: int | None, batches: Iterator[Batch], corrupt: dict[str, str], warned: list[str]
+    ) -> None:
         self.length = length
         self.corrupt = corrupt
+        self.warned = warned
         self._batches = batches
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches
 
     def peek(self) -> Tensor:
-        """Return the first image, shape (1, channel, row, column), which will still be read.
+        """Return a copy of the first image, shape (1, channel, row, column), which will still be read.
 
         Raises
         ------
@@ -67,14 +86,8 @@ class ImageSource:
         first = next(self._batches, None)
         if first is None:
             raise ImagesError("images: there are none. Pass at least as many images as folds.")
-        rest = self._batches
-
-        def again() -> Iterator[Batch]:
-            yield first
-            yield from rest
-
-        self._batches = again()
-        return first.pixels[:1]
+        self._batches = chain([first], self._batches)
+        return first.pixels[:1].clone()
 
 
 def open_images(
@@ -114,97 +127,99 @@ def open_images(
     ArgumentError, ImagesError
         If the data set has no accepted form, is empty, or its images do not fit together.
     """
-    if isinstance(images, str | Path):
-        rows: Any = _Folder(Path(images))
-    elif isinstance(images, np.ndarray | Tensor):
-        rows = _check_batch(torch.as_tensor(images))
-    else:
-        rows = images
     corrupt: dict[str, str] = {}
+    warned: list[str] = []
+    rows = Folder(Path(images)) if isinstance(images, str | Path) else images
+    if isinstance(rows, np.ndarray | Tensor):
+        _refuse(transform, "a tensor")
+        order = _reading_order(len(_check_shape(rows)), max_images, first_image, fold_of)
+        return ImageSource(len(order), _tensor_batches(rows, order, batch_size), corrupt, warned)
     if _has_rows(rows):
-        order = _order(len(rows), max_images, first_image, fold_of)
-        if isinstance(rows, Tensor):
-            _refuse(transform, "a tensor")
-            batches = _tensor_batches(rows, order, batch_size)
-        else:
-            loader = DataLoader(
-                _Rows(rows, [origin for _, origin, _ in order], transform, input_key),
-                batch_size=batch_size,
-                num_workers=num_workers,
-                collate_fn=_collate,
-            )
-            batches = _row_batches(loader, order, corrupt)
-        return ImageSource(len(order), batches, corrupt)
+        order = _reading_order(len(rows), max_images, first_image, fold_of)
+        chosen = Rows(rows, [image.index for image in order], transform, input_key)
+        loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
+        return ImageSource(len(order), _row_batches(loader, order, corrupt, warned), corrupt, warned)
     _refuse(transform, "batches")
     if isinstance(rows, IterableDataset):
         rows = DataLoader(rows, batch_size=batch_size, num_workers=num_workers)
-    length = None
-    if isinstance(rows, DataLoader):
-        if isinstance(rows.sampler, RandomSampler):
-            warnings.warn(
-                "images: the DataLoader shuffles, so image numbers, and with them folds and stimuli, follow this "
-                "run's order of arrival. Pass its data set, or shuffle=False, for repeatable results.",
-                ProbeWarning,
-                stacklevel=4,
-            )
-        length = _loader_length(rows)
-    if not hasattr(rows, "__iter__"):
+    if not hasattr(rows, "__iter__") or isinstance(rows, Mapping):
         raise ArgumentError(
             f"images: expected a tensor, Dataset, DataLoader, iterable of batches or folder, found "
             f"{type(images).__name__}."
         )
+    length = _known_length(rows)
     if length is not None and max_images is not None:
         length = min(length, max_images)
-    return ImageSource(length, _arriving_batches(rows, input_key, max_images, first_image, fold_of), corrupt)
+    if _shuffles(rows):
+        warn(
+            "images: the DataLoader shuffles, so image numbers, and with them folds and stimuli, follow this run's "
+            "order of arrival. Pass its data set, or shuffle=False, for results that do not depend on it.",
+            warned,
+        )
+    batches = _arriving_batches(rows, input_key, max_images, first_image, fold_of)
+    return ImageSource(length, batches, corrupt, warned)
 
 
 def _has_rows(images: Any) -> bool:
     if isinstance(images, IterableDataset | DataLoader | list | tuple | Mapping):
         return False
-    return isinstance(images, Dataset) or (hasattr(images, "__getitem__") and hasattr(images, "__len__"))
+    return hasattr(images, "__getitem__") and hasattr(images, "__len__")
 
 
 def _refuse(transform: Transform | None, what: str) -> None:
     if transform is not None:
-        raise ArgumentError(f"transform: images is {what}, which is taken as it is. Transform it before, or pass rows.")
+        raise ArgumentError(
+            f"transform: images is {what}, which is taken as it is. Transform the images before, or pass a Dataset."
+        )
 
 
-def _loader_length(loader: DataLoader[Any]) -> int | None:
+def _known_length(batches: Any) -> int | None:
     try:
-        return len(loader.dataset)  # type: ignore[arg-type]
+        return len(batches.sampler) if isinstance(batches, DataLoader) else None  # type: ignore[arg-type]
     except TypeError:
         return None
 
 
-def _order(length: int, max_images: int | None, first_image: int, fold_of: FoldOf) -> list[tuple[int, int, int]]:
-    """Return (number, index, fold) of each image to read, sorted by fold."""
+def _shuffles(batches: Any) -> bool:
+    if not isinstance(batches, DataLoader):
+        return False
+    return isinstance(batches.sampler, _SHUFFLING) or isinstance(
+        getattr(batches.batch_sampler, "sampler", None), _SHUFFLING
+    )
+
+
+def _reading_order(length: int, max_images: int | None, first_image: int, fold_of: FoldOf) -> list[_Place]:
+    """Return the images to read, evenly spaced over the data set, sorted by fold.
+
+    They are numbered anew: evenly spaced indices could all fall into one fold.
+    """
     count = length if max_images is None else min(length, max_images)
-    images = [(first_image + rank, rank * length // count) for rank in range(count)]
-    chosen = [(number, index, fold_of(number, first_image + index)) for number, index in images]
-    return sorted(chosen, key=lambda image: (image[2], image[0]))
+    chosen = [(first_image + rank, rank * length // count) for rank in range(count)]
+    places = [_Place(number, index, fold_of(number, first_image + index)) for number, index in chosen]
+    return sorted(places, key=lambda image: (image.fold, image.number))
 
 
-def _batch(order: Sequence[tuple[int, int, int]], pixels: Tensor) -> Batch:
-    return Batch([number for number, _, _ in order], [fold for _, _, fold in order], _check_batch(pixels))
+def _batch(places: Sequence[_Place], pixels: Tensor) -> Batch:
+    return Batch([image.number for image in places], [image.fold for image in places], _check_shape(pixels))
 
 
-def _tensor_batches(images: Tensor, order: list[tuple[int, int, int]], batch_size: int) -> Iterator[Batch]:
+def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
-        yield _batch(part, images[[index for _, index, _ in part]])
+        yield _batch(part, as_tensor(images[[image.index for image in part]]))
 
 
 def _row_batches(
-    loader: DataLoader[Any], order: list[tuple[int, int, int]], corrupt: dict[str, str]
+    loader: DataLoader[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str]
 ) -> Iterator[Batch]:
-    for places, pixels, broken in loader:
-        for path, reason in broken:
-            corrupt[path] = reason
-            warnings.warn(f"images: {path} cannot be read and is left out: {reason}", ProbeWarning, stacklevel=2)
-        if len(corrupt) > _MOST_CORRUPT * len(order):
+    for places, pixels, unreadable in loader:
+        for file in unreadable:
+            corrupt[file.path] = file.reason
+            warn(f"images: {file.path} cannot be read and is left out: {file.reason}", warned)
+        if len(corrupt) > _MOST_UNREADABLE * len(order):
             raise ImagesError(
-                f"images: {len(corrupt)} of {len(order)} files cannot be read, more than {_MOST_CORRUPT:.0%}: "
-                f"{', '.join(list(corrupt)[:3])}, … Mend or remove them."
+                f"images: {len(corrupt)} of {len(order)} files cannot be read, more than {_MOST_UNREADABLE:.0%}. "
+                f"Mend or remove {', '.join(list(corrupt)[:3])}{', …' if len(corrupt) > 3 else '.'}"
             )
         if places:
             yield _batch([order[place] for place in places], pixels)
@@ -216,124 +231,38 @@ def _arriving_batches(
     number = first_image
     last = None if max_images is None else first_image + max_images
     for batch in batches:
-        pixels = _check_batch(_as_tensor(_image_of(batch, input_key)))
+        pixels = _check_shape(as_tensor(image_in(batch, input_key)))
         if last is not None:
             pixels = pixels[: last - number]
         numbers = range(number, number + len(pixels))
         number += len(pixels)
-        if len(pixels):
-            order = sorted(((n, n - numbers.start, fold_of(n, n)) for n in numbers), key=lambda image: image[2])
-            yield _batch(order, pixels[[index for _, index, _ in order]])
+        if numbers:
+            places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
+            places.sort(key=lambda image: image.fold)
+            yield _batch(places, pixels[[image.index for image in places]])
         if number == last:
             return
 
 
-def _check_batch(images: Tensor) -> Tensor:
+def _check_shape(images: Any) -> Any:
     if images.ndim != 4:
         raise ImagesError(
             f"images: expected shape (image, channel, row, column), found {tuple(images.shape)}. "
             "Add the missing axis, for example images[None] for a single image."
         )
+    if 0 in images.shape[1:]:
+        raise ImagesError(f"images: shape {tuple(images.shape)} holds no pixels. Pass images of at least 1 by 1.")
     return images
 
 
-def _image_of(row: Any, input_key: str | None) -> Any:
-    """Return the image of a row, or the images of a batch: labels are ignored."""
-    if isinstance(row, Mapping):
-        keys = [input_key] if input_key is not None else [key for key in _KEYS if key in row]
-        if not keys or keys[0] not in row:
-            raise ImagesError(f"images: a row has the keys {sorted(map(str, row))}. Name the image with input_key=.")
-        return row[keys[0]]
-    return row[0] if isinstance(row, list | tuple) else row
-
-
-def _as_tensor(image: Any) -> Tensor:
-    if isinstance(image, Image.Image):
-        array = np.array(_as_rgb(image))
-        return torch.from_numpy(array).permute(2, 0, 1).float() / 255
-    try:
-        return torch.as_tensor(image)
-    except (TypeError, ValueError, RuntimeError):
-        raise ImagesError(f"images: a {type(image).__name__} is no image. Pass tensors, or transform=.") from None
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """Turn upright and convert to RGB; 16-bit greys keep their full range."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
-
-
-@dataclass(frozen=True)
-class _Corrupt:
-    path: str
-    reason: str
-
-
-class _Folder:
-    """The image files below a folder; a file that cannot be read gives a `_Corrupt`."""
-
-    def __init__(self, folder: Path) -> None:
-        from torchvision.datasets.folder import IMG_EXTENSIONS
-
-        if not folder.is_dir():
-            raise ImagesError(f"images: {str(folder)!r} is no folder. Pass a folder of image files.")
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-        if not self.paths:
-            raise ImagesError(f"images: no image file below {str(folder)!r} (looked for {', '.join(IMG_EXTENSIONS)}).")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Image.Image | _Corrupt:
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                return _as_rgb(image)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            return _Corrupt(str(path), str(error).replace(str(path), path.name))
-
-
-class _Rows(Dataset[Any]):
-    """The chosen rows of a data set, as (place in the order, image tensor or `_Corrupt`)."""
-
-    def __init__(self, rows: Any, indices: list[int], transform: Transform | None, input_key: str | None) -> None:
-        self.rows, self.indices, self.transform, self.input_key = rows, indices, transform, input_key
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, place: int) -> tuple[int, Any]:
-        row = self.rows[self.indices[place]]
-        if isinstance(row, _Corrupt):
-            return place, row
-        image = _image_of(row, self.input_key)
-        if self.transform is not None:
-            try:
-                image = self.transform(image)
-            except Exception as error:
-                error.add_note(f"probe: in transform, for image {self.indices[place]}.")
-                raise
-        return place, _as_tensor(image)
-
-
-def _collate(rows: list[tuple[int, Any]]) -> tuple[list[int], Tensor, list[tuple[str, str]]]:
-    broken = [(image.path, image.reason) for _, image in rows if isinstance(image, _Corrupt)]
-    whole = [(place, image) for place, image in rows if not isinstance(image, _Corrupt)]
-    shapes = {tuple(image.shape) for _, image in whole}
-    if len(shapes) > 1:
-        first, second = sorted(shapes)[:2]
-        raise ImagesError(
-            f"images: one batch holds images of shape {first} and {second}. "
-            "Pass transform= to bring them to one size, or batch_size=1 if the model accepts several."
-        )
-    pixels = torch.stack([image for _, image in whole]) if whole else torch.empty(0, 0, 0, 0)
-    return [place for place, _ in whole], pixels, broken
-
-
 def as_floats(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, str]:
-    """Return the images in the model's precision, and a warning if they do not look normalised (else empty)."""
+    """Return the images in the model's precision, and a warning if they do not look normalised (else empty).
+
+    Examples
+    --------
+    >>> as_floats(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), torch.float32)[1]
+    'images: integers (torch.uint8) are passed to the model as floats, unscaled. Normalise them as in training.'
+    """
     warning = ""
     if not images.is_floating_point():
         warning = f"images: integers ({images.dtype}) are passed to the model as floats, unscaled."

@@ -1,6 +1,8 @@
 """A model is lent, not given: run it in evaluation mode and hand it back as it was."""
 
 import random
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,6 +13,8 @@ from torch import nn
 from probe.errors import ArgumentError
 
 __all__ = ["borrowed", "resolve_device"]
+
+_one_at_a_time = threading.RLock()
 
 
 def resolve_device(device: str | torch.device, model: nn.Module) -> torch.device:
@@ -26,11 +30,11 @@ def resolve_device(device: str | torch.device, model: nn.Module) -> torch.device
         return tensors[0].device if tensors else torch.device("cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
+        torch.empty(0, device=resolved).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise ArgumentError(
-            f"device={device!r} cannot be used: {reason} Use 'auto' (where the model is), 'cpu' or 'cuda'."
+            f"device={device!r} cannot be used: {reason}. Use 'auto' (where the model is), 'cpu' or 'cuda'."
         ) from None
     return resolved
 
@@ -40,21 +44,20 @@ def borrowed(model: nn.Module, device: torch.device, seed: int) -> Iterator[None
     """Run a model on a device, without gradients, in evaluation mode, seeded; restore everything on any exit.
 
     Restored are the mode of every module, the device, and the random states of torch, numpy and Python. Compiled
-    parts run eagerly meanwhile, since hooks set after compilation would not be called.
+    parts run eagerly meanwhile, since hooks set after compilation would not be called. Random states and modes are
+    shared by all threads of a process, so a second thread waits until the first one has handed its model back.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    home = resolve_device("auto", model)
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own state
     with ExitStack() as stack:
-        if device.type not in ("cpu", "meta"):
-            stack.enter_context(torch.random.fork_rng([device], device_type=device.type))
-        else:
-            stack.enter_context(torch.random.fork_rng([]))
-        if _is_compiled(model):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_one_at_a_time)
+        stack.enter_context(_seeded(seed))
+        # Tensors made in the caller's inference mode could not be added to outside of it.
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
+        if "torch._dynamo.eval_frame" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        home = resolve_device("auto", model)
+        modes = [(module, module.training) for module in model.modules()]
         try:
-            torch.manual_seed(seed)
             model.eval()
             if device != home:
                 model.to(device)
@@ -64,12 +67,23 @@ def borrowed(model: nn.Module, device: torch.device, seed: int) -> Iterator[None
                 model.to(home)
             for module, mode in modes:
                 module.training = mode
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch, numpy and Python, and give their random states back."""
+    seed %= 2**32
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own state
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        # torch.manual_seed would also seed devices whose state is not kept here.
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed_all(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def _is_compiled(model: nn.Module) -> bool:
-    return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )

@@ -1,9 +1,10 @@
 """The schema of results, what accompanies them, and their files. Never loads torch."""
 
+import io
 import json
 import os
 import platform
-import tempfile
+import secrets
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from probe.errors import ResultFileError
+from probe.errors import ArgumentError, ResultFileError
 
 __all__ = ["VARIABLES", "describe", "layer_map", "load", "save", "versions", "write_atomically"]
 
@@ -91,6 +92,8 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
 
     Raises
     ------
+    ArgumentError
+        If it is no result of probe.
     ResultFileError
         If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
 
@@ -103,12 +106,23 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
     ...     probe.load(probe.save(result, f"{folder}/result.nc")).identical(result)
     True
     """
+    if not isinstance(result, xr.Dataset) or result.attrs.get("schema") != SCHEMA:
+        raise ArgumentError(
+            f"result: expected a Dataset that probe made, found a {type(result).__name__} without the attribute "
+            f"schema={SCHEMA!r}. If arithmetic dropped the attributes, use xarray.set_options(keep_attrs=True)."
+        )
     encoding = {
         name: {"zlib": True, "complevel": 4}
         for name, variable in result.variables.items()
         if variable.ndim and variable.dtype.kind in "fiu"
     }
-    content = result.to_netcdf(engine="h5netcdf", encoding=encoding)
+    try:
+        content = result.to_netcdf(engine="h5netcdf", encoding=encoding)
+    except (TypeError, ValueError) as error:
+        raise ResultFileError(
+            f"{path}: cannot be written: netCDF does not hold what is in the result ({error}). "
+            "Turn odd attributes into text, for example with json.dumps."
+        ) from error
     return write_atomically(Path(path), content, overwrite=overwrite)
 
 
@@ -120,13 +134,15 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     ResultFileError
         If the file is absent, damaged, or no result of probe.
     """
-    if not Path(path).is_file():
-        raise ResultFileError(f"{path}: there is no such file.")
     try:
-        result = xr.load_dataset(path, engine="h5netcdf")
-    except Exception as error:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    try:
+        result = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
+    except Exception as error:  # netCDF readers raise many kinds for damaged files
         reason = str(error).partition("\n")[0]
-        raise ResultFileError(f"{path}: cannot be read; it is damaged or no netCDF file ({reason}).") from error
+        raise ResultFileError(f"{path}: is damaged or no netCDF file ({reason}). Make the result again.") from error
     if result.attrs.get("schema") != SCHEMA:
         raise ResultFileError(
             f"{path}: is no result of this version of probe: expected the attribute schema={SCHEMA!r}, "
@@ -143,28 +159,35 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Pat
     ResultFileError
         If the file exists and may not be replaced, or cannot be written.
     """
-    if path.is_dir():
-        raise ResultFileError(f"{path}: is a folder; name a file in it.")
-    if path.exists() and not overwrite:
-        raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:32]}-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        _check_free(path, overwrite)
+        _replace(path.resolve(), content)
+    except ResultFileError:
+        raise
     except OSError as error:
-        raise ResultFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        raise ResultFileError(
+            f"{path}: cannot be written: {error.strerror or error}. "
+            f"Choose a place that can be written and has {len(content) / 1e6:.1f} MB free."
+        ) from error
     return path
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _check_free(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise ResultFileError(f"{path}: is a folder; name a file in it.")
+    if path.exists() and not path.is_file():
+        raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
+    if path.exists() and not overwrite:
+        raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+
+
+def _replace(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

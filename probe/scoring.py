@@ -1,7 +1,6 @@
 """Statistics -> results: the scores of all layers as labelled arrays, with provenance and warnings."""
 
 import datetime
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from probe.collected import Statistics
-from probe.errors import ArgumentError, ImagesError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, warn
 from probe.layers import Layer, LayerSelection, select_layers
 from probe.readout import ReadoutScores, decode, position_bits, score_channels, score_readout
 from probe.results import describe, versions
@@ -171,11 +170,6 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
     return found
 
 
-def _warn(message: str, warned: list[str]) -> None:
-    warned.append(message)
-    warnings.warn(message, ProbeWarning, stacklevel=5)
-
-
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
@@ -185,21 +179,21 @@ def _warn_of_layers(result: xr.Dataset, warned: list[str]) -> None:
     names = result.layer.values
     valid = result.valid.values.all(axis=1)
     if not valid.all():
-        _warn(f"not finite: {_listed(names[~valid])} gave NaN or infinity and is not scored.", warned)
+        warn(f"not finite: {_listed(names[~valid])} gave NaN or infinity and is not scored.", warned)
     few = result.samples_per_feature.values < _FEW_SAMPLES
     if few.any():
-        _warn(
+        warn(
             f"fewer than {_FEW_SAMPLES} samples a feature in {_listed(names[few])}: r2 is biased downwards there. "
             "Pass more images.",
             warned,
         )
     dead = result.n_dead.values.max(axis=1)
     if dead.any():
-        _warn(f"{dead.sum()} channels do not vary and are left out, in {_listed(names[dead > 0])}.", warned)
+        warn(f"{dead.sum()} channels do not vary and are left out, in {_listed(names[dead > 0])}.", warned)
     constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None]
     for index in np.flatnonzero(constant.any(axis=0)):
         target = str(result.target.values[index])
-        _warn(f"target {target!r} is constant on the grid of {_listed(names[constant[:, index]])}: NaN.", warned)
+        warn(f"target {target!r} is constant on the grid of {_listed(names[constant[:, index]])}: NaN.", warned)
 
 
 def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[str]) -> None:
@@ -207,11 +201,11 @@ def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[s
         layer.name for layer in statistics.layers if statistics.moments[statistics.stimuli[0], layer.name].maps is None
     ]
     if several:
-        _warn(f"omega2 and maps need images of one size; omega2 is NaN in {_listed(several)}.", warned)
+        warn(f"omega2 and maps need images of one size; omega2 is NaN in {_listed(several)}.", warned)
     unknown = np.isnan(result.r2.values).all(axis=(1, 2))
     if unknown.any():
         layers = list(dict.fromkeys(result.layer.values[unknown]))
-        _warn(f"{unknown.sum()} channels do not vary or are not finite: NaN, in {_listed(layers)}.", warned)
+        warn(f"{unknown.sum()} channels do not vary or are not finite: NaN, in {_listed(layers)}.", warned)
 
 
 def _finish(result: xr.Dataset, statistics: Statistics, warned: list[str], settings: dict[str, Any]) -> xr.Dataset:

@@ -86,15 +86,14 @@ def apply_stimulus(name: str, images: Tensor, numbers: Sequence[int], seed: int)
     Returns
     -------
     torch.Tensor
-        The same shape, memory format, precision and device.
+        New, with the same shape, memory format, precision and device: what a model does to it in place does not
+        reach the images.
 
     Examples
     --------
     >>> apply_stimulus("constant", torch.tensor([[[[1.0, 3.0]]]]), numbers=[0], seed=0)
     tensor([[[[2., 2.]]]])
     """
-    if name == "natural":
-        return images
     stimulus = STIMULI[name]
     result = torch.empty_like(images)
     for index, number in enumerate(numbers):
