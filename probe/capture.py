@@ -11,11 +11,12 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError
 from probe.layers import INPUT, Layer, is_default_layer, module_names
-from probe.layouts import LAYOUTS, as_maps, first_tensor, infer_layout
+from probe.layouts import LAYOUTS, Grid, as_maps, first_tensor, infer_layout
 
 __all__ = ["LayoutOption", "Receiver", "reading", "survey"]
 
@@ -23,18 +24,33 @@ Receiver = Callable[[Layer, Tensor], None]
 LayoutOption = str | Mapping[str, str] | None
 Run = Callable[[Tensor], None]
 
+_MAP_MAKERS = (
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Upsample,
+)
 
-class _PatchGrid:
-    """The grid of the last patch embedding (strided convolution) that ran."""
+
+class _Grids:
+    """The sizes of the images and of all maps so far in a forward pass, on which tokens can be laid out."""
 
     def __init__(self, model: nn.Module, stack: ExitStack) -> None:
-        self.grid: tuple[int, int] | None = None
+        self.sizes: list[Grid] = []
         for module in model.modules():
-            if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
+            if isinstance(module, _MAP_MAKERS):
                 stack.callback(module.register_forward_hook(self._note).remove)
 
-    def _note(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self.grid = (output.shape[-2], output.shape[-1])
+    def restart(self, images: Tensor) -> None:
+        self.sizes = [(images.shape[2], images.shape[3])]
+
+    def _note(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        maps = first_tensor(output)
+        if maps is not None:
+            self.sizes.append((maps.shape[-2], maps.shape[-1]))
 
 
 @contextmanager
@@ -65,21 +81,22 @@ def reading(model: nn.Module, layers: Sequence[Layer], receive: Receiver) -> Ite
     wanted = {(layer.module, layer.call): layer for layer in layers}
     modules = {layer.module for layer in layers}
     calls: Counter[str] = Counter()
-    size = (0, 0)
+    n_images = 0
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             layer = wanted.get((name, calls[name]))
             calls[name] += 1
             if layer is not None:
-                receive(layer, _read(layer, output, patches.grid, size))
+                receive(layer, _read(layer, output, n_images, grids.sizes))
 
         return hook
 
     def run(images: Tensor) -> None:
-        nonlocal size
+        nonlocal n_images
         calls.clear()
-        size = (images.shape[-2], images.shape[-1])
+        grids.restart(images)
+        n_images = len(images)
         if ("", 0) in wanted:
             receive(wanted["", 0], images)
         model(images)
@@ -91,29 +108,33 @@ def reading(model: nn.Module, layers: Sequence[Layer], receive: Receiver) -> Ite
             )
 
     with ExitStack() as stack:
-        patches = _PatchGrid(model, stack)
+        grids = _Grids(model, stack)
         for module, name in module_names(model).items():
             if name in modules:
                 stack.callback(module.register_forward_hook(hook_for(name)).remove)
         yield run
 
 
-def _read(layer: Layer, output: Any, patch_grid: tuple[int, int] | None, size: tuple[int, int]) -> Tensor:
+def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Tensor:
     tensor = first_tensor(output)
     maps = None
     if tensor is not None and tensor.ndim == LAYOUTS[layer.layout]:
-        maps = as_maps(tensor, layer.layout, patch_grid, size)
-    if maps is None:
+        maps = as_maps(tensor, layer.layout, grids)
+    if maps is None or maps.shape[:2] != (n_images, layer.n_channels):
         shape = None if tensor is None else tuple(tensor.shape)
         raise LayoutError(
-            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map in layout {layer.layout}. "
-            f"Pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
+            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of {n_images} images with "
+            f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
+            f"Leave the layer out, or pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
         )
     return maps
 
 
 def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list[Layer]:
-    """Run the model on one image and list every call of every module.
+    """Run the model on two copies of an image and list every call of every module.
+
+    Two copies tell the axis of images from those of windows, heads and parameters, which keep their length or
+    multiply it.
 
     Parameters
     ----------
@@ -137,6 +158,7 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
     reserved = {INPUT, *ancestors}
     options = _layout_options(layout)
     calls: Counter[str] = Counter()
+    images = torch.cat([image, image])
     found = [_input_layer(image)]
 
     def ancestry(name: str) -> Iterator[nn.Module]:
@@ -161,42 +183,45 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         if tensor is None:
             found.append(replace(layer, problem="its output holds no tensor"))
             return
-        chosen = [value for pattern, value in options.items() if fnmatchcase(layer.name, pattern)]
-        fitting = [value for value in chosen if LAYOUTS[value] == tensor.ndim]
-        layout = fitting[0] if fitting else infer_layout(tensor.shape, ancestry(layer.module))
-        found.append(replace(layer, **_size(tensor, layout, patches.grid, (image.shape[2], image.shape[3]))))
+        layout = _given_layout(options, layer.name, tensor.ndim)
+        if layout is None and tensor.ndim in LAYOUTS.values():
+            layout = infer_layout(tensor.shape, len(images), ancestry(layer.module), grids.sizes)
+        found.append(replace(layer, **_size(tensor, layout, len(images), grids.sizes)))
 
     with ExitStack() as stack:
-        patches = _PatchGrid(model, stack)
+        grids = _Grids(model, stack)
+        grids.restart(images)
         for module in names:
             stack.callback(module.register_forward_hook(hook).remove)
-        _run_once(model, image)
+        _run_once(model, images)
     return found
 
 
-def _size(
-    tensor: Tensor, layout: str, patch_grid: tuple[int, int] | None, image_size: tuple[int, int]
-) -> dict[str, Any]:
-    """Return the facts of an output for a single image, as fields of `Layer`."""
+def _size(tensor: Tensor, layout: str | None, n_images: int, grids: Sequence[Grid]) -> dict[str, Any]:
+    """Return the layout and the size of an output, or why it is no map, as fields of `Layer`."""
     shape = tuple(tensor.shape)
-    if len(shape) not in (2, 3, 4):
+    if len(shape) == 2:
+        return {"layout": "NC", "n_channels": shape[1], "height": 1, "width": 1}
+    if len(shape) not in LAYOUTS.values():
         return {"problem": f"its output of shape {shape} has {len(shape)} axes; a map has 3 or 4"}
-    if shape[1 if layout == "LNC" else 0] != 1:
-        return {"problem": f"its output of shape {shape} has no axis for the single image; pass layout="}
-    maps = as_maps(tensor, layout, patch_grid, image_size)
+    if layout is None:
+        return {"problem": f"it is not clear where its output of shape {shape} has rows and columns; pass layout="}
+    if shape[1 if layout == "LNC" else 0] != n_images:
+        return {"problem": f"its output of shape {shape}, for {n_images} images, has no axis for the images"}
+    maps = as_maps(tensor, layout, grids)
     if maps is None:
-        return {"problem": f"the {shape[1]} tokens of its output of shape {shape} fit no grid; pass layout="}
+        return {"problem": f"the tokens of its output of shape {shape} fit no grid; pass layout="}
     return {"layout": layout, "n_channels": maps.shape[1], "height": maps.shape[2], "width": maps.shape[3]}
 
 
-def _run_once(model: nn.Module, image: Tensor) -> None:
+def _run_once(model: nn.Module, images: Tensor) -> None:
     try:
-        model(image)
+        model(images)
     except RuntimeError as error:
         first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-        if first is not None and first.in_channels != image.shape[1]:
+        if first is not None and first.in_channels != images.shape[1]:
             raise ImagesError(
-                f"images: found {image.shape[1]} channels, but the model's first convolution expects "
+                f"images: found {images.shape[1]} channels, but the model's first convolution expects "
                 f"{first.in_channels}. Images are read as (image, channel, row, column)."
             ) from error
         raise
@@ -221,3 +246,9 @@ def _layout_options(layout: LayoutOption) -> dict[str, str]:
         if value not in LAYOUTS:
             raise ArgumentError(f"layout: unknown layout {value!r} for {pattern!r}. Choose from {', '.join(LAYOUTS)}.")
     return options
+
+
+def _given_layout(options: Mapping[str, str], name: str, n_axes: int) -> str | None:
+    """Return the first layout that the user gave for this layer and that has as many axes as its output."""
+    fitting = (value for pattern, value in options.items() if fnmatchcase(name, pattern) and LAYOUTS[value] == n_axes)
+    return next(fitting, None)

@@ -24,6 +24,7 @@ INPUT = "input"
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _PATCH_EMBEDDING = re.compile("patch_?(embed|merg)", re.IGNORECASE)
+_ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,25 @@ def module_names(model: nn.Module) -> dict[nn.Module, str]:
     return names
 
 
-def _is_attention(module: nn.Module) -> bool:
-    return "attention" in type(module).__name__.lower()
-
-
 def _is_transformer_block(module: nn.Module) -> bool:
-    """Tell a block by its shape: attention beside something with a linear layer, and not attention itself."""
-    children = list(module.children())
-    others = [child for child in children if not _is_attention(child)]
-    return (
-        len(others) < len(children)
-        and not _is_attention(module)
-        and any(isinstance(part, nn.Linear) for child in others for part in child.modules())
-    )
+    """Tell a block by its parts: attention, and beside it a perceptron, at least two linear layers without any."""
+    parts = dict(module.named_children())
+    attention = {name for name, part in parts.items() if _is_attention(name, part)}
+    beside = [part for name, part in parts.items() if name not in attention and not _holds_attention(part)]
+    return bool(attention) and sum(map(_count_linear, beside)) >= 2
+
+
+def _is_attention(name: str, module: nn.Module) -> bool:
+    is_named_so = _ATTENTION.search(name) or _ATTENTION.search(type(module).__name__)
+    return bool(is_named_so) and any(map(_count_linear, module.children()))
+
+
+def _holds_attention(module: nn.Module) -> bool:
+    return any(_is_attention(name.rpartition(".")[2], part) for name, part in module.named_modules())
+
+
+def _count_linear(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.Linear) for part in module.modules())
 
 
 def _is_patch_embedding(module: nn.Module) -> bool:
@@ -170,9 +177,10 @@ def select_layers(
     skipped: dict[str, str] = {}
     for request in requests:
         matches, named = _matches(request, found, names)
+        unclear = [layer for layer in matches if layer.problem]
+        if unclear and named:
+            raise LayoutError(f"layers: {unclear[0].name} ({unclear[0].module_type}): {unclear[0].problem}.")
         for layer in matches:
-            if layer.problem and named:
-                raise LayoutError(f"layers: {layer.name} ({layer.module_type}) cannot be read: {layer.problem}")
             if layer.problem:
                 skipped[layer.name] = layer.problem
             elif layer.is_single_cell:
@@ -186,11 +194,9 @@ def select_layers(
 
 
 def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> tuple[list[Layer], bool]:
-    """Return the layers that one request means, and whether it names a single one."""
+    """Return the layers that one request means, and whether it names a single module."""
     if isinstance(request, nn.Module):
-        if request not in names:
-            raise LayerNotFoundError(f"layers: the given {type(request).__name__} is no module of this model.")
-        request = names[request]
+        return _calls_of(request, found, names), True
     if isinstance(request, type):
         modules = {name for module, name in names.items() if isinstance(module, request)}
         return [layer for layer in found if layer.module in modules], False
@@ -208,14 +214,30 @@ def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str
     matches = [layer for layer in found if fnmatch.fnmatchcase(layer.name, request)]
     if matches:
         return matches, False
-    if request in names.values():
-        parent = _called_parent(request, found)
-        cure = f" Its parent {parent!r} is called." if parent else ""
-        raise LayerNotCalledError(f"layers: {request!r} exists, but the forward pass never calls it.{cure}")
+    uncalled = fnmatch.filter(names.values(), request)
+    if uncalled:
+        raise _not_called(uncalled[0], found)
     known = [layer.name for layer in found]
     near = difflib.get_close_matches(request, known, n=3, cutoff=0.4)
     offer = f" Did you mean {', '.join(map(repr, near))}?" if near else " probe.list_layers(model, images) lists them."
     raise LayerNotFoundError(f"layers: no layer {request!r} among the {len(known)} of this model.{offer}")
+
+
+def _calls_of(module: nn.Module, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> list[Layer]:
+    if module not in names:
+        raise LayerNotFoundError(
+            f"layers: the given {type(module).__name__} is no part of this model; choose one from model.modules()."
+        )
+    calls = [layer for layer in found if layer.module == names[module]]
+    if not calls:
+        raise _not_called(names[module], found)
+    return calls
+
+
+def _not_called(name: str, found: Sequence[Layer]) -> LayerNotCalledError:
+    parent = _called_parent(name, found)
+    cure = f"Its parent {parent!r} is called." if parent else "probe.list_layers(model, images) lists those it calls."
+    return LayerNotCalledError(f"layers: {name!r} exists, but the forward pass never calls it. {cure}")
 
 
 def _called_parent(name: str, found: Sequence[Layer]) -> str:

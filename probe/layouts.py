@@ -1,12 +1,12 @@
 """How the output of a layer is read as maps (image, channel, row, column)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LAYOUTS", "as_maps", "first_tensor", "infer_layout", "token_grid"]
+__all__ = ["LAYOUTS", "Grid", "as_maps", "first_tensor", "fits_aspect", "infer_layout", "token_grid"]
 
 LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3}
 """The layouts and their number of axes: N images, C channels, H rows, W columns, L tokens."""
@@ -14,6 +14,7 @@ LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3}
 Grid = tuple[int, int]
 
 _MOST_PREFIX_TOKENS = 16
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def first_tensor(output: Any) -> Tensor | None:
@@ -37,30 +38,52 @@ def first_tensor(output: Any) -> Tensor | None:
     return next((tensor for tensor in map(first_tensor, parts) if tensor is not None), None)
 
 
-def infer_layout(shape: torch.Size, ancestry: Iterator[nn.Module]) -> str:
+def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module], grids: Sequence[Grid]) -> str | None:
     """Tell the layout of an output.
 
     Of four axes the last one holds the channels if the module, or else the nearest module around it that has a
-    say, normalises or embeds to that width, and does not give as many channels as the second axis has.
+    say, normalises or embeds to that width, and does not give as many channels as the second axis has. Where no
+    module has a say, rows and columns are where a known grid is. Rows and columns that are no known grid must have
+    the aspect ratio of the images: heads × tokens and windows × tokens have not.
 
     Parameters
     ----------
     shape
         Shape of the output.
+    n_images
+        Number of images in the batch.
     ancestry
         The module, its parent, and so on up to the model.
+    grids
+        Sizes of the images and of the maps so far, the images first.
+
+    Returns
+    -------
+    str or None
+        One of `LAYOUTS`; None where nothing fits.
     """
-    if len(shape) != 4:
-        return "NLC" if len(shape) == 3 else "NC"
+    if len(shape) == 3:
+        return "LNC" if shape[1] == n_images != shape[0] else "NLC"
+    by_widths = _layout_by_widths(shape, ancestry)
+    for layout, grid in {"NCHW": (shape[2], shape[3]), "NHWC": (shape[1], shape[2])}.items():
+        if by_widths in (layout, None) and grid in grids:
+            return layout
+        if by_widths == layout and fits_aspect(grid, grids[0]):
+            return layout
+    return None
+
+
+def _layout_by_widths(shape: torch.Size, ancestry: Iterator[nn.Module]) -> str | None:
     for module in ancestry:
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, _CONVOLUTIONS):
             return "NCHW"
         last_widths, second_widths = _widths(module)
-        is_last = shape[3] in last_widths
-        is_second = shape[1] in last_widths | second_widths
+        if shape[1] != shape[3]:
+            second_widths |= last_widths
+        is_last, is_second = shape[3] in last_widths, shape[1] in second_widths
         if is_last != is_second:
             return "NHWC" if is_last else "NCHW"
-    return "NCHW"
+    return None
 
 
 def _widths(module: nn.Module) -> tuple[set[int], set[int]]:
@@ -71,27 +94,25 @@ def _widths(module: nn.Module) -> tuple[set[int], set[int]]:
             last.add(part.normalized_shape[-1])
         elif isinstance(part, nn.Linear):
             last.add(part.out_features)
-        elif isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        elif isinstance(part, _CONVOLUTIONS):
             second.add(part.out_channels)
         elif isinstance(part, nn.BatchNorm2d):
             second.add(part.num_features)
     return last, second
 
 
-def token_grid(n_tokens: int, patch_grid: Grid | None, image_size: Grid) -> tuple[int, Grid] | None:
-    """Find the number of prefix tokens and the grid of the others.
+def token_grid(n_tokens: int, grids: Sequence[Grid]) -> tuple[int, Grid] | None:
+    """Find the number of prefix tokens and the grid of the others, which are taken row by row.
 
-    The grid is that of the last patch embedding if it holds all tokens, else the factors that fit the aspect ratio
-    of the image, else the same with prefix tokens (class, registers) in front.
+    The grid is the known one that leaves the fewest prefix tokens (class, registers); else the factors that fit the
+    aspect ratio of the images; else the same with prefix tokens in front.
 
     Parameters
     ----------
     n_tokens
         Number of tokens.
-    patch_grid
-        Height and width of the last patch embedding's output, if there was one.
-    image_size
-        Height and width of the image.
+    grids
+        As in `infer_layout`.
 
     Returns
     -------
@@ -100,50 +121,68 @@ def token_grid(n_tokens: int, patch_grid: Grid | None, image_size: Grid) -> tupl
 
     Examples
     --------
-    >>> token_grid(197, (14, 14), (224, 224))
+    >>> token_grid(197, [(224, 224), (14, 14)])
     (1, (14, 14))
-    >>> token_grid(49, (14, 14), (224, 224))
+    >>> token_grid(49, [(224, 224), (14, 14)])
     (0, (7, 7))
     """
-    if patch_grid is not None and patch_grid[0] * patch_grid[1] == n_tokens:
-        return 0, patch_grid
-    grid = _fitting_factors(n_tokens, image_size)
-    if grid is not None:
-        return 0, grid
-    if patch_grid is not None and 0 < n_tokens - patch_grid[0] * patch_grid[1] <= _MOST_PREFIX_TOKENS:
-        return n_tokens - patch_grid[0] * patch_grid[1], patch_grid
-    for n_prefix in range(1, min(_MOST_PREFIX_TOKENS, n_tokens - 1) + 1):
-        grid = _fitting_factors(n_tokens - n_prefix, image_size)
+    left_over = {grid: n_tokens - grid[0] * grid[1] for grid in grids if grid != (1, 1)}
+    fitting = [grid for grid, n_prefix in left_over.items() if 0 <= n_prefix <= _MOST_PREFIX_TOKENS]
+    if fitting:
+        nearest = min(fitting, key=left_over.__getitem__)
+        return left_over[nearest], nearest
+    for n_prefix in range(min(_MOST_PREFIX_TOKENS, n_tokens - 1) + 1):
+        grid = _fitting_factors(n_tokens - n_prefix, grids[0])
         if grid is not None:
             return n_prefix, grid
     return None
 
 
 def _fitting_factors(product: int, image_size: Grid) -> Grid | None:
-    """Return the factors of a number that fit an aspect ratio to within one cell, the nearest first."""
-    height, width = image_size
+    """Return the factors of a number that fit an aspect ratio best, if they do."""
     pairs = [(rows, product // rows) for rows in range(1, product + 1) if product % rows == 0]
-    misfit = {pair: abs(pair[0] * width / height - pair[1]) for pair in pairs}
-    best = min(misfit, key=lambda pair: misfit[pair])
-    return best if misfit[best] < 1 else None
+    best = min(pairs, key=lambda pair: _misfit(pair, image_size))
+    return best if fits_aspect(best, image_size) else None
 
 
-def as_maps(output: Tensor, layout: str, patch_grid: Grid | None, image_size: Grid) -> Tensor | None:
+def fits_aspect(grid: Grid, image_size: Grid) -> bool:
+    """Tell whether square patches of some size give this grid, both sides rounded down or both rounded up.
+
+    Examples
+    --------
+    >>> fits_aspect((6, 25), image_size=(100, 400)), fits_aspect((5, 6), image_size=(224, 224))
+    (True, False)
+    """
+    return _misfit(grid, image_size) < max(image_size)
+
+
+def _misfit(grid: Grid, image_size: Grid) -> int:
+    return abs(image_size[0] * grid[1] - image_size[1] * grid[0])
+
+
+def as_maps(output: Tensor, layout: str, grids: Sequence[Grid]) -> Tensor | None:
     """View an output as maps.
+
+    Parameters
+    ----------
+    output
+        With as many axes as its layout has.
+    layout
+        One of `LAYOUTS`.
+    grids
+        As in `infer_layout`.
 
     Returns
     -------
     torch.Tensor or None
         Shape (image, channel, row, column); prefix tokens are left out. None where the tokens fit no grid.
     """
-    if output.ndim == 2:
-        return output[:, :, None, None]
     if layout == "NCHW":
         return output
     if layout == "NHWC":
         return output.permute(0, 3, 1, 2)
     tokens = output.transpose(0, 1) if layout == "LNC" else output
-    fit = token_grid(tokens.shape[1], patch_grid, image_size)
+    fit = token_grid(tokens.shape[1], grids)
     if fit is None:
         return None
     n_prefix, grid = fit
