@@ -18,7 +18,7 @@ __all__ = ["Gram", "Part", "PositionMoments", "pilot_mean", "summing_dtype"]
 Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
 
-_BLOCK = 512
+_BLOCK = 128
 
 
 def pilot_mean(features: Tensor) -> Tensor:
