@@ -21,7 +21,6 @@ STIMULUS_COLOURS = dict(
 """One colour for each stimulus in every figure, told apart by colour-blind readers too."""
 
 _TARGET_LINES = ("-", "--", ":", "-.")
-_MOST_NAMED_LAYERS = 14
 _SHARE_OF_SLOT = 0.8
 _CONFIDENCE = 0.95
 
@@ -219,9 +218,9 @@ def draw_sorted(ax: Axes, slot: float, values: np.ndarray, **line: Any) -> None:
     ax.plot(places, values, marker="." if len(values) < 2 else None, solid_capstyle="round", **line)
 
 
-def name_layers(ax: Axes, names: Sequence[str]) -> None:
-    """Write the names of layers below the axis at 0, 1, 2, …: all of them, or as many as can be read."""
-    step = -(-len(names) // _MOST_NAMED_LAYERS)
+def name_layers(ax: Axes, names: Sequence[str], *, most: int = 14) -> None:
+    """Write the names of layers below the axis at 0, 1, 2, …: all of them, or `most` evenly spaced ones."""
+    step = -(-len(names) // most)
     places = range(0, len(names), step)
     labels = [names[place] for place in places]
     slanted = max(map(len, labels), default=0) * len(labels) > 40

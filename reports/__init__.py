@@ -1,1 +1,32 @@
-"""Reports: result files -> one self-contained HTML page. Never loads torch."""
+"""Pages from result files. Nothing here loads torch or sees a model."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from probe.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from reports.document import Report
+
+__all__ = ["build"]
+
+_MODULES = {"padding_comparison": "reports.padding"}
+
+
+def build(result: "xr.Dataset") -> "Report":
+    """Make the page of any result of a study, told by its attribute ``analysis``.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no report of this kind of result.
+    """
+    analysis = result.attrs.get("analysis")
+    if analysis not in _MODULES:
+        raise ArgumentError(
+            f"result: there is no report of a result with analysis={analysis!r}; "
+            f"expected one of {', '.join(_MODULES)}. `probe show` shows the results of layerwise and channelwise."
+        )
+    return import_module(_MODULES[analysis]).build(result)
