@@ -1,0 +1,96 @@
+"""Training small classifiers, and what a classifier predicts."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from probe.images import as_floats, open_images
+from probe.isolation import borrowed, resolve_device
+from probe.layers import unwrap
+from probe.options import Options
+from probe.stimuli import apply_stimulus
+
+__all__ = ["LEARNING_RATE", "predict", "rolled_agreement", "train"]
+
+LEARNING_RATE = 0.01
+"""Highest learning rate of the one-cycle schedule."""
+
+_WEIGHT_DECAY = 0.01
+_PREDICTED_AT_ONCE = 256
+
+
+def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, steps: int) -> None:
+    """Train a classifier in place with AdamW on a one-cycle schedule; it is left in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        Takes images, gives the logits of classes.
+    batches
+        (images, labels), as many as `steps`.
+    steps
+        Length of the schedule.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
+    model.train()
+    with torch.enable_grad():
+        for images, labels in batches:
+            optimiser.zero_grad()
+            functional.cross_entropy(model(images), labels).backward()
+            optimiser.step()
+            schedule.step()
+    model.eval()
+
+
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the predicted class of each image, shape (image,); the model should be in evaluation mode."""
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(dim=1) for part in images.split(_PREDICTED_AT_ONCE)])
+
+
+def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:
+    """Return the share of images with the same predicted class at two independent circular shifts.
+
+    Parameters
+    ----------
+    model
+        Any classifier; it is left as it was found.
+    images, options
+        As in `probe.collect`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if the model's output is not one row of logits for each image.
+    """
+    model = unwrap(model)
+    device = resolve_device(options.device, model)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    same = count = 0
+    with borrowed(model, device, options.seed):
+        for numbers, pixels in _numbered(images, options):
+            placements = [apply_stimulus("rolled", pixels, numbers, options.seed + draw) for draw in (0, 1)]
+            logits = [model(as_floats(placed, dtype)[0].to(device)) for placed in placements]
+            if not isinstance(logits[0], Tensor) or logits[0].ndim != 2:
+                return float("nan")
+            same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
+            count += len(numbers)
+    return same / count
+
+
+def _numbered(images: Any, options: Options) -> Iterable[tuple[list[int], Tensor]]:
+    source = open_images(
+        images,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        transform=options.transform,
+        input_key=options.input_key,
+        max_images=options.max_images,
+        first_image=0,
+        fold_of=lambda number, origin: 0,
+    )
+    return ((batch.numbers, batch.pixels) for batch in source)
