@@ -52,6 +52,12 @@ class Options:
             _check_whole("max_images", self.max_images, 1, "None (all) or ")
         if self.positions is not None and self.positions != "auto":
             _check_whole("positions", self.positions, 1, "'auto', None (every cell) or ")
+        for name in ("folds", "batch_size", "num_workers", "first_image", "seed", "max_images", "positions"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
+        if self.groups is not None:
+            labels: Any = self.groups
+            object.__setattr__(self, "groups", labels.tolist() if hasattr(labels, "tolist") else list(labels))
         object.__setattr__(self, "target_functions", resolve_targets(self.targets))
         object.__setattr__(self, "stimulus_names", check_stimuli(self.stimuli))
         object.__setattr__(self, "precision", _resolve_precision(self.autocast))
@@ -68,7 +74,10 @@ class Options:
 
     @cached_property
     def _fold_of_label(self) -> dict[Any, int]:
-        labels = sorted(set(self.groups if self.groups is not None else ()))
+        try:
+            labels = sorted(set(self.groups or ()))
+        except TypeError as error:
+            raise ArgumentError(f"groups: labels cannot be sorted ({error}). Pass all text or all numbers.") from None
         if len(labels) < self.folds:
             raise ArgumentError(f"groups: {len(labels)} distinct labels are too few for folds={self.folds}.")
         return {label: place % self.folds for place, label in enumerate(labels)}

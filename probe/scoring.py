@@ -10,7 +10,7 @@ import xarray as xr
 from probe.collected import Statistics
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.layers import Layer, LayerSelection, select_layers
-from probe.readout import ReadoutScores, decode, position_bits, score_channels, score_readout
+from probe.readout import ChannelScores, ReadoutScores, decode, position_bits, score_channels, score_readout
 from probe.results import describe, versions
 
 __all__ = ["channelwise_result", "layerwise_result"]
@@ -48,7 +48,8 @@ def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection)
     result["r2_fold"] = ((*dims, "fold"), stacked("r2_fold"))
     result["bits"] = (dims, _bits(result))
     result["n_dead"] = (dims[:2], stacked("n_dead"))
-    result["valid"] = (dims[:2], ~np.isnan(stacked("samples_per_feature")))
+    finite = [[statistics.grams[s, layer.name].is_finite for s in statistics.stimuli] for layer in statistics.layers]
+    result["valid"] = (dims[:2], finite)
     result = result.assign_coords(samples_per_feature=("layer", stacked("samples_per_feature").min(axis=1)))
     for index, layer in _with_maps(statistics, maps):
         for name, variable in _layer_maps(statistics, layer, index, alpha).items():
@@ -63,7 +64,7 @@ def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Datas
     warned: list[str] = []
     parts = []
     for layer in statistics.layers:
-        scores = [score_channels(statistics.moments[stimulus, layer.name]) for stimulus in statistics.stimuli]
+        scores = [_score_channels(statistics, stimulus, layer) for stimulus in statistics.stimuli]
         channel = xr.Dataset(
             {
                 "r2": (("channel", "stimulus", "target"), np.stack([s.r2 for s in scores], axis=1)),
@@ -113,6 +114,11 @@ def _score(statistics: Statistics, stimulus: str, layer: Layer, alpha: float) ->
     return score_readout(gram, n_targets, alpha)
 
 
+def _score_channels(statistics: Statistics, stimulus: str, layer: Layer) -> ChannelScores:
+    with np.errstate(invalid="ignore"):  # channels that are not finite are NaN in the end
+        return score_channels(statistics.moments[stimulus, layer.name])
+
+
 def _layer_coordinates(statistics: Statistics) -> dict[str, Any]:
     layers = statistics.layers
     facts = {
@@ -155,12 +161,14 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
     means, decoded = [], []
     n_targets = len(statistics.targets)
     for stimulus in statistics.stimuli:
-        mean_map = score_channels(statistics.moments[stimulus, layer.name]).mean_map
+        mean_map = _score_channels(statistics, stimulus, layer).mean_map
         if mean_map is None:
             raise ImagesError(f"maps: {layer.name} has maps of several sizes. Bring the images to one size.")
         means.append(mean_map)
         if alpha is not None:
-            decoded.append(decode(statistics.grams[stimulus, layer.name], mean_map, n_targets, alpha))
+            gram = statistics.grams[stimulus, layer.name]
+            unknown = np.full((n_targets, *mean_map.shape[1:]), np.nan)
+            decoded.append(decode(gram, mean_map, n_targets, alpha) if gram.is_finite else unknown)
     row, column = f"row_{index}", f"column_{index}"
     found = {f"mean_map_{index}": xr.Variable(("stimulus", f"channel_{index}", row, column), means)}
     if decoded:

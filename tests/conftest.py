@@ -1,0 +1,72 @@
+"""What several test files share."""
+
+import random
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+def state_of(model):
+    """Everything that a caller could find changed in a model: values, places, modes, hooks, attributes."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        "values": {name: tensor.detach().clone() for name, tensor in tensors.items()},
+        "tensors": {
+            name: (id(t), t.device, t.dtype, t.stride(), t.requires_grad, t.grad is None) for name, t in tensors.items()
+        },
+        "modes": {name: module.training for name, module in model.named_modules()},
+        "hooks": {
+            (name, kind): list(hooks.items())
+            for name, module in model.named_modules()
+            for kind, hooks in vars(module).items()
+            if "hooks" in kind and isinstance(hooks, dict)
+        },
+        "attributes": {name: sorted(vars(module)) for name, module in model.named_modules()},
+    }
+
+
+def state_of_process():
+    """The random states, and what else of the process a measurement could change."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the user's own state
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
+        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")),
+        "hooks": {
+            kind: list(hooks.items())
+            for kind, hooks in vars(torch.nn.modules.module).items()
+            if "_hooks" in kind and isinstance(hooks, dict)
+        },
+    }
+
+
+def files_in(folder):
+    """The bytes of every file below a folder, hidden ones as well."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def left_as_found(tmp_path):
+    """A context that checks, however its block ends, that models, the process and `tmp_path` are as before."""
+
+    @contextmanager
+    def check(*models):
+        models_before = [state_of(model) for model in models]
+        process_before, files_before = state_of_process(), files_in(tmp_path)
+        try:
+            yield
+        finally:
+            for model, before in zip(models, models_before, strict=True):
+                after = state_of(model)
+                values_before, values = before.pop("values"), after.pop("values")
+                assert after == before
+                torch.testing.assert_close(values, values_before, rtol=0, atol=0, equal_nan=True)
+            assert state_of_process() == process_before
+            assert files_in(tmp_path) == files_before
+
+    return check
