@@ -149,7 +149,7 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
     Raises
     ------
     ArgumentError
-        If a layout is unknown.
+        If a layout is unknown, or given for a layer that there is not.
     ImagesError
         If the model's first convolution expects another number of channels.
     """
@@ -194,6 +194,9 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         for module in names:
             stack.callback(module.register_forward_hook(hook).remove)
         _run_once(model, images)
+    for pattern in options:
+        if not any(fnmatchcase(layer.name, pattern) for layer in found):
+            raise ArgumentError(f"layout: no layer is called {pattern!r}. probe.list_layers(model, images) lists them.")
     return found
 
 

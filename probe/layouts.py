@@ -104,8 +104,8 @@ def _widths(module: nn.Module) -> tuple[set[int], set[int]]:
 def token_grid(n_tokens: int, grids: Sequence[Grid]) -> tuple[int, Grid] | None:
     """Find the number of prefix tokens and the grid of the others, which are taken row by row.
 
-    The grid is the known one that leaves the fewest prefix tokens (class, registers); else the factors that fit the
-    aspect ratio of the images; else the same with prefix tokens in front.
+    The grid is the known one that leaves the fewest prefix tokens (class, registers). Where all known ones are too
+    large or too small, it has the aspect ratio of the images, exactly if possible, and leaves the fewest.
 
     Parameters
     ----------
@@ -131,11 +131,15 @@ def token_grid(n_tokens: int, grids: Sequence[Grid]) -> tuple[int, Grid] | None:
     if fitting:
         nearest = min(fitting, key=left_over.__getitem__)
         return left_over[nearest], nearest
+    n_prefix_of = {}
     for n_prefix in range(min(_MOST_PREFIX_TOKENS, n_tokens - 1) + 1):
         grid = _fitting_factors(n_tokens - n_prefix, grids[0])
         if grid is not None:
-            return n_prefix, grid
-    return None
+            n_prefix_of[grid] = n_prefix
+    if not n_prefix_of:
+        return None
+    best = min(n_prefix_of, key=lambda grid: (_misfit(grid, grids[0]) > 0, n_prefix_of[grid]))
+    return n_prefix_of[best], best
 
 
 def _fitting_factors(product: int, image_size: Grid) -> Grid | None:
