@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 import probe
 from probe.errors import ArgumentError
@@ -50,7 +51,8 @@ def held_out_predictions(maps, values, alpha=ALPHA):
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
         flat = features[train].reshape(-1, features.shape[2])
-        model = make_pipeline(StandardScaler(), Ridge(alpha * len(flat))).fit(flat, values[train].ravel())
+        with threadpool_limits(1):
+            model = make_pipeline(StandardScaler(), Ridge(alpha * len(flat))).fit(flat, values[train].ravel())
         predictions[test] = model.predict(features[test].reshape(-1, features.shape[2])).reshape(values[test].shape)
     return predictions, folds
 
