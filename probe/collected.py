@@ -119,7 +119,10 @@ class Statistics:
             If the file is absent, damaged, or holds something else.
         """
         try:
-            content = torch.load(path, weights_only=True, map_location="cpu")
+            with Path(path).open("rb") as file:
+                content = torch.load(file, weights_only=True, map_location="cpu")
+        except OSError as error:
+            raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
         except UnpicklingError as error:
             raise ResultFileError(
                 f"{path}: holds no statistics, but something else that could run code, and was not read."

@@ -219,7 +219,7 @@ def _row_batches(
         if len(corrupt) > _MOST_UNREADABLE * len(order):
             raise ImagesError(
                 f"images: {len(corrupt)} of {len(order)} files cannot be read, more than {_MOST_UNREADABLE:.0%}. "
-                f"Mend or remove {', '.join(list(corrupt)[:3])}{', …' if len(corrupt) > 3 else '.'}"
+                f"Mend or remove {', '.join(sorted(corrupt)[:3])}{', …' if len(corrupt) > 3 else '.'}"
             )
         if places:
             yield _batch([order[place] for place in places], pixels)

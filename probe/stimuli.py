@@ -62,7 +62,10 @@ def check_stimuli(stimuli: str | Iterable[str]) -> tuple[str, ...]:
     >>> check_stimuli("rolled")
     ('rolled',)
     """
-    names = (stimuli,) if isinstance(stimuli, str) else tuple(stimuli)
+    if isinstance(stimuli, str) or not isinstance(stimuli, Iterable):
+        names: tuple[str, ...] = (stimuli,)
+    else:
+        names = tuple(stimuli)
     unknown = [name for name in names if name not in STIMULI]
     if unknown or not names or len(set(names)) < len(names):
         raise ArgumentError(f"stimuli={stimuli!r}: choose one or more, each once, from {', '.join(STIMULI)}.")

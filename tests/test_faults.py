@@ -365,6 +365,22 @@ class TestLayers:
         with pytest.raises(LayerNotFoundError, match=r"no layer with a map of more than one cell is left"):
             run(probe.layerwise, model, layers=["1", "3"])
 
+    @pytest.mark.parametrize("measure", [probe.layerwise, probe.channelwise])
+    def test_maps_are_chosen_as_layers_are(self, measure):
+        model = padded_net(depth=2, width=4)
+        expected = run(measure, model, maps=["conv1", "conv2"]).drop_attrs()
+        for maps in (nn.Conv2d, [model.conv1, model.conv2], "conv*"):
+            assert run(measure, model, maps=maps).drop_attrs().identical(expected)
+
+    @pytest.mark.parametrize("measure", [probe.layerwise, probe.channelwise])
+    def test_unknown_maps_are_told_before_the_run(self, measure):
+        def batches():
+            yield IMAGES
+            raise AssertionError("read further")
+
+        with pytest.raises(LayerNotFoundError, match="no layer 'conv9'"):
+            run(measure, padded_net(depth=2), batches(), maps="conv9")
+
     def test_a_name_that_looks_like_markup(self, left_as_found, tmp_path):
         name = "<script>alert(1)</script>"
         model = nn.Sequential()

@@ -1,6 +1,7 @@
 """Every form of data set gives the same numbered images; what is no image is named."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -119,6 +120,15 @@ def to_floats(image):
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
 
 
+MEASURED = {"positions": 9, "seed": 4, "stimuli": ("natural", "rolled", "noise"), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The result for the images as one tensor."""
+    return probe.layerwise(padded_net(depth=2, width=4).double(), IMAGES, **MEASURED)
+
+
 class TestForms:
     @pytest.mark.parametrize("form", forms(None))
     def test_the_same_images_with_the_same_numbers(self, form, folder):
@@ -129,13 +139,11 @@ class TestForms:
         assert list(folds.values()) == [number % 5 for number in range(23)]
 
     @pytest.mark.parametrize("form", forms(None))
-    def test_the_same_results(self, form, folder, left_as_found):
+    def test_the_same_results(self, form, folder, expected, left_as_found):
         model = padded_net(depth=2, width=4).double()
         images, options = forms(folder)[form]
-        measured = {"positions": 9, "seed": 4, "stimuli": ("natural", "rolled", "noise"), "progress": False}
         with left_as_found(model):
-            result = probe.layerwise(model, images, **measured, **options)
-        expected = probe.layerwise(model, IMAGES, **measured)
+            result = probe.layerwise(model, images, **MEASURED, **options)
         np.testing.assert_allclose(result.r2, expected.r2, atol=1e-9)
         assert result.attrs["images_digest"] == expected.attrs["images_digest"]
 
@@ -418,7 +426,7 @@ class TestCorruptFiles:
             result = layerwise(tmp_path, left_as_found, num_workers=num_workers)
         assert [warning.filename for warning in caught] == [__file__]
         assert result.attrs["n_images"] == 19
-        assert list(probe.results.json.loads(result.attrs["corrupt"])) == [str(path)]
+        assert list(json.loads(result.attrs["corrupt"])) == [str(path)]
 
         expected = probe.collect(padded_net(depth=1), IMAGES[:7], positions=None, progress=False)
         rest = probe.collect(padded_net(depth=1), IMAGES[8:20], first_image=8, positions=None, progress=False)
