@@ -1,0 +1,121 @@
+"""Trained weights and real images, where they are at hand: beside the repository, in shared/."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as functional
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+import probe
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+IMAGENET_MEAN, IMAGENET_DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def transform(*before: nn.Module) -> v2.Compose:
+    return v2.Compose(
+        [
+            *before,
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION),
+        ]
+    )
+
+
+class ZippedImages(Dataset):
+    """The JPEG files of an archive, in sorted order."""
+
+    def __init__(self, path: Path) -> None:
+        self.archive = zipfile.ZipFile(path)
+        self.names = sorted(name for name in self.archive.namelist() if name.endswith((".jpg", ".JPEG")))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.open(io.BytesIO(self.archive.read(self.names[index]))).convert("RGB")
+
+
+def at_hand(path: str) -> Path:
+    if not (SHARED / path).exists():
+        pytest.skip(f"needs shared/{path}, which is not at hand")
+    return SHARED / path
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions and the shortcut A of He et al. 2016: every second pixel, zero channels on both sides."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        self.stride, self.added = stride, (n_out - n_in) // 2
+
+    def forward(self, maps: Tensor) -> Tensor:
+        shortcut = functional.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
+        maps = functional.relu(self.bn1(self.conv1(maps)))
+        return functional.relu(self.bn2(self.conv2(maps)) + shortcut)
+
+
+class CifarResNet20(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        self.layer1 = nn.Sequential(*[BasicBlock(16, 16, 1) for _ in range(3)])
+        self.layer2 = nn.Sequential(BasicBlock(16, 32, 2), *[BasicBlock(32, 32, 1) for _ in range(2)])
+        self.layer3 = nn.Sequential(BasicBlock(32, 64, 2), *[BasicBlock(64, 64, 1) for _ in range(2)])
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.layer3(self.layer2(self.layer1(functional.relu(self.bn1(self.conv1(images))))))
+        return self.linear(maps.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("padding", "low", "high"),
+    [("zeros", 0.49, 0.55), ("replicate", 0.11, 0.19), ("reflect", 0.09, 0.15), ("circular", -0.03, 0.03)],
+)
+@pytest.mark.filterwarnings("ignore:padding=.*not converted")
+def test_swapped_padding_of_a_trained_resnet(padding, low, high):
+    net = CifarResNet20()
+    net.load_state_dict(torch.load(at_hand("weights/cifar10-resnet20.pt"), weights_only=True))
+    result = probe.layerwise(
+        probe.with_padding(net, padding),
+        ZippedImages(at_hand("data/cifar10-test.zip")),
+        layers="layer3.1.conv1",
+        transform=transform(),
+        max_images=1000,
+        progress=False,
+    )
+    r2 = result.r2.mean("target").sel(layer="layer3.1.conv1")
+    assert low <= r2.sel(stimulus="rolled") <= high
+    # On natural images the content tells position as well, under every padding.
+    assert r2.sel(stimulus="natural") > r2.sel(stimulus="rolled") + 0.05
+
+
+def test_the_default_positions_are_enough():
+    # The whole comparison, with a vision transformer, is `python -m tests.benchmarks sampling`.
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None)
+    images = ZippedImages(at_hand("data/imagenet-sample-500.zip"))
+    layers = ["conv1", "layer1.1.conv2", "layer2.1.conv2", "layer3.0.conv2", "layer4.0.conv1"]
+    options = {
+        "layers": layers,
+        "stimuli": "rolled",
+        "transform": transform(v2.Resize(256), v2.CenterCrop(224)),
+        "progress": False,
+    }
+    sampled = probe.layerwise(model, images, **options)
+    every = probe.layerwise(model, images, positions=None, **options)
+    assert every.r2.max() > 0.5
+    assert (abs(sampled.r2 - every.r2) <= 0.02).all()
