@@ -335,6 +335,24 @@ def test_a_layer_that_a_later_batch_does_not_call_is_an_error_that_names_it():
     assert np.isfinite(result.omega2).all()
 
 
+class Repeating(nn.Module):
+    """Bright images pass the convolution twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, images):
+        maps = self.conv(images)
+        return self.conv(maps) if images.mean() > 0 else maps
+
+
+def test_so_is_a_later_call_of_a_layer():
+    images = torch.cat([torch.ones(4, 3, 8, 8), -torch.ones(4, 3, 8, 8)])
+    with pytest.raises(LayerNotCalledError, match=r"layers: conv_1 was called for the first image, but not for a lat"):
+        probe.layerwise(Repeating(), images, batch_size=4, stimuli="natural", folds=2)
+
+
 class Changing(nn.Module):
     """The number of channels depends on the images."""
 
