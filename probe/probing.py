@@ -264,6 +264,7 @@ input_key, layout, max_images, seed, progress
             input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
         )  # fmt: skip
         statistics = collect_statistics(model, _given(images), options, grams=True, moments=maps)
+        maps = list({name for _, name in statistics.moments})
     return layerwise_result(statistics, alpha, maps)
 
 
@@ -330,6 +331,8 @@ input_key, layout, max_images, seed, progress
             input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
         )  # fmt: skip
         statistics = collect_statistics(model, _given(images), options, grams=False, moments="all")
+        if maps:
+            maps = [layer.name for layer in select_layers(maps, statistics.layers, module_names(unwrap(model)))[0]]
     return channelwise_result(statistics, maps)
 
 

@@ -307,3 +307,12 @@ def test_list_layers_estimates_what_the_statistics_take(net):
         grams = [statistics.grams[stimulus, name].sums for stimulus in statistics.stimuli]
         taken = sum(sums.numel() * sums.element_size() for sums in grams)
         assert table.MB[name] == pytest.approx(taken / 1e6, abs=6e-4)
+
+
+@pytest.mark.parametrize("measure", [probe.layerwise, probe.channelwise])
+@pytest.mark.parametrize(
+    "select", [lambda net: nn.Conv2d, lambda net: [net.conv2, "conv3"], lambda net: iter(["conv*"])]
+)
+def test_layers_with_maps_are_chosen_as_layers_are(net, measure, select):
+    result = measure(net, noise_images(60), layers=["conv2", "conv3"], maps=select(net), stimuli="natural")
+    assert {map_.attrs["layer"] for name, map_ in result.items() if name.startswith("mean_map")} == {"conv2", "conv3"}
