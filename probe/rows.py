@@ -17,6 +17,8 @@ __all__ = ["Folder", "Rows", "Transform", "Unreadable", "as_tensor", "collate", 
 
 Transform = Callable[[Any], Any]
 
+# Those of torchvision's ImageFolder, whose import would take longer than a small folder.
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _KEYS = ("pixel_values", "image", "img", "images")
 
 
@@ -40,13 +42,11 @@ class Folder:
     """
 
     def __init__(self, folder: Path) -> None:
-        from torchvision.datasets.folder import IMG_EXTENSIONS
-
         if not folder.is_dir():
             raise ImagesError(f"images: {str(folder)!r} is no folder. Pass a folder of image files.")
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
         if not self.paths:
-            raise ImagesError(f"images: no image file below {str(folder)!r} (looked for {', '.join(IMG_EXTENSIONS)}).")
+            raise ImagesError(f"images: no image file below {str(folder)!r} (looked for {', '.join(_EXTENSIONS)}).")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -12,6 +12,8 @@ import probe
 from probe.errors import ArgumentError, ResultFileError
 from probe.testing import noise_images, padded_net
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGES = noise_images(20, 8)
 
 

@@ -26,6 +26,8 @@ from probe.layers import Layer
 from probe.options import Options
 from probe.testing import noise_images, padded_net
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGES = noise_images(20, 8)
 MEASUREMENTS = [probe.list_layers, probe.collect, probe.layerwise, probe.channelwise]
 

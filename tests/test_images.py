@@ -30,6 +30,9 @@ BYTES = GENERATOR.integers(0, 256, (23, 12, 10, 3), dtype=np.uint8)
 IMAGES = torch.from_numpy(BYTES).permute(0, 3, 1, 2).float() / 255
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 def opened(images, **options):
     defaults = {
         "batch_size": 4, "num_workers": 0, "transform": None, "input_key": None, "max_images": None,
@@ -318,12 +321,11 @@ class TestWrongImages:
         with pytest.raises(ImagesError, match=message):
             layerwise(images, left_as_found)
 
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_unequal_sizes_in_one_batch(self, num_workers, left_as_found):
+    def test_unequal_sizes_in_one_batch(self, left_as_found):
         rows = Rows([IMAGES[0], IMAGES[1, :, :9]] * 10)
         message = r"one batch holds images of shape \(3, 9, 10\) and \(3, 12, 10\).*transform=.*batch_size=1"
         with pytest.raises(ImagesError, match=message):
-            layerwise(rows, left_as_found, num_workers=num_workers)
+            layerwise(rows, left_as_found)
 
     def test_unequal_sizes_one_by_one(self, left_as_found):
         result = layerwise(Rows([IMAGES[0], IMAGES[1, :, :9]] * 10), left_as_found, batch_size=1)

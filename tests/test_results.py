@@ -18,6 +18,8 @@ from probe.errors import ArgumentError, ResultFileError
 from probe.results import SCHEMA, VARIABLES, describe, layer_map, write_atomically
 from probe.testing import noise_images, padded_net
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def result():
