@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from analyses.data import CANVAS, digit_batches, load_digits, place_digits
 from analyses.joining import MeasuredNetwork, join_networks, warnings_of
 from analyses.nets import small_net
-from analyses.training import LEARNING_RATE, predict, rolled_agreement, train
+from analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train
 from probe.errors import ArgumentError, PaddingError, ProbeWarning, warn
 from probe.options import Options
 from probe.padding import PADDINGS, with_padding
@@ -185,19 +185,29 @@ def _digit_networks(
     generator = torch.Generator().manual_seed(_PLACEMENT_SEED)
     images, placed_anew = place_digits(strokes, generator), place_digits(strokes, generator)
     which = [(padding, seed) for padding in paddings for seed in range(seeds)]
-    for padding, seed in tqdm(which, unit="network", desc="digits", disable=None if progress else True):
-        model = with_padding(small_net(seed=seed), padding)
-        yield measure(model, images, (padding, seed, "untrained"))
-        batches = digit_batches(training, steps=preset.steps, batch_size=preset.batch_size, seed=seed)
-        train(model, batches, steps=preset.steps)
-        predicted = predict(model, images)
-        yield measure(
-            model,
-            images,
-            (padding, seed, "trained"),
-            accuracy=float((predicted == labels).float().mean()),
-            agreement=float((predicted == predict(model, placed_anew)).float().mean()),
-        )
+    # Made here, since the random state is shared by all threads.
+    models = [with_padding(small_net(seed=seed), padding) for padding, seed in which]
+    twins = [with_padding(small_net(seed=seed), padding) for padding, seed in which]
+    with (
+        side_by_side() as pool,
+        tqdm(total=len(which), unit="network", desc="digits", disable=None if progress else True) as bar,
+    ):
+        trained = []
+        for (_, seed), model in zip(which, models, strict=True):
+            batches = digit_batches(training, steps=preset.steps, batch_size=preset.batch_size, seed=seed)
+            trained.append(pool.submit(train, model, batches, steps=preset.steps))
+        for (padding, seed), model, twin, done in zip(which, models, twins, trained, strict=True):
+            yield measure(twin, images, (padding, seed, "untrained"))
+            done.result()
+            predicted = predict(model, images)
+            yield measure(
+                model,
+                images,
+                (padding, seed, "trained"),
+                accuracy=float((predicted == labels).float().mean()),
+                agreement=float((predicted == predict(model, placed_anew)).float().mean()),
+            )
+            bar.update()
 
 
 def _given_networks(

@@ -1,6 +1,8 @@
 """Training small classifiers, and what a classifier predicts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from probe.layers import unwrap
 from probe.options import Options
 from probe.stimuli import apply_stimulus
 
-__all__ = ["LEARNING_RATE", "predict", "rolled_agreement", "train"]
+__all__ = ["LEARNING_RATE", "predict", "rolled_agreement", "side_by_side", "train"]
 
 LEARNING_RATE = 0.01
 """Highest learning rate of the one-cycle schedule."""
@@ -44,6 +46,23 @@ def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, steps: 
             optimiser.step()
             schedule.step()
     model.eval()
+
+
+@contextmanager
+def side_by_side() -> Iterator[Executor]:
+    """Give a pool in which several small networks are trained at a time, each on one thread of torch's.
+
+    Small networks gain little from several threads, and lose much where other programs keep the processor busy.
+    The number of threads is restored in the end; what has not been started by then is not.
+    """
+    n_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(n_threads)
+    torch.set_num_threads(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Tests of what the studies share: nets, data and training."""
 
+import time
+
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -8,7 +10,7 @@ from torch import nn
 
 from analyses.data import CANVAS, digit_batches, load_digits, place_digits
 from analyses.nets import small_net
-from analyses.training import predict, rolled_agreement, train
+from analyses.training import predict, rolled_agreement, side_by_side, train
 from probe.options import Options
 from probe.testing import noise_images
 
@@ -77,6 +79,31 @@ def test_training_learns_and_leaves_evaluation_mode():
     assert not any(module.training for module in model.modules())
     images = place_digits(held_out.strokes[:200], generator(9))
     assert (predict(model, images) == held_out.labels[:200]).float().mean() > 0.3  # by chance: 0.1
+
+
+def test_training_side_by_side_is_training_one_by_one():
+    training, _ = load_digits()
+    models = [small_net(seed=seed) for seed in range(3)]
+    n_threads = torch.get_num_threads()
+    with side_by_side() as pool:
+        batches = [digit_batches(training, steps=5, batch_size=16, seed=seed) for seed in range(3)]
+        done = [pool.submit(train, model, part, steps=5) for model, part in zip(models, batches, strict=True)]
+        assert [future.result() for future in done] == [None] * 3
+    assert torch.get_num_threads() == n_threads
+    for seed, model in enumerate(models):
+        alone = small_net(seed=seed)
+        train(alone, digit_batches(training, steps=5, batch_size=16, seed=seed), steps=5)
+        for name, weights in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
+
+
+def test_an_error_beside_training_restores_the_threads():
+    n_threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt), side_by_side() as pool:
+        started = [pool.submit(time.sleep, 0.05) for _ in range(100)]
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == n_threads
+    assert any(future.cancelled() for future in started)
 
 
 class Mean(nn.Module):
