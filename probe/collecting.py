@@ -32,8 +32,8 @@ _SHARE_OF_MEMORY = 0.8
 
 
 def collect_statistics(
-    model: nn.Module, images: Any, options: Options, *, grams: bool, moments: LayerSelection
-) -> Statistics:
+    model: nn.Module, images: Any, options: Options, *, grams: bool, moments: bool, maps: LayerSelection = ()
+) -> tuple[Statistics, list[str]]:
     """Collect statistics of a model on images.
 
     Parameters
@@ -43,7 +43,16 @@ def collect_statistics(
     grams
         Whether to collect the Grams that layerwise readouts need.
     moments
-        Of which layers to collect the moments that channel scores and maps need.
+        Whether to collect the moments that channel scores need; maps need them too.
+    maps
+        Layers whose maps are wanted.
+
+    Returns
+    -------
+    statistics : Statistics
+        Of all layers.
+    with_maps : list of str
+        Names of the layers in `maps`.
     """
     start = time.monotonic()
     model = unwrap(model)
@@ -55,7 +64,8 @@ def collect_statistics(
         layers, skipped = select_layers(options.layers, found, module_names(model))
         if skipped:
             warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", source.warned)
-        with_moments = select_layers(moments, layers, module_names(model))[0] if moments else []
+        with_maps = select_layers(maps, layers, module_names(model))[0] if maps else []
+        with_moments = layers if moments else with_maps
         cells = _cells(layers, source, options)
         _check_memory(statistics_bytes(layers, options, grams, with_moments), device)
         statistics = Statistics(layers, _settings(model, options, cells))
@@ -71,7 +81,7 @@ def collect_statistics(
         "corrupt": source.corrupt,
         "warnings": source.warned,
     }
-    return statistics
+    return statistics, [layer.name for layer in with_maps]
 
 
 def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:

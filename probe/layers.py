@@ -172,7 +172,8 @@ def select_layers(
     LayoutError
         If the output of a named layer is no map.
     """
-    requests = [layers] if isinstance(layers, str | type | nn.Module) else list(layers)
+    is_one = isinstance(layers, str | type | nn.Module) or not isinstance(layers, Iterable)
+    requests = [layers] if is_one else list(layers)  # type: ignore[arg-type]
     chosen: dict[str, Layer] = {}
     skipped: dict[str, str] = {}
     for request in requests:

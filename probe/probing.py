@@ -179,7 +179,7 @@ def collect(
         input_key=input_key, layout=layout, max_images=max_images, first_image=first_image, seed=seed,
         progress=progress,
     )  # fmt: skip
-    return collect_statistics(model, images, options, grams=True, moments="all")
+    return collect_statistics(model, images, options, grams=True, moments=True)[0]
 
 
 def layerwise(
@@ -263,8 +263,7 @@ input_key, layout, max_images, seed, progress
             batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
             input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
         )  # fmt: skip
-        statistics = collect_statistics(model, _given(images), options, grams=True, moments=maps)
-        maps = list({name for _, name in statistics.moments})
+        statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
     return layerwise_result(statistics, alpha, maps)
 
 
@@ -330,9 +329,7 @@ input_key, layout, max_images, seed, progress
             batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
             input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
         )  # fmt: skip
-        statistics = collect_statistics(model, _given(images), options, grams=False, moments="all")
-        if maps:
-            maps = [layer.name for layer in select_layers(maps, statistics.layers, module_names(unwrap(model)))[0]]
+        statistics, maps = collect_statistics(model, _given(images), options, grams=False, moments=True, maps=maps)
     return channelwise_result(statistics, maps)
 
 

@@ -172,6 +172,8 @@ def test_other_unusable_selections_are_errors(net):
         chosen(net, nn.Conv2d(3, 3, 1))
     with pytest.raises(ArgumentError, match="found int"):
         chosen(net, [3])
+    with pytest.raises(ArgumentError, match="found float"):
+        chosen(net, 3.5)
     for empty in ([], nn.Conv3d):
         with pytest.raises(LayerNotFoundError, match="no layer with a map"):
             chosen(net, empty)
