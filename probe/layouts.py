@@ -1,6 +1,7 @@
 """How the output of a layer is read as maps (image, channel, row, column)."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -142,6 +143,7 @@ def token_grid(n_tokens: int, grids: Sequence[Grid]) -> tuple[int, Grid] | None:
     return n_prefix_of[best], best
 
 
+@cache
 def _fitting_factors(product: int, image_size: Grid) -> Grid | None:
     """Return the factors of a number that fit an aspect ratio best, if they do."""
     pairs = [(rows, product // rows) for rows in range(1, product + 1) if product % rows == 0]
