@@ -21,7 +21,7 @@ from probe.isolation import borrowed, resolve_device
 from probe.layers import Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.options import Options
 from probe.positions import cells_per_image, draw_cells
-from probe.statistics import Gram, PositionMoments, pilot_mean, summing_dtype
+from probe.statistics import Gram, PositionMoments, gram_bytes, pilot_mean, summing_dtype
 from probe.stimuli import apply_stimulus
 from probe.targets import N_CONTROLS, control_maps, target_maps
 
@@ -94,11 +94,11 @@ def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
 
 
 def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
-    """Return what the statistics of some layers take, in bytes: C² numbers a fold, layer and stimulus, and the maps."""
+    """Return what the statistics of some layers take, in bytes: about C²/2 numbers a fold and stimulus, and the maps."""
     n_design = len(options.target_functions) * (2 + N_CONTROLS)
-    numbers = sum((1 + n_design + layer.n_channels) ** 2 for layer in layers) if grams else 0
-    numbers += sum(layer.n_channels * layer.height * layer.width for layer in moments)
-    return 8 * numbers * options.folds * len(options.stimulus_names)
+    size = sum(gram_bytes(options.folds, n_design, layer.n_channels) for layer in layers) if grams else 0
+    size += sum(8 * options.folds * layer.n_channels * layer.height * layer.width for layer in moments)
+    return size * len(options.stimulus_names)
 
 
 def _open(images: Any, options: Options) -> ImageSource:

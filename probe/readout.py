@@ -145,14 +145,19 @@ def _factorise(upper: Tensor) -> None:
         behind.copy_(torch.linalg.solve_triangular(factor, behind, upper=False))
 
 
-def _squared_errors(total: Tensor, fits: list[_Fit], n_design: int) -> Tensor:
-    """Return the squared errors of each fit over all samples, shape (fit, design column)."""
-    columns = torch.zeros(len(total), len(fits), n_design, dtype=total.dtype, device=total.device)
+def _squared_errors(upper: Tensor, fits: list[_Fit], n_design: int) -> Tensor:
+    """Return the squared errors of each fit over all samples, shape (fit, design column).
+
+    `upper` is the triangle of the sums over all folds, with zeros below.
+    """
+    columns = upper.new_zeros(len(upper), len(fits), n_design)
     for index, fit in enumerate(fits):
         columns[0, index] = -fit.intercepts
-        columns[1 : 1 + n_design, index] = torch.eye(n_design, dtype=total.dtype, device=total.device)
+        columns[1 : 1 + n_design, index] = torch.eye(n_design).to(columns)
         columns[1 + n_design :, index] = -fit.weights
-    return (columns * (total @ columns.flatten(1)).view_as(columns)).sum(dim=0)
+    flat = columns.flatten(1)
+    products = upper @ flat + upper.T @ flat - upper.diagonal()[:, None] * flat
+    return (columns * products.view_as(columns)).sum(dim=0)
 
 
 def score_readout(gram: Gram, n_targets: int, alpha: float) -> ReadoutScores:
@@ -174,16 +179,20 @@ def score_readout(gram: Gram, n_targets: int, alpha: float) -> ReadoutScores:
         If `alpha` is too small for the features' dependence.
     """
     n_design = n_targets * (2 + N_CONTROLS)
-    n_folds = len(gram.sums)
-    total = gram.total()
-    fits = [_fit(gram.without(fold), gram, n_design, alpha) for fold in range(n_folds)]
-    on_all = _squared_errors(total, fits, n_design)
+    folds = range(len(gram.totals))
+    sums = None
+    fits = []
+    for held_out in folds:
+        training = [fold for fold in folds if fold != held_out]
+        sums = gram.upper(training, out=sums)
+        fits.append(_fit(sums, gram, n_design, alpha))
+    on_all = _squared_errors(gram.upper(folds, out=sums).triu_(), fits, n_design)
     sse = torch.stack([errors - fit.squared_errors for errors, fit in zip(on_all, fits, strict=True)], dim=1)
 
-    counts, sums = gram.sums[:, 0, 0], gram.sums[:, 0, 1 : 1 + n_design].T
-    squares = gram.sums.diagonal(dim1=1, dim2=2)[:, 1 : 1 + n_design].T
-    mean = (sums.sum(dim=1) / counts.sum())[:, None]
-    sst = squares - 2 * mean * sums + counts * mean**2
+    counts, totals = gram.totals[:, 0], gram.totals[:, 1 : 1 + n_design].T
+    squares = gram.squares[:, 1 : 1 + n_design].T
+    mean = (totals.sum(dim=1) / counts.sum())[:, None]
+    sst = squares - 2 * mean * totals + counts * mean**2
     constant = sst.sum(dim=1) <= 1e-6 * squares.sum(dim=1)
     sst = torch.where(constant[:, None], torch.nan, sst)
 
@@ -257,7 +266,7 @@ def decode(gram: Gram, mean_map: np.ndarray, n_targets: int, alpha: float) -> np
     numpy.ndarray
         Shape (target, row, column): the decoded value of each target at each position.
     """
-    fit = _fit(gram.total(), gram, n_targets * (2 + N_CONTROLS), alpha)
+    fit = _fit(gram.upper(range(len(gram.totals))), gram, n_targets * (2 + N_CONTROLS), alpha)
     features = torch.as_tensor(mean_map).to(gram.pilot) - gram.pilot[:, None, None]
     decoded = torch.einsum("ct,chw->thw", fit.weights[:, :n_targets], features)
     return (decoded + fit.intercepts[:n_targets, None, None]).cpu().numpy()

@@ -91,7 +91,7 @@ def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Datas
 def _check_folds(statistics: Statistics) -> None:
     folds = statistics.settings["folds"]
     if statistics.grams:
-        counts = next(iter(statistics.grams.values())).sums[:, 0, 0]
+        counts = next(iter(statistics.grams.values())).totals[:, 0]
     else:
         counts = next(iter(statistics.moments.values())).images
     empty = int((counts == 0).sum())
@@ -109,7 +109,7 @@ def _score(statistics: Statistics, stimulus: str, layer: Layer, alpha: float) ->
     n_targets = len(statistics.targets)
     if not gram.is_finite:
         unknown = np.full(n_targets, np.nan)
-        by_fold = np.full((n_targets, len(gram.sums)), np.nan)
+        by_fold = np.full((n_targets, len(gram.totals)), np.nan)
         return ReadoutScores(unknown, by_fold, unknown, unknown, unknown, np.nan, 0)
     return score_readout(gram, n_targets, alpha)
 

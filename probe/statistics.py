@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probe.errors import ArgumentError
 
-__all__ = ["Gram", "Part", "PositionMoments", "pilot_mean", "summing_dtype"]
+__all__ = ["Gram", "Part", "PositionMoments", "gram_bytes", "pilot_mean", "summing_dtype"]
 
 Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
@@ -50,8 +50,8 @@ class Gram:
     """Sums of products of all pairs of the columns [1, design, features], for each fold.
 
     The design columns are the values of the targets and their controls at each sample; the features are the
-    channels of a layer. Entry (0, 0) counts the samples, row 0 holds the sums. Only the upper triangle is kept up
-    to date, since a Gram is symmetric: this nearly halves its cost.
+    channels of a layer. Entry (0, 0) counts the samples, row 0 holds the sums. A Gram is symmetric, so only blocks
+    of rows from the diagonal on are computed and kept: this nearly halves its time and memory.
 
     Parameters
     ----------
@@ -66,23 +66,26 @@ class Gram:
 
     Attributes
     ----------
-    sums : torch.Tensor
-        Shape (fold, column, column), double precision.
+    blocks : list of torch.Tensor
+        Shape (fold, row of the block, column from the first row on), double precision.
 
     Examples
     --------
     >>> gram = Gram(n_folds=1, n_design=1, pilot=torch.tensor([6.0], dtype=torch.float64))
     >>> gram.update(design=torch.tensor([[1.0], [3.0]]), features=torch.tensor([[5.0], [7.0]]), parts=[(0, 0, 2)])
-    >>> gram.fold(0)
+    >>> gram.upper([0]).triu()
     tensor([[ 2.,  4.,  0.],
-            [ 4., 10.,  2.],
-            [ 0.,  2.,  2.]], dtype=torch.float64)
+            [ 0., 10.,  2.],
+            [ 0.,  0.,  2.]], dtype=torch.float64)
     """
 
     def __init__(self, n_folds: int, n_design: int, pilot: Tensor, dtype: torch.dtype = torch.float64) -> None:
         n_columns = 1 + n_design + len(pilot)
         self.pilot, self.dtype = pilot, dtype
-        self.sums = torch.zeros(n_folds, n_columns, n_columns, dtype=torch.float64, device=pilot.device)
+        self.blocks = [
+            torch.zeros(n_folds, rows, n_columns - start, dtype=torch.float64, device=pilot.device)
+            for start, rows in _blocks(n_columns)
+        ]
 
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
         """Add samples.
@@ -97,50 +100,63 @@ class Gram:
             The rows of each fold: (fold, first row, last row plus one).
         """
         n_before = 1 + design.shape[1]
-        columns = torch.empty(len(features), self.sums.shape[1], dtype=self.dtype, device=features.device)
+        columns = torch.empty(len(features), n_before + features.shape[1], dtype=self.dtype, device=features.device)
         columns[:, 0] = 1
         columns[:, 1:n_before] = design
         torch.sub(features, self.pilot.to(self.dtype), out=columns[:, n_before:])
         for fold, start, stop in parts:
-            rows = columns[start:stop]
-            for first in range(0, rows.shape[1], _BLOCK):
-                block = rows[:, first : first + _BLOCK].T @ rows[:, first:]
-                self.sums[fold, first : first + _BLOCK, first:] += block
+            samples = columns[start:stop]
+            for block in self.blocks:
+                behind = samples[:, -block.shape[2] :]
+                block[fold] += behind[:, : block.shape[1]].T @ behind
 
     def merge(self, other: "Gram") -> None:
         """Add the sums of `other`, which is left as it is."""
-        _check_alike("the shape of their sums", tuple(self.sums.shape), tuple(other.sums.shape))
-        shift = torch.zeros_like(self.sums[0, 0])
+        _check_alike("the shape of their sums", tuple(self.totals.shape), tuple(other.totals.shape))
+        shift = torch.zeros_like(self.totals[0])
         shift[-len(self.pilot) :] = other.pilot.to(shift) - self.pilot
-        for fold, sums in enumerate(other.sums.to(self.sums)):
-            crossed = torch.outer(shift, sums[0])
-            self.sums[fold] += sums + crossed + crossed.T + sums[0, 0] * torch.outer(shift, shift)
+        totals = other.totals.to(shift)
+        count = totals[:, :1, None]
+        for mine, theirs in zip(self.blocks, other.blocks, strict=True):
+            by_column, moved = totals[:, None, -mine.shape[2] :], shift[-mine.shape[2] :]
+            by_row, moved_row = by_column[:, 0, : mine.shape[1], None], moved[: mine.shape[1], None]
+            mine += theirs.to(mine) + moved_row * by_column + by_row * moved + count * moved_row * moved
 
-    def fold(self, index: int) -> Tensor:
-        """Return the whole symmetric matrix of one fold, shape (column, column)."""
-        return _mirror(self.sums[index])
+    @property
+    def totals(self) -> Tensor:
+        """Sums of the columns, shape (fold, column); the first one counts the samples."""
+        return self.blocks[0][:, 0]
+
+    @property
+    def squares(self) -> Tensor:
+        """Sums of the squares of the columns, shape (fold, column)."""
+        return torch.cat([block.diagonal(dim1=1, dim2=2) for block in self.blocks], dim=1)
 
     @property
     def is_finite(self) -> bool:
         """Whether all samples, and their squares, were finite."""
-        diagonal = self.sums.diagonal(dim1=1, dim2=2)
-        return bool(torch.isfinite(self.sums[:, 0]).all() and torch.isfinite(diagonal).all())
+        return bool(torch.isfinite(self.totals).all() and torch.isfinite(self.squares).all())
 
-    def without(self, fold: int) -> Tensor:
-        """Return the sums over all folds but one, shape (column, column), of which the upper triangle holds.
+    def upper(self, folds: Sequence[int], out: Tensor | None = None) -> Tensor:
+        """Return the sums over some folds, shape (column, column), of which only the upper triangle means anything.
 
-        Adding the others, rather than taking one from the total, keeps the digits of a channel that hardly varies
-        in them.
+        Parameters
+        ----------
+        folds
+            To train on all folds but one, their sums are added here, rather than the one taken from the total: this
+            keeps the digits of a channel that hardly varies in them.
+        out
+            Where to write; by default a new tensor.
         """
-        others = [sums for index, sums in enumerate(self.sums) if index != fold]
-        total = others[0].clone()
-        for sums in others[1:]:
-            total += sums
-        return total
-
-    def total(self) -> Tensor:
-        """Return the whole symmetric matrix over all folds, shape (column, column)."""
-        return _mirror(self.sums.sum(dim=0))
+        n_columns = self.totals.shape[1]
+        upper = self.totals.new_empty(n_columns, n_columns) if out is None else out
+        for block in self.blocks:
+            start = n_columns - block.shape[2]
+            part = upper[start : start + block.shape[1], start:]
+            part.copy_(block[folds[0]])
+            for fold in folds[1:]:
+                part += block[fold]
+        return upper
 
     def state(self) -> dict[str, Any]:
         """Return what `from_state` restores."""
@@ -154,9 +170,22 @@ class Gram:
         return gram
 
 
-def _mirror(upper: Tensor) -> Tensor:
-    whole = upper.triu()
-    return whole + whole.triu(diagonal=1).T
+def _blocks(n_columns: int) -> list[tuple[int, int]]:
+    """Return the first row of each block, and its number of rows."""
+    return [(start, min(_BLOCK, n_columns - start)) for start in range(0, n_columns, _BLOCK)]
+
+
+def gram_bytes(n_folds: int, n_design: int, n_channels: int) -> int:
+    """Return what a `Gram` takes, in bytes.
+
+    Examples
+    --------
+    >>> gram = Gram(n_folds=5, n_design=20, pilot=torch.zeros(2048))
+    >>> gram_bytes(5, 20, 2048) == sum(block.nbytes for block in gram.blocks)
+    True
+    """
+    n_columns = 1 + n_design + n_channels
+    return 8 * n_folds * sum(rows * (n_columns - start) for start, rows in _blocks(n_columns))
 
 
 class PositionMoments:

@@ -306,8 +306,8 @@ def test_list_layers_estimates_what_the_statistics_take(net):
     statistics = probe.collect(net, noise_images(10), progress=False)
     table = probe.list_layers(net, noise_images(1))
     for name in ("input", "conv2"):
-        grams = [statistics.grams[stimulus, name].sums for stimulus in statistics.stimuli]
-        taken = sum(sums.numel() * sums.element_size() for sums in grams)
+        grams = [statistics.grams[stimulus, name].blocks for stimulus in statistics.stimuli]
+        taken = sum(block.nbytes for blocks in grams for block in blocks)
         assert table.MB[name] == pytest.approx(taken / 1e6, abs=6e-4)
 
 
