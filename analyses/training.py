@@ -98,7 +98,7 @@ def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:
                 return float("nan")
             same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
             count += len(numbers)
-    return same / count
+    return same / count if count else float("nan")
 
 
 def _numbered(images: Any, options: Options) -> Iterable[tuple[list[int], Tensor]]:

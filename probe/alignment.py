@@ -62,7 +62,9 @@ class Alignment(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if func in _CONCATENATIONS and "tensors" in kwargs:
+            args = (kwargs.pop("tensors"), *args)
         if self._outdated:
             self._check_none_outdated(args)
         operands = args

@@ -18,12 +18,12 @@ from probe.collected import Statistics
 from probe.errors import TooLargeError, noting, warn
 from probe.images import Batch, ImageSource, as_floats, open_images
 from probe.isolation import borrowed, resolve_device
-from probe.layers import Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.options import Options
 from probe.positions import cells_per_image, draw_cells
 from probe.statistics import Gram, PositionMoments, gram_bytes, pilot_mean, summing_dtype
 from probe.stimuli import apply_stimulus
-from probe.targets import N_CONTROLS, control_maps, target_maps
+from probe.targets import N_CONTROLS, control_maps, target_maps, target_offsets
 
 __all__ = ["collect_statistics", "find_layers", "statistics_bytes"]
 
@@ -64,6 +64,10 @@ def collect_statistics(
         layers, skipped = select_layers(options.layers, found, module_names(model))
         if skipped:
             warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", source.warned)
+        if [layer.name for layer in layers] == [INPUT] and options.layers == "auto":
+            warn(
+                "layers: 'auto' found nothing but the pixels. Name layers; probe.list_layers shows them.", source.warned
+            )
         with_maps = select_layers(maps, layers, module_names(model))[0] if maps else []
         with_moments = layers if moments else with_maps
         cells = _cells(layers, source, options)
@@ -136,6 +140,7 @@ def _settings(model: nn.Module, options: Options, cells: dict[str, int | None]) 
         "model": type(model).__name__,
         "weights_digest": _weights_digest(model),
         "targets": list(options.target_functions),
+        "target_offsets": target_offsets(options.target_functions).tolist(),
         "stimuli": list(options.stimulus_names),
         "folds": options.folds,
         "groups": groups,
@@ -319,6 +324,7 @@ class _Collector:
         key = (height, width, dtype == torch.float64)
         if key not in self._tables:
             targets = target_maps(self.options.target_functions, height, width)
+            targets -= target_offsets(self.options.target_functions)[:, None, None]
             controls = control_maps(targets, self.options.seed)
             columns = np.concatenate([targets[None], controls]).reshape(-1, height * width)
             self._tables[key] = torch.from_numpy(columns.T.copy()).to(device, dtype)

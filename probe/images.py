@@ -183,9 +183,8 @@ def _known_length(batches: Any) -> int | None:
 def _shuffles(batches: Any) -> bool:
     if not isinstance(batches, DataLoader):
         return False
-    return isinstance(batches.sampler, _SHUFFLING) or isinstance(
-        getattr(batches.batch_sampler, "sampler", None), _SHUFFLING
-    )
+    samplers = (batches.sampler, getattr(batches.batch_sampler, "sampler", None))
+    return any(isinstance(sampler, _SHUFFLING) or getattr(sampler, "shuffle", False) for sampler in samplers)
 
 
 def _reading_order(length: int, max_images: int | None, first_image: int, fold_of: FoldOf) -> list[_Place]:

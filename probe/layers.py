@@ -104,7 +104,12 @@ def module_names(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _is_transformer_block(module: nn.Module) -> bool:
-    """Tell a block by its parts: attention, and beside it a perceptron, at least two linear layers without any."""
+    """Tell a block by its parts: attention, and beside it a perceptron, at least two linear layers without any.
+
+    The tokens of a decoder are queries, which lie on no grid.
+    """
+    if "decoder" in type(module).__name__.lower():
+        return False
     parts = dict(module.named_children())
     attention = {name for name, part in parts.items() if _is_attention(name, part)}
     beside = [part for name, part in parts.items() if name not in attention and not _holds_attention(part)]

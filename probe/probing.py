@@ -127,7 +127,8 @@ def collect(
     folds
         Number of cross-validation folds of images: fold = image number modulo folds.
     groups
-        One label an image of the data set; images of one label share a fold, as frames of one video must.
+        One label an image of the data set; images of one label share a fold, as frames of one video must. The image
+        at place i has label i + `first_image`: a second run is given the labels of the first one's images as well.
     positions
         Cells of each image that enter a readout: ``"auto"`` for at least max(20,000, 20 a channel) samples a layer,
         a number, or None for all.
@@ -143,7 +144,8 @@ def collect(
         Where the image is in rows that are mappings.
     layout
         ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"LNC"`` for outputs that are not understood, or a mapping from names
-        or globs to layouts.
+        or globs to layouts. Tokens are taken row by row, behind any prefix tokens (class, registers); models that
+        order them otherwise, as Hiera does, or append tokens at the end, are not understood.
     max_images
         Read so many images: evenly spaced over a data set, the first of an iterable.
     first_image

@@ -264,7 +264,7 @@ def decode(gram: Gram, mean_map: np.ndarray, n_targets: int, alpha: float) -> np
     Returns
     -------
     numpy.ndarray
-        Shape (target, row, column): the decoded value of each target at each position.
+        Shape (target, row, column): the decoded value of each design column that is a target, at each position.
     """
     fit = _fit(gram.upper(range(len(gram.totals))), gram, n_targets * (2 + N_CONTROLS), alpha)
     features = torch.as_tensor(mean_map).to(gram.pilot) - gram.pilot[:, None, None]
@@ -341,6 +341,8 @@ def _correlation(sums: _Sums) -> np.ndarray:
 def _omega_squared(sums: _Sums) -> np.ndarray:
     """Return ω² of position in the two-way layout positions × images without replication, shape (channel,)."""
     if sums.maps is None:
+        return np.full(len(sums.squares), np.nan)
+    if sums.images < 2:
         return np.full(len(sums.squares), np.nan)
     n_cells = sums.maps.shape[1]
     about_mean = sums.cross[1:, 0] ** 2 / sums.cells

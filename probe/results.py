@@ -34,7 +34,9 @@ VARIABLES = {
 }
 """Long name and units of each variable of a result."""
 
-_PACKAGES = ("position-probe", "torch", "torchvision", "numpy", "scipy", "xarray")
+_PACKAGES = (
+    "position-probe", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib", "seaborn",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:

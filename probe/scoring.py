@@ -160,6 +160,7 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
     """Return the mean map of a layer and, given `alpha`, what the readouts decode from it."""
     means, decoded = [], []
     n_targets = len(statistics.targets)
+    offsets = np.array(statistics.settings["target_offsets"])[:, None, None]
     for stimulus in statistics.stimuli:
         mean_map = _score_channels(statistics, stimulus, layer).mean_map
         if mean_map is None:
@@ -168,7 +169,7 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
         if alpha is not None:
             gram = statistics.grams[stimulus, layer.name]
             unknown = np.full((n_targets, *mean_map.shape[1:]), np.nan)
-            decoded.append(decode(gram, mean_map, n_targets, alpha) if gram.is_finite else unknown)
+            decoded.append(decode(gram, mean_map, n_targets, alpha) + offsets if gram.is_finite else unknown)
     row, column = f"row_{index}", f"column_{index}"
     found = {f"mean_map_{index}": xr.Variable(("stimulus", f"channel_{index}", row, column), means)}
     if decoded:

@@ -9,7 +9,7 @@ import numpy as np
 
 from probe.errors import ArgumentError
 
-__all__ = ["N_CONTROLS", "TARGETS", "control_maps", "pixel_centres", "resolve_targets", "target_maps"]
+__all__ = ["N_CONTROLS", "TARGETS", "control_maps", "pixel_centres", "resolve_targets", "target_maps", "target_offsets"]
 
 TargetFunction = Callable[[int, int], np.ndarray]
 
@@ -149,6 +149,19 @@ def target_maps(targets: Mapping[str, TargetFunction], height: int, width: int) 
             raise ArgumentError(f"targets: {name!r} has values that are not finite on a {height}×{width} grid.")
         maps[index] = values
     return maps
+
+
+def target_offsets(targets: Mapping[str, TargetFunction]) -> np.ndarray:
+    """Return the level of each target, shape (target,): its mean on a grid of 32 by 32 cells.
+
+    Sums are taken about it, whatever the size of a layer, since a target far from 0 would cost digits.
+
+    Examples
+    --------
+    >>> target_offsets({"high": lambda height, width: np.full((height, width), 1000.0)})
+    array([1000.])
+    """
+    return target_maps(targets, 32, 32).mean(axis=(1, 2))
 
 
 def control_maps(maps: np.ndarray, seed: int) -> np.ndarray:

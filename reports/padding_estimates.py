@@ -40,7 +40,8 @@ class Estimate:
     @property
     def is_none(self) -> bool:
         """Whether it is so small, or below 0, that it counts for nothing."""
-        return self.is_known and (abs(self.mean) < NEGLIGIBLE or self.high < NEGLIGIBLE)
+        is_narrow = np.nan_to_num(self.half_width) < NEGLIGIBLE
+        return self.is_known and (self.high < NEGLIGIBLE or (is_narrow and abs(self.mean) < NEGLIGIBLE))
 
     @property
     def is_present(self) -> bool:

@@ -160,6 +160,11 @@ def test_wide_errors_are_no_null():
     assert "no padding shows position at conv2 beyond its error (highest: zeros 0.400 ± 0.497)" in found[0]
 
 
+def test_a_mean_near_0_with_a_wide_error_is_no_null():
+    found = sentences(comparison({"zeros": [0.5, 0.51, 0.49], "circular": [0.3, -0.29, 0.0]}))
+    assert found[1] == "Whether there is any cannot be told under circular (R² 0.003 ± 0.733) padding."
+
+
 def test_nulls_and_what_cannot_be_told():
     found = sentences(
         comparison({"zeros": [0.5, 0.51, 0.49], "circular": [0, 0.002, 0.001], "reflect": [-0.1, 0.1, 0.3]})

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import probe
 from probe.errors import ArgumentError
-from probe.readout import jackknife, position_bits, score_channels, score_readout
+from probe.readout import position_bits, score_channels, score_readout
 from probe.statistics import Gram, PositionMoments, pilot_mean
 from probe.targets import N_CONTROLS, control_maps, target_maps
 
@@ -122,7 +122,8 @@ def test_channel_scores_equal_their_formulas(case, dtype):
             assert found.r2_se.sel(target=name).item() == pytest.approx(by_hand, abs=tolerance)
         assert found.omega2.item() == pytest.approx(textbook_omega2(values.reshape(len(maps), -1)), abs=tolerance)
         left_out = [textbook_omega2(values[folds != fold].reshape((folds != fold).sum(), -1)) for fold in range(FOLDS)]
-        assert found.omega2_se.item() == pytest.approx(jackknife(np.array(left_out)), abs=tolerance)
+        by_hand = np.sqrt((FOLDS - 1) / FOLDS * ((left_out - np.mean(left_out)) ** 2).sum())
+        assert found.omega2_se.item() == pytest.approx(by_hand, abs=tolerance)
 
 
 def textbook_omega2(values):
@@ -223,6 +224,25 @@ def test_bits():
     assert np.allclose(position_bits(np.array([-3.0, 0.0, 0.75, 0.9375]), 100), [0, 0, 1, 2])
     assert position_bits(np.array([1.0]), 8) == 3.0
     assert np.isnan(position_bits(np.array([np.nan]), 8)).all()
+
+
+@pytest.mark.parametrize("offset", [0, 100, 10_000])
+def test_a_target_far_from_zero_is_read_as_well(offset):
+    maps = activations().float()
+    options = {"layers": "same", "stimuli": "natural", "positions": None, "maps": "same", "progress": False}
+    plain = probe.layerwise(Identity(), maps, targets="row", **options)
+    moved = probe.layerwise(
+        Identity(), maps, targets={"moved": lambda h, w: probe.TARGETS["row"](h, w) + offset}, **options
+    )
+    assert np.allclose(moved.r2, plain.r2, atol=1e-6)
+    decoded = (probe.results.layer_map(result, "decoded_map", "same").values for result in (plain, moved))
+    assert np.allclose(next(decoded) + offset, next(decoded), atol=1e-4)
+
+
+def test_omega_squared_needs_two_images_beside_each_fold():
+    result = probe.channelwise(Identity(), activations(count=3), layers="same", folds=2, progress=False)
+    assert np.isfinite(result.omega2).all()
+    assert np.isnan(result.omega2_se).all()
 
 
 def test_alpha_too_small_for_equal_channels():
