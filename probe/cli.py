@@ -201,6 +201,8 @@ def report_padding(
     """
     if (model is None) != (images is None) or (model is None and (weights or size or max_images)):
         raise click.UsageError("--model needs --images; and --images, --weights, --size and --max-images need --model.")
+    if model is not None and ":" not in model and weights is None:
+        raise click.UsageError("--model with a name of torchvision needs --weights: random ones were trained nowhere.")
     result_file = output.with_suffix(".nc")
     if output == result_file:
         raise click.UsageError(f"{output}: is where the result goes; name the page .html.")

@@ -98,7 +98,7 @@ def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
 
 
 def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
-    """Return what the statistics of some layers take, in bytes: about C²/2 numbers a fold and stimulus, and the maps."""
+    """Return what the statistics of some layers take, in bytes: C²/2 numbers a fold and stimulus, and the maps."""
     n_design = len(options.target_functions) * (2 + N_CONTROLS)
     size = sum(gram_bytes(options.folds, n_design, layer.n_channels) for layer in layers) if grams else 0
     size += sum(8 * options.folds * layer.n_channels * layer.height * layer.width for layer in moments)

@@ -83,7 +83,8 @@ def digit_methods(training: dict[str, Any]) -> list[str]:
 def given_methods() -> list[str]:
     """Tell what is exchanged in a given model."""
     return [
-        "The padding of every convolution and pooling layer of the model that can be converted is exchanged (the warnings below name the others); weights and all else stay as "
+        "The padding of every convolution and pooling layer of the model that can be converted is exchanged (warnings "
+        "name the others); weights and all else stay as "
         "they are, bit for bit. Agreement is measured on up to 1,000 of the images, each rolled twice."
     ]
 

@@ -205,6 +205,7 @@ class TestProgram:
             ["report"],
             ["report", "--bogus", "x.nc"],
             ["report", "padding", "--model", "resnet18"],
+            ["report", "padding", "--model", "resnet18", "--images", "."],
             ["report", "padding", "--images", "."],
             ["report", "padding", "--weights", "x.pt"],
             ["report", "padding", "-o", "x.nc"],

@@ -108,9 +108,7 @@ def test_the_default_positions_are_enough():
     torch.manual_seed(0)
     model = torchvision.models.resnet18(weights=None)
     images = ZippedImages(at_hand("data/imagenet-sample-500.zip"))
-    layers = ["conv1", "layer1.1.conv2", "layer2.1.conv2", "layer3.0.conv2", "layer4.0.conv1"]
     options = {
-        "layers": layers,
         "stimuli": "rolled",
         "transform": transform(v2.Resize(256), v2.CenterCrop(224)),
         "progress": False,
