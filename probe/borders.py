@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["CONVERTED", "CONVERTIBLE", "convert", "extend"]
+__all__ = ["CONVERTED", "CONVERTIBLE", "Sides", "convert", "extend", "pair", "sides_of"]
 
 _EXTENSIONS = ("reflect", "replicate", "circular")
 
@@ -57,10 +57,10 @@ def _reweighting(layer: Any, map_: Tensor, response: Tensor) -> Tensor:
     return _taps_over_taps_inside(
         tuple(map_.shape[-2:]),
         tuple(response.shape[-2:]),
-        _pair(layer.kernel_size),
-        _pair(layer.stride),
+        pair(layer.kernel_size),
+        pair(layer.stride),
         layer.sides,
-        _pair(getattr(layer, "dilation", 1)),
+        pair(getattr(layer, "dilation", 1)),
         response.dtype,
         response.device,
     )
@@ -185,7 +185,7 @@ def convert(layer: nn.Module, padding: str) -> None:
 
 
 def _convert_convolution(convolution: Any, padding: str) -> None:
-    sides = _sides(convolution)
+    sides = sides_of(convolution)
     convolution.padding_mode = "zeros"
     if padding == "valid":
         convolution.padding = (0, 0)
@@ -206,32 +206,32 @@ def _convert_pooling(pooling: Any, padding: str) -> None:
         height, width = _reach(pooling)
         pooling.__class__ = FullMaxPool2d if is_maximum else FullAvgPool2d
         pooling.sides = (width, width, height, height)
-    elif padding in _EXTENSIONS and any(_sides(pooling)):
-        pooling.sides = _sides(pooling)
+    elif padding in _EXTENSIONS and any(sides_of(pooling)):
+        pooling.sides = sides_of(pooling)
         pooling.__class__ = ExtendedMaxPool2d if is_maximum else ExtendedAvgPool2d
         pooling.padding_mode = padding
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
     """Return rows and columns of a setting that may be given as one number for both."""
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
 def _reach(layer: Any) -> tuple[int, int]:
     """Return how many rows and columns a window spans besides the first."""
-    rows, columns = _pair(layer.kernel_size)
-    row_step, column_step = _pair(getattr(layer, "dilation", 1))
+    rows, columns = pair(layer.kernel_size)
+    row_step, column_step = pair(getattr(layer, "dilation", 1))
     return row_step * (rows - 1), column_step * (columns - 1)
 
 
-def _sides(layer: Any) -> Sides:
+def sides_of(layer: Any) -> Sides:
     """Return how far a layer pads its map; an odd total of ``padding="same"`` goes to the right and bottom."""
     if layer.padding == "valid":
         return 0, 0, 0, 0
     if layer.padding == "same":
         rows, columns = _reach(layer)
         return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
-    rows, columns = _pair(layer.padding)
+    rows, columns = pair(layer.padding)
     return columns, columns, rows, rows
 
 

@@ -18,7 +18,7 @@ from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, Layout
 from probe.layers import INPUT, Layer, is_default_layer, module_names
 from probe.layouts import LAYOUTS, Grid, as_maps, first_tensor, infer_layout
 
-__all__ = ["LayoutOption", "Receiver", "reading", "survey"]
+__all__ = ["LayoutOption", "Receiver", "input_grids", "reading", "survey"]
 
 Receiver = Callable[[Layer, Tensor], None]
 LayoutOption = str | Mapping[str, str] | None
@@ -198,6 +198,40 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         if not any(fnmatchcase(layer.name, pattern) for layer in found):
             raise ArgumentError(f"layout: no layer is called {pattern!r}. probe.list_layers(model, images) lists them.")
     return found
+
+
+def input_grids(model: nn.Module, images: Tensor) -> dict[tuple[str, int], Grid]:
+    """Run the model and return the rows and columns of the map that each call of a module is given.
+
+    Parameters
+    ----------
+    model
+        An eager model.
+    images
+        Shape (image, channel, row, column).
+
+    Returns
+    -------
+    dict
+        By name of the module and number of its call, from 0, as in `Layer`; in order of execution. Calls that are
+        given no tensor of four axes are left out.
+    """
+    names = module_names(model)
+    calls: Counter[str] = Counter()
+    grids: dict[tuple[str, int], Grid] = {}
+
+    def hook(module: nn.Module, inputs: Any, options: Any, output: Any) -> None:
+        name = names[module]
+        given = first_tensor((inputs, options))
+        if given is not None and given.ndim == 4:
+            grids[name, calls[name]] = (given.shape[2], given.shape[3])
+        calls[name] += 1
+
+    with ExitStack() as stack:
+        for module in names:
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        model(images)
+    return grids
 
 
 def _size(tensor: Tensor, layout: str | None, n_images: int, grids: Sequence[Grid]) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """One reading of the images, one run of the model for each stimulus, and sums in the end."""
 
 import hashlib
-import sys
-import time
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,16 +8,15 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from probe.capture import reading, survey
+from probe.capture import reading
 from probe.collected import Statistics
 from probe.errors import TooLargeError, noting, warn
-from probe.images import Batch, ImageSource, as_floats, open_images
-from probe.isolation import borrowed, resolve_device
-from probe.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.images import Batch
+from probe.layers import INPUT, Layer, LayerSelection, module_names, select_layers
 from probe.options import Options
 from probe.positions import cells_per_image, draw_cells
+from probe.running import Reader, open_reader
 from probe.statistics import Gram, PositionMoments, gram_bytes, pilot_mean, summing_dtype
 from probe.stimuli import apply_stimulus
 from probe.targets import N_CONTROLS, control_maps, target_maps, target_offsets
@@ -54,47 +50,29 @@ def collect_statistics(
     with_maps : list of str
         Names of the layers in `maps`.
     """
-    start = time.monotonic()
-    model = unwrap(model)
-    device = resolve_device(options.device, model)
-    with borrowed(model, device, options.seed):
-        source = _open(images, options)
-        runner = _Runner(model, device, options, source.warned)
-        found, memory_format = runner.survey(source.peek())
-        layers, skipped = select_layers(options.layers, found, module_names(model))
+    with open_reader(model, images, options) as reader:
+        layers, skipped = reader.layers(options.layers)
         if skipped:
-            warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", source.warned)
+            warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", reader.warned)
         if [layer.name for layer in layers] == [INPUT] and options.layers == "auto":
             warn(
-                "layers: 'auto' found nothing but the pixels. Name layers; probe.list_layers shows them.", source.warned
+                "layers: 'auto' found nothing but the pixels. Name layers; probe.list_layers shows them.", reader.warned
             )
-        with_maps = select_layers(maps, layers, module_names(model))[0] if maps else []
+        with_maps = select_layers(maps, layers, module_names(reader.model))[0] if maps else []
         with_moments = layers if moments else with_maps
-        cells = _cells(layers, source, options)
-        _check_memory(statistics_bytes(layers, options, grams, with_moments), device)
-        statistics = Statistics(layers, _settings(model, options, cells))
+        cells = _cells(layers, reader.length, options)
+        _check_memory(statistics_bytes(layers, options, grams, with_moments), reader.device)
+        statistics = Statistics(layers, _settings(reader, options, cells))
         collector = _Collector(statistics, options, cells, grams, with_moments)
-        numbers, digest = _run(runner, collector, source, layers, options, memory_format)
-    statistics.images = _ranges(numbers)
-    statistics.facts = {
-        "n_images": len(numbers),
-        "images_digest": f"{digest:016x}",
-        "device": str(device),
-        "duration_s": round(time.monotonic() - start, 3),
-        "skipped": skipped,
-        "corrupt": source.corrupt,
-        "warnings": source.warned,
-    }
+        statistics.images = _ranges(_run(reader, collector, layers, options))
+        statistics.facts = {**reader.facts(), "skipped": skipped}
     return statistics, [layer.name for layer in with_maps]
 
 
 def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
     """List every call of every module for the first image."""
-    model = unwrap(model)
-    device = resolve_device(options.device, model)
-    with borrowed(model, device, options.seed):
-        source = _open(images, options)
-        return _Runner(model, device, options, source.warned).survey(source.peek())[0]
+    with open_reader(model, images, options) as reader:
+        return reader.found
 
 
 def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
@@ -105,21 +83,8 @@ def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, mom
     return size * len(options.stimulus_names)
 
 
-def _open(images: Any, options: Options) -> ImageSource:
-    return open_images(
-        images,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        transform=options.transform,
-        input_key=options.input_key,
-        max_images=options.max_images,
-        first_image=options.first_image,
-        fold_of=options.fold_of,
-    )
-
-
-def _cells(layers: Sequence[Layer], source: ImageSource, options: Options) -> dict[str, int | None]:
-    n_images = options.max_images or _IMAGES_WHERE_UNKNOWN if source.length is None else source.length
+def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dict[str, int | None]:
+    n_images = options.max_images or _IMAGES_WHERE_UNKNOWN if length is None else length
     cells = {layer.name: cells_per_image(options.positions, layer.n_channels, n_images) for layer in layers}
     for layer in layers:
         count = cells[layer.name]
@@ -133,12 +98,12 @@ def _first_reasons(skipped: dict[str, str]) -> str:
     return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more." if len(reasons) > 3 else ".")
 
 
-def _settings(model: nn.Module, options: Options, cells: dict[str, int | None]) -> dict[str, Any]:
+def _settings(reader: Reader, options: Options, cells: dict[str, int | None]) -> dict[str, Any]:
     """Return all that must agree for two statistics to be merged."""
     groups = None if options.groups is None else hashlib.sha256(repr(list(options.groups)).encode()).hexdigest()[:16]
     return {
-        "model": type(model).__name__,
-        "weights_digest": _weights_digest(model),
+        "model": type(reader.model).__name__,
+        "weights_digest": reader.weights_digest,
         "targets": list(options.target_functions),
         "target_offsets": target_offsets(options.target_functions).tolist(),
         "stimuli": list(options.stimulus_names),
@@ -148,19 +113,6 @@ def _settings(model: nn.Module, options: Options, cells: dict[str, int | None]) 
         "autocast": None if options.precision is None else str(options.precision),
         "seed": options.seed,
     }
-
-
-def _weights_digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        if isinstance(tensor, Tensor):
-            digest.update(_bytes_of(tensor))
-    return digest.hexdigest()[:16]
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _check_memory(needed: int, device: torch.device) -> None:
@@ -183,72 +135,18 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-class _Runner:
-    """The model, and how images are brought to it."""
-
-    def __init__(self, model: nn.Module, device: torch.device, options: Options, warned: list[str]) -> None:
-        self.model, self.device, self.options, self.warned = model, device, options, warned
-        parameters = [p for p in model.parameters() if p.is_floating_point()]
-        self.dtype = parameters[0].dtype if parameters else None
-        self._has_warned = False
-
-    def prepare(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        """Bring images to the model's device and precision."""
-        dtype = self.dtype or (images.dtype if images.is_floating_point() else torch.float32)
-        floats, warning = as_floats(images, dtype) if not self._has_warned else (images.to(dtype), "")
-        if warning:
-            self._has_warned = True
-            warn(warning, self.warned)
-        return floats.to(self.device, non_blocking=True).contiguous(memory_format=memory_format)
-
-    def survey(self, image: Tensor) -> tuple[list[Layer], torch.memory_format]:
-        """List the layers, and choose the memory format: channels last is faster, unless the model cannot take it."""
-        autocast = torch.autocast(self.device.type, self.options.precision, enabled=self.options.precision is not None)
-        with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"), autocast:
-            if any(isinstance(module, nn.Conv2d) for module in self.model.modules()):
-                try:
-                    images = self.prepare(image, torch.channels_last)
-                    return survey(self.model, images, self.options.layout), torch.channels_last
-                except RuntimeError:
-                    # The same error comes again below, unless it was a view that needs rows to be contiguous.
-                    pass
-            images = self.prepare(image, torch.contiguous_format)
-            return survey(self.model, images, self.options.layout), torch.contiguous_format
-
-
-def _run(
-    runner: _Runner,
-    collector: "_Collector",
-    source: ImageSource,
-    layers: list[Layer],
-    options: Options,
-    memory_format: torch.memory_format,
-) -> tuple[list[int], int]:
-    """Run the model on all images under all stimuli; return the image numbers and the digest of the images."""
+def _run(reader: Reader, collector: "_Collector", layers: list[Layer], options: Options) -> list[int]:
+    """Run the model on all images under all stimuli; return the image numbers."""
     numbers: list[int] = []
-    digest = 0
-    autocast = torch.autocast(runner.device.type, options.precision, enabled=options.precision is not None)
-    with (
-        reading(runner.model, layers, collector.receive) as run,
-        autocast,
-        tqdm(total=source.length, unit="image", desc="probe", disable=not _shows_progress(options)) as bar,
-    ):
-        for batch in source:
+    with reading(reader.model, layers, collector.receive) as run:
+        for batch, pixels in reader.batches():
             numbers.extend(batch.numbers)
-            for number, image in zip(batch.numbers, batch.pixels, strict=True):
-                digest = (digest + zlib.crc32(_bytes_of(image), number & 0xFFFFFFFF)) % 2**64
-            pixels = runner.prepare(batch.pixels, memory_format)
             for stimulus in options.stimulus_names:
                 collector.begin(batch, stimulus)
                 images = f"images {min(batch.numbers)} to {max(batch.numbers)} ({stimulus})"
                 with noting(f"while the model ran on {images}, shape {tuple(pixels.shape)}"):
                     run(apply_stimulus(stimulus, pixels, batch.numbers, options.seed))
-            bar.update(len(batch.numbers))
-    return numbers, digest
-
-
-def _shows_progress(options: Options) -> bool:
-    return options.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    return numbers
 
 
 class _Collector:
@@ -265,7 +163,7 @@ class _Collector:
         self.statistics, self.options, self.cells, self.grams = statistics, options, cells, grams
         self.moments = {layer.name for layer in moments}
         self._tables: dict[tuple[int, ...], Tensor] = {}
-        self._draws: dict[tuple[int, int | None], tuple[Tensor, Tensor]] = {}
+        self._draws: dict[tuple[tuple[int, int], int | None, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._batch: Batch | None = None
 
     def begin(self, batch: Batch, stimulus: str) -> None:
@@ -288,15 +186,11 @@ class _Collector:
 
     def _add_to_gram(self, key: tuple[str, str], maps: Tensor) -> None:
         dtype = summing_dtype(maps)
-        table = self._table(maps.shape[2:], dtype, maps.device)
-        cells, shuffled = self._drawn(maps.shape[2] * maps.shape[3], self.cells[key[1]], maps.device)
+        cells, design = self._drawn((maps.shape[2], maps.shape[3]), self.cells[key[1]], dtype, maps.device)
         samples = maps.flatten(2).transpose(1, 2)
         if cells.shape[1] < samples.shape[1]:
             image = torch.arange(len(maps), device=maps.device)[:, None]
             samples = samples[image, cells]
-        n_targets = len(self.options.target_functions)
-        seen = table[cells.flatten()]
-        design = torch.cat([seen[:, :n_targets], table[shuffled.flatten(), :n_targets], seen[:, n_targets:]], dim=1)
         n_cells = cells.shape[1]
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
         features = samples.reshape(-1, samples.shape[2])
@@ -330,11 +224,17 @@ class _Collector:
             self._tables[key] = torch.from_numpy(columns.T.copy()).to(device, dtype)
         return self._tables[key]
 
-    def _drawn(self, n_cells: int, count: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the cells of each image of the batch and the positions that its null is told, drawn once a batch."""
-        if (n_cells, count) not in self._draws:
+    def _drawn(
+        self, grid: tuple[int, int], count: int | None, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Return the cells of each image of the batch and the design columns there, made once a batch for each grid."""
+        key = (grid, count, dtype)
+        if key not in self._draws:
             assert self._batch is not None
-            drawn = draw_cells(self.options.seed, self._batch.numbers, n_cells, count)
+            table = self._table(grid, dtype, device)
+            drawn = draw_cells(self.options.seed, self._batch.numbers, len(table), count)
             cells, shuffled = (torch.from_numpy(indices).to(device, non_blocking=True) for indices in drawn)
-            self._draws[n_cells, count] = cells, shuffled
-        return self._draws[n_cells, count]
+            n_targets = len(self.options.target_functions)
+            seen, null = table[cells.flatten()], table[shuffled.flatten(), :n_targets]
+            self._draws[key] = cells, torch.cat([seen[:, :n_targets], null, seen[:, n_targets:]], dim=1)
+        return self._draws[key]

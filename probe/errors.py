@@ -70,11 +70,15 @@ class ProbeWarning(UserWarning):
     """Something was left out or looks wrong; the measurement goes on."""
 
 
+# contextlib stands between the parts of probe that enter a context manager.
+_INNER = {"probe", "contextlib"}
+
+
 def warn(message: str, warned: list[str]) -> None:
     """Give a `ProbeWarning` at the user's line that called probe, and keep its message for the result's provenance."""
     warned.append(message)
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "probe":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ProbeWarning, stacklevel=level)
 

@@ -5,7 +5,7 @@ loader or an iterable is read once, in its own order. Results depend on the imag
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 from probe.errors import ArgumentError, ImagesError, warn
-from probe.rows import Folder, Rows, Transform, as_tensor, collate, image_in
+from probe.rows import Folder, Rows, Transform, as_label, as_tensor, collate, image_in, label_in
 
 __all__ = ["Batch", "ImageSource", "Transform", "as_floats", "open_images"]
 
@@ -35,11 +35,15 @@ FoldOf = Callable[[int, int], int]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images: `numbers` of shape (image,), `folds` likewise, `pixels` of shape (image, channel, row, column)."""
+    """Some images: `numbers` of shape (image,), `folds` likewise, `pixels` of shape (image, channel, row, column).
+
+    Where they were asked for, also `labels`, each of shape () or (row, column).
+    """
 
     numbers: list[int]
     folds: list[int]
     pixels: Tensor
+    labels: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def open_images(
     max_images: int | None,
     first_image: int,
     fold_of: FoldOf,
+    labels: bool = False,
 ) -> ImageSource:
     """Open any accepted form of data set.
 
@@ -121,6 +126,8 @@ def open_images(
         Number of the first image.
     fold_of
         (image number, position in the data set plus `first_image`) -> fold.
+    labels
+        Whether rows hold labels that are wanted; see `probe.rows.label_in`.
 
     Raises
     ------
@@ -132,11 +139,13 @@ def open_images(
     rows = Folder(Path(images)) if isinstance(images, str | Path) else images
     if isinstance(rows, np.ndarray | Tensor):
         _refuse(transform, "a tensor")
+        if labels:
+            label_in(rows)
         order = _reading_order(len(_check_shape(rows)), max_images, first_image, fold_of)
         return ImageSource(len(order), _tensor_batches(rows, order, batch_size), corrupt, warned)
     if _has_rows(rows):
         order = _reading_order(len(rows), max_images, first_image, fold_of)
-        chosen = Rows(rows, [image.index for image in order], transform, input_key)
+        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels)
         loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
         return ImageSource(len(order), _row_batches(loader, order, corrupt, warned), corrupt, warned)
     _refuse(transform, "batches")
@@ -156,7 +165,7 @@ def open_images(
             "order of arrival. Pass its data set, or shuffle=False, for results that do not depend on it.",
             warned,
         )
-    batches = _arriving_batches(rows, input_key, max_images, first_image, fold_of)
+    batches = _arriving_batches(rows, input_key, max_images, first_image, fold_of, labels)
     return ImageSource(length, batches, corrupt, warned)
 
 
@@ -198,8 +207,9 @@ def _reading_order(length: int, max_images: int | None, first_image: int, fold_o
     return sorted(places, key=lambda image: (image.fold, image.number))
 
 
-def _batch(places: Sequence[_Place], pixels: Tensor) -> Batch:
-    return Batch([image.number for image in places], [image.fold for image in places], _check_shape(pixels))
+def _batch(places: Sequence[_Place], pixels: Tensor, labels: Sequence[Tensor | None] = ()) -> Batch:
+    known = [label for label in labels if label is not None]
+    return Batch([image.number for image in places], [image.fold for image in places], _check_shape(pixels), known)
 
 
 def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterator[Batch]:
@@ -211,7 +221,7 @@ def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterat
 def _row_batches(
     loader: DataLoader[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str]
 ) -> Iterator[Batch]:
-    for places, pixels, unreadable in loader:
+    for places, pixels, labels, unreadable in loader:
         for file in unreadable:
             corrupt[file.path] = file.reason
             warn(f"images: {file.path} cannot be read and is left out: {file.reason}", warned)
@@ -221,16 +231,17 @@ def _row_batches(
                 f"Mend or remove {', '.join(sorted(corrupt)[:3])}{', …' if len(corrupt) > 3 else '.'}"
             )
         if places:
-            yield _batch([order[place] for place in places], pixels)
+            yield _batch([order[place] for place in places], pixels, labels)
 
 
 def _arriving_batches(
-    batches: Any, input_key: str | None, max_images: int | None, first_image: int, fold_of: FoldOf
+    batches: Any, input_key: str | None, max_images: int | None, first_image: int, fold_of: FoldOf, labels: bool
 ) -> Iterator[Batch]:
     number = first_image
     last = None if max_images is None else first_image + max_images
     for batch in batches:
         pixels = _check_shape(as_tensor(image_in(batch, input_key)))
+        known = [as_label(label) for label in label_in(batch)] if labels else []
         if last is not None:
             pixels = pixels[: last - number]
         numbers = range(number, number + len(pixels))
@@ -238,7 +249,8 @@ def _arriving_batches(
         if numbers:
             places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
             places.sort(key=lambda image: image.fold)
-            yield _batch(places, pixels[[image.index for image in places]])
+            order = [image.index for image in places]
+            yield _batch(places, pixels[order], [known[index] for index in order] if labels else ())
         if number == last:
             return
 

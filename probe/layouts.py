@@ -1,5 +1,7 @@
 """How the output of a layer is read as maps (image, channel, row, column)."""
 
+import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -7,9 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LAYOUTS", "Grid", "as_maps", "first_tensor", "fits_aspect", "infer_layout", "token_grid"]
+__all__ = [
+    "LAYOUTS",
+    "Grid",
+    "as_maps",
+    "first_tensor",
+    "fits_aspect",
+    "infer_layout",
+    "token_grid",
+    "with_first_tensor",
+]
 
-LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3}
+LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3, "NC": 2}
 """The layouts and their number of axes: N images, C channels, H rows, W columns, L tokens."""
 
 Grid = tuple[int, int]
@@ -39,6 +50,30 @@ def first_tensor(output: Any) -> Tensor | None:
     return next((tensor for tensor in map(first_tensor, parts) if tensor is not None), None)
 
 
+def with_first_tensor(output: Any, tensor: Tensor) -> Any:
+    """Return a copy of a module's output in which another tensor stands in the place of `first_tensor`.
+
+    Examples
+    --------
+    >>> with_first_tensor({"out": (None, torch.ones(1)), "size": 3}, torch.zeros(1))
+    {'out': (None, tensor([0.])), 'size': 3}
+    """
+    if isinstance(output, Tensor):
+        return tensor
+    if isinstance(output, dict):
+        place = next(key for key, part in output.items() if first_tensor(part) is not None)
+        changed = copy.copy(output)
+        changed[place] = with_first_tensor(output[place], tensor)
+        return changed
+    if isinstance(output, list | tuple):
+        index = next(index for index, part in enumerate(output) if first_tensor(part) is not None)
+        parts = [*output[:index], with_first_tensor(output[index], tensor), *output[index + 1 :]]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    fields = output.__dataclass_fields__
+    name = next(name for name in fields if first_tensor(getattr(output, name)) is not None)
+    return dataclasses.replace(output, **{name: with_first_tensor(getattr(output, name), tensor)})
+
+
 def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module], grids: Sequence[Grid]) -> str | None:
     """Tell the layout of an output.
 
@@ -63,6 +98,8 @@ def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module]
     str or None
         One of `LAYOUTS`; None where nothing fits.
     """
+    if len(shape) == 2:
+        return "NC"
     if len(shape) == 3:
         return "LNC" if shape[1] == n_images != shape[0] else "NLC"
     by_widths = _layout_by_widths(shape, ancestry)
@@ -181,8 +218,11 @@ def as_maps(output: Tensor, layout: str, grids: Sequence[Grid]) -> Tensor | None
     Returns
     -------
     torch.Tensor or None
-        Shape (image, channel, row, column); prefix tokens are left out. None where the tokens fit no grid.
+        Shape (image, channel, row, column); prefix tokens are left out, vectors are maps of one cell. None where the
+        tokens fit no grid.
     """
+    if layout == "NC":
+        return output[:, :, None, None]
     if layout == "NCHW":
         return output
     if layout == "NHWC":

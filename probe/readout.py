@@ -123,7 +123,7 @@ def _fit(sums: Tensor, gram: Gram, n_design: int, alpha: float) -> _Fit:
         raise ArgumentError(
             f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
         ) from None
-    weights = torch.cholesky_solve(cross * inverse_scale[:, None], system, upper=True) * inverse_scale[:, None]
+    weights = torch.cholesky_solve(cross * inverse_scale[:, None], system.T) * inverse_scale[:, None]
     # The normal equations give the errors on the training samples without another pass over the sums.
     penalty = alpha * (weights.square() * squares[:, None]).sum(dim=0)
     squared_errors = design_squares - (weights * cross).sum(dim=0) - penalty

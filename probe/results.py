@@ -10,11 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from probe.errors import ArgumentError, ResultFileError
 
-__all__ = ["VARIABLES", "describe", "layer_map", "load", "save", "versions", "write_atomically"]
+__all__ = ["VARIABLES", "describe", "layer_map", "load", "published_table", "save", "versions", "write_atomically"]
 
 SCHEMA = "position-probe result 1"
 
@@ -31,6 +32,9 @@ VARIABLES = {
     "n_dead": ("channels that do not vary", "1"),
     "mean_map": ("mean activation over images", "activation"),
     "decoded_map": ("readout applied to the mean activation", "target"),
+    "similarity": ("cosine similarity to the features at a reference, mean over objects", "1"),
+    "global_similarity": ("mean cosine similarity over all positions", "1"),
+    "local_roughness": ("mean distance of the similarity from that at its two neighbours", "1"),
 }
 """Long name and units of each variable of a result."""
 
@@ -51,8 +55,10 @@ def versions() -> dict[str, str]:
 
 
 def describe(result: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
-    """Give every variable its long name and units, and the result its provenance, as flat attributes."""
+    """Give every variable its long name and units, unless it has its own, and the result its provenance."""
     for name, variable in result.data_vars.items():
+        if {"long_name", "units"} <= variable.attrs.keys():
+            continue
         stem = str(name).rstrip("0123456789").rstrip("_")
         long_name, units = VARIABLES.get(str(name)) or VARIABLES[stem]
         variable.attrs.update(long_name=long_name, units=units)
@@ -78,6 +84,28 @@ def layer_map(result: xr.Dataset, name: str, layer: str) -> xr.DataArray:
         if str(key).startswith(f"{name}_") and variable.attrs.get("layer") == layer:
             return variable.rename({d: str(d).rstrip("0123456789").rstrip("_") for d in variable.dims})
     raise KeyError(f"no {name} of layer {layer!r}; name it in maps=")
+
+
+def published_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return the numbers of a study beside the published ones.
+
+    Parameters
+    ----------
+    result
+        Of a study, with ``published``, ``here`` and ``here_sd``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A column for each dim of ``here``, then ``published``, ``here``, ``here_sd``, the number of ``seeds`` and the
+        ``difference`` here − published. What is neither published nor measured has no row.
+    """
+    numbers = result[["published", "here", "here_sd"]]
+    numbers = numbers.drop_vars(set(numbers.coords) - set(numbers.dims))
+    table = numbers.to_dataframe(dim_order=list(result.here.dims)).reset_index()
+    table["seeds"] = result.here_by_seed.notnull().sum("seed").values.ravel()
+    table["difference"] = table.here - table.published
+    return table.dropna(subset=["published", "here"], how="all").reset_index(drop=True)
 
 
 def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

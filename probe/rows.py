@@ -1,4 +1,4 @@
-"""One row of a data set becomes one image tensor: files are decoded, labels are ignored."""
+"""One row of a data set becomes one image tensor, and its label where a score asks for it; files are decoded."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,13 +13,14 @@ from torch.utils.data import Dataset
 
 from probe.errors import ImagesError, noting
 
-__all__ = ["Folder", "Rows", "Transform", "Unreadable", "as_tensor", "collate", "image_in"]
+__all__ = ["Folder", "Rows", "Transform", "Unreadable", "as_label", "as_tensor", "collate", "image_in", "label_in"]
 
 Transform = Callable[[Any], Any]
 
 # Those of torchvision's ImageFolder, whose import would take longer than a small folder.
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _KEYS = ("pixel_values", "image", "img", "images")
+_LABEL_KEYS = ("label", "labels", "target", "mask")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Folder:
             return Unreadable(str(path), str(error).replace(str(path), path.name))
 
 
-class Rows(Dataset[tuple[int, Any]]):
-    """Chosen rows of a data set, as (place among the chosen, image tensor or `Unreadable`).
+class Rows(Dataset[tuple[int, Any, Any]]):
+    """Chosen rows of a data set, as (place among the chosen, image tensor or `Unreadable`, label).
 
     Parameters
     ----------
@@ -73,29 +74,38 @@ class Rows(Dataset[tuple[int, Any]]):
         Applied to each image.
     input_key
         Where the image is in rows that are mappings.
+    labels
+        Whether to return labels, too; else they are None.
     """
 
-    def __init__(self, rows: Any, indices: list[int], transform: Transform | None, input_key: str | None) -> None:
+    def __init__(
+        self, rows: Any, indices: list[int], transform: Transform | None, input_key: str | None, labels: bool = False
+    ) -> None:
         self.rows, self.indices, self.transform, self.input_key = rows, indices, transform, input_key
+        self.labels = labels
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, place: int) -> tuple[int, Tensor | Unreadable]:
+    def __getitem__(self, place: int) -> tuple[int, Tensor | Unreadable, Tensor | None]:
         index = self.indices[place]
         file = f" ({self.rows.paths[index]})" if isinstance(self.rows, Folder) else ""
         with noting(f"while image {index}{file} was read and transformed"):
             row = self.rows[index]
             if isinstance(row, Unreadable):
-                return place, row
+                return place, row, None
             image = image_in(row, self.input_key)
-            return place, as_tensor(image if self.transform is None else self.transform(image))
+            label = as_label(label_in(row)) if self.labels else None
+            return place, as_tensor(image if self.transform is None else self.transform(image)), label
 
 
-def collate(rows: list[tuple[int, Tensor | Unreadable]]) -> tuple[list[int], Tensor, list[Unreadable]]:
-    """Stack `Rows` to a batch: the places of the images, their pixels, and what could not be read."""
-    places = [place for place, image in rows if isinstance(image, Tensor)]
-    images = [image for _, image in rows if isinstance(image, Tensor)]
+def collate(
+    rows: list[tuple[int, Tensor | Unreadable, Tensor | None]],
+) -> tuple[list[int], Tensor, list[Tensor | None], list[Unreadable]]:
+    """Stack `Rows` to a batch: the places of the images, their pixels and labels, and what could not be read."""
+    places = [place for place, image, _ in rows if isinstance(image, Tensor)]
+    images = [image for _, image, _ in rows if isinstance(image, Tensor)]
+    labels = [label for _, image, label in rows if isinstance(image, Tensor)]
     shapes = sorted({tuple(image.shape) for image in images})
     if len(shapes) > 1:
         raise ImagesError(
@@ -103,7 +113,7 @@ def collate(rows: list[tuple[int, Tensor | Unreadable]]) -> tuple[list[int], Ten
             "Pass transform= to bring them to one size, or batch_size=1 if the model accepts several."
         )
     pixels = torch.stack(images) if images else torch.empty(0)
-    return places, pixels, [image for _, image in rows if isinstance(image, Unreadable)]
+    return places, pixels, labels, [image for _, image, _ in rows if isinstance(image, Unreadable)]
 
 
 def image_in(row: Any, input_key: str | None) -> Any:
@@ -131,6 +141,55 @@ def image_in(row: Any, input_key: str | None) -> Any:
             )
         return row[key]
     return row[0] if isinstance(row, list | tuple) else row
+
+
+def label_in(row: Any) -> Any:
+    """Return the label in a row, or the labels in a batch of a loader.
+
+    Raises
+    ------
+    ImagesError
+        If there is none.
+
+    Examples
+    --------
+    >>> label_in(("pixels", 3)), label_in({"image": "pixels", "mask": 4})
+    (3, 4)
+    """
+    if isinstance(row, Mapping):
+        key = next((key for key in _LABEL_KEYS if key in row), None)
+        if key is not None:
+            return row[key]
+    elif isinstance(row, list | tuple) and len(row) > 1:
+        return row[1]
+    raise ImagesError(
+        f"images: the score needs labels, and a row is a {type(row).__name__} without any. Pass a data set of "
+        f"(image, label), such as torch.utils.data.TensorDataset, or of mappings with one of {', '.join(_LABEL_KEYS)}."
+    )
+
+
+def as_label(label: Any) -> Tensor:
+    """Return the class of an image, shape (), or of each of its pixels, shape (row, column), which may be a PIL image.
+
+    Raises
+    ------
+    ImagesError
+        If it holds no whole numbers.
+
+    Examples
+    --------
+    >>> as_label(3), as_label(Image.new("P", (2, 1), color=7))
+    (tensor(3), tensor([[7, 7]]))
+    """
+    try:
+        found = label if isinstance(label, Tensor) else torch.from_numpy(np.array(label))
+    except TypeError:
+        found = None
+    if found is None or found.is_floating_point() or found.is_complex():
+        raise ImagesError(
+            f"images: a label is a {type(label).__name__}; expected the whole number of a class, or a map."
+        )
+    return found.long()
 
 
 def as_tensor(image: Any) -> Tensor:

@@ -19,6 +19,7 @@ Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
 
 _BLOCK = 128
+_MOST_AT_ONCE = 4096  # samples whose products are summed in the precision of the activations
 
 
 def pilot_mean(features: Tensor) -> Tensor:
@@ -62,12 +63,8 @@ class Gram:
     pilot
         Shape (channel,), double precision. Subtracted from the features before they are multiplied.
     dtype
-        Precision of the products, single or double; they are always summed in double.
-
-    Attributes
-    ----------
-    blocks : list of torch.Tensor
-        Shape (fold, row of the block, column from the first row on), double precision.
+        Precision of the products, single or double. The products of some thousand samples are added up in it, since
+        what small batches cost is mostly the reading and writing of sums; all else is summed in double.
 
     Examples
     --------
@@ -82,10 +79,15 @@ class Gram:
     def __init__(self, n_folds: int, n_design: int, pilot: Tensor, dtype: torch.dtype = torch.float64) -> None:
         n_columns = 1 + n_design + len(pilot)
         self.pilot, self.dtype = pilot, dtype
-        self.blocks = [
+        self._blocks = [
             torch.zeros(n_folds, rows, n_columns - start, dtype=torch.float64, device=pilot.device)
             for start, rows in _blocks(n_columns)
         ]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._latest = [torch.empty_like(block[0], dtype=self.dtype) for block in self._blocks]
+        self._latest_fold, self._n_latest = 0, 0
 
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
         """Add samples.
@@ -105,10 +107,26 @@ class Gram:
         columns[:, 1:n_before] = design
         torch.sub(features, self.pilot.to(self.dtype), out=columns[:, n_before:])
         for fold, start, stop in parts:
+            if fold != self._latest_fold or self._n_latest + stop - start > _MOST_AT_ONCE:
+                self._settle()
             samples = columns[start:stop]
-            for block in self.blocks:
-                behind = samples[:, -block.shape[2] :]
-                block[fold] += behind[:, : block.shape[1]].T @ behind
+            for latest in self._latest:
+                behind = samples[:, -latest.shape[1] :]
+                latest.addmm_(behind[:, : latest.shape[0]].T, behind, beta=int(self._n_latest > 0))
+            self._latest_fold, self._n_latest = fold, self._n_latest + stop - start
+
+    def _settle(self) -> None:
+        """Add the products of the latest samples, all of one fold, to the sums in double precision."""
+        if self._n_latest:
+            for block, latest in zip(self._blocks, self._latest, strict=True):
+                block[self._latest_fold] += latest
+            self._n_latest = 0
+
+    @property
+    def blocks(self) -> list[Tensor]:
+        """The sums, shape (fold, row of the block, column from the first row on), double precision."""
+        self._settle()
+        return self._blocks
 
     def merge(self, other: "Gram") -> None:
         """Add the sums of `other`, which is left as it is."""
@@ -131,6 +149,11 @@ class Gram:
     def squares(self) -> Tensor:
         """Sums of the squares of the columns, shape (fold, column)."""
         return torch.cat([block.diagonal(dim1=1, dim2=2) for block in self.blocks], dim=1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the sums take."""
+        return sum(tensor.nbytes for tensor in (*self._blocks, *self._latest))
 
     @property
     def is_finite(self) -> bool:
@@ -160,13 +183,14 @@ class Gram:
 
     def state(self) -> dict[str, Any]:
         """Return what `from_state` restores."""
-        return vars(self).copy()
+        return {"pilot": self.pilot, "dtype": self.dtype, "blocks": self.blocks}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Gram":
         """Restore the statistic from its `state`."""
         gram = cls.__new__(cls)
-        vars(gram).update(state)
+        gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
+        gram._begin()
         return gram
 
 
@@ -176,16 +200,16 @@ def _blocks(n_columns: int) -> list[tuple[int, int]]:
 
 
 def gram_bytes(n_folds: int, n_design: int, n_channels: int) -> int:
-    """Return what a `Gram` takes, in bytes.
+    """Return what a `Gram` of products in single precision takes, in bytes.
 
     Examples
     --------
-    >>> gram = Gram(n_folds=5, n_design=20, pilot=torch.zeros(2048))
-    >>> gram_bytes(5, 20, 2048) == sum(block.nbytes for block in gram.blocks)
+    >>> gram = Gram(n_folds=5, n_design=20, pilot=torch.zeros(2048), dtype=torch.float32)
+    >>> gram_bytes(5, 20, 2048) == gram.nbytes
     True
     """
     n_columns = 1 + n_design + n_channels
-    return 8 * n_folds * sum(rows * (n_columns - start) for start, rows in _blocks(n_columns))
+    return (8 * n_folds + 4) * sum(rows * (n_columns - start) for start, rows in _blocks(n_columns))
 
 
 class PositionMoments:

@@ -23,16 +23,14 @@ def collect(images=IMAGES[:10], net=None, **options):
 
 
 def contents(statistics):
-    """Everything in statistics, as bytes that can be compared."""
+    """Everything in statistics, in a form that can be compared."""
     parts = [statistics.images, statistics.settings, statistics.facts]
     for sums in (statistics.grams, statistics.moments):
-        parts += [
-            (key, name, np.asarray(value))
-            for key, one in sums.items()
-            for name, value in one.state().items()
-            if isinstance(value, torch.Tensor)
-        ]
-    return pickle.dumps(parts)
+        for key, one in sums.items():
+            for name, value in one.state().items():
+                tensors = value if isinstance(value, list) else [value] if isinstance(value, torch.Tensor) else []
+                parts.append((key, name, [tensor.numpy().tobytes() for tensor in tensors]))
+    return parts
 
 
 class TestMerge:

@@ -150,5 +150,11 @@ def test_each_layout_is_viewed_as_image_channel_row_column():
         assert viewed.untyped_storage().data_ptr() == output.untyped_storage().data_ptr(), f"{layout} was copied"
 
 
+def test_vectors_are_maps_of_one_cell():
+    vectors = torch.arange(6.0).reshape(2, 3)
+    assert inferred((2, 3)) == "NC"
+    assert torch.equal(as_maps(vectors, "NC", [IMAGE]), vectors.reshape(2, 3, 1, 1))
+
+
 def test_tokens_that_fit_no_grid_are_no_maps():
     assert as_maps(torch.zeros(2, 120, 3), "NLC", [(64, 64), (4, 4)]) is None

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as functional
 import torchvision
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import probe
+from analyses.nets import cifar_resnet
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 IMAGENET_MEAN, IMAGENET_DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -50,44 +50,13 @@ def at_hand(path: str) -> Path:
     return SHARED / path
 
 
-class BasicBlock(nn.Module):
-    """Two convolutions and the shortcut A of He et al. 2016: every second pixel, zero channels on both sides."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(n_out)
-        self.stride, self.added = stride, (n_out - n_in) // 2
-
-    def forward(self, maps: Tensor) -> Tensor:
-        shortcut = functional.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
-        maps = functional.relu(self.bn1(self.conv1(maps)))
-        return functional.relu(self.bn2(self.conv2(maps)) + shortcut)
-
-
-class CifarResNet20(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*[BasicBlock(16, 16, 1) for _ in range(3)])
-        self.layer2 = nn.Sequential(BasicBlock(16, 32, 2), *[BasicBlock(32, 32, 1) for _ in range(2)])
-        self.layer3 = nn.Sequential(BasicBlock(32, 64, 2), *[BasicBlock(64, 64, 1) for _ in range(2)])
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.layer3(self.layer2(self.layer1(functional.relu(self.bn1(self.conv1(images))))))
-        return self.linear(maps.mean(dim=(2, 3)))
-
-
 @pytest.mark.parametrize(
     ("padding", "low", "high"),
     [("zeros", 0.49, 0.55), ("replicate", 0.11, 0.19), ("reflect", 0.09, 0.15), ("circular", -0.03, 0.03)],
 )
 @pytest.mark.filterwarnings("ignore:padding=.*not converted")
 def test_swapped_padding_of_a_trained_resnet(padding, low, high):
-    net = CifarResNet20()
+    net = cifar_resnet(20)
     net.load_state_dict(torch.load(at_hand("weights/cifar10-resnet20.pt"), weights_only=True))
     result = probe.layerwise(
         probe.with_padding(net, padding),
