@@ -11,7 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probe.ablation import ablate as ablate
+    from probe.agreement import compare_rankings as compare_rankings
+    from probe.auditing import audit as audit
     from probe.collected import Statistics as Statistics
+    from probe.curves import ablation_curve as ablation_curve
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
     from probe.padding import PADDINGS as PADDINGS
@@ -19,12 +23,18 @@ if TYPE_CHECKING:
     from probe.plots import plot_channels as plot_channels
     from probe.plots import plot_layers as plot_layers
     from probe.plots import plot_maps as plot_maps
+    from probe.plots_ablation import plot_ablation as plot_ablation
+    from probe.plots_audit import plot_audit as plot_audit
+    from probe.plots_audit import plot_foveation as plot_foveation
+    from probe.pooling import pooled as pooled
     from probe.probing import channelwise as channelwise
     from probe.probing import collect as collect
     from probe.probing import layerwise as layerwise
     from probe.probing import list_layers as list_layers
+    from probe.ranking import rank_channels as rank_channels
     from probe.results import load as load
     from probe.results import save as save
+    from probe.shifts import shift_similarity as shift_similarity
     from probe.stimuli import STIMULI as STIMULI
     from probe.targets import TARGETS as TARGETS
 
@@ -35,15 +45,25 @@ _HOMES = {
     "ProbeError": "errors",
     "ProbeWarning": "errors",
     "Statistics": "collected",
+    "ablate": "ablation",
+    "ablation_curve": "curves",
+    "audit": "auditing",
     "channelwise": "probing",
     "collect": "probing",
+    "compare_rankings": "agreement",
     "layerwise": "probing",
     "list_layers": "probing",
     "load": "results",
+    "plot_ablation": "plots_ablation",
+    "plot_audit": "plots_audit",
     "plot_channels": "plots",
+    "plot_foveation": "plots_audit",
     "plot_layers": "plots",
     "plot_maps": "plots",
+    "pooled": "pooling",
+    "rank_channels": "ranking",
     "save": "results",
+    "shift_similarity": "shifts",
     "with_padding": "padding",
 }
 

@@ -1,36 +1,53 @@
-"""What the commands of `probe` share: options, examples in the help, and how warnings and errors are told."""
+"""What the commands of `probe` share: options, models, examples in the help, how warnings and errors are told."""
 
 import functools
 import shlex
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from probe.errors import ProbeError, ProbeWarning
+from probe.errors import ProbeError, ProbeWarning, ResultFileError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from probe.model_sources import ModelSource
 
 __all__ = [
     "COUNT",
     "FILE",
     "FOLDER",
+    "OWN_SIZE",
     "Program",
     "Studies",
     "Task",
+    "check_output",
+    "choose_device",
     "device_option",
     "json_option",
     "max_images_option",
     "measurement_options",
     "model_argument",
+    "note",
+    "open_source",
     "overwrite_option",
     "positions_option",
+    "preset_option",
+    "seed_option",
     "several",
     "size_option",
+    "tell",
     "weights_option",
 ]
+
+OWN_SIZE = "own"
 
 _INTERRUPTED = 130
 _OF_CLICK = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)
@@ -139,6 +156,14 @@ def _parse_positions(ctx: click.Context, param: click.Parameter, value: str) -> 
     return int(value)
 
 
+def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> str | int | None:
+    if value is None or value == OWN_SIZE:
+        return value
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is not own or a whole number of at least 1.")
+    return int(value)
+
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
@@ -149,7 +174,12 @@ model_argument = click.argument("model")
 weights_option = click.option(
     "--weights", metavar="FILE|NAME", help="A state dict, or weights of torchvision, which are downloaded."
 )
-size_option = click.option("--size", type=COUNT, help="Crop to so many pixels.  [default: as the weights do, else 224]")
+size_option = click.option(
+    "--size",
+    metavar="N|own",
+    callback=_parse_size,
+    help="Crop to so many pixels; own: take images as large as they are.  [default: as the weights do, else 224]",
+)
 max_images_option = click.option("--max-images", type=COUNT, help="Read so many, evenly spaced.  [default: all]")
 device_option = click.option("--device", default="auto", help="Where to run the model; auto: on a GPU if there is one.")
 positions_option = click.option(
@@ -159,6 +189,12 @@ seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, help="Seed of all draws and random weights."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, and nothing else.")
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(["tiny", "quick", "paper"]),
+    default="quick",
+    help="tiny: a trial. quick: minutes on a CPU. paper: the full protocol.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
 _MEASUREMENT = (
@@ -189,3 +225,51 @@ _MEASUREMENT = (
 def measurement_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all that `probe.layerwise` and `probe.channelwise` share."""
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_MEASUREMENT), function)
+
+
+def open_source(model: str, weights: str | None, size: int | str | None, seed: int, quiet: bool) -> "ModelSource":
+    """Make a model with its weights, and tell what they are."""
+    from probe.model_sources import open_model
+
+    source = open_model(model, weights, size=size, seed=seed)
+    note(f"weights: {source.weights}", quiet)
+    note(f"preprocessing: {source.preprocessing}", quiet)
+    return source
+
+
+def choose_device(device: str) -> str:
+    """Return the device that `auto` stands for here: a GPU, or where the model is."""
+    import torch
+
+    return "cuda" if device == "auto" and torch.cuda.is_available() else device
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Find out before the work whether a file can be written."""
+    if path.exists() and not path.is_file():
+        raise ResultFileError(f"{path}: is a folder or device; name a file.")
+    if path.exists() and not overwrite:
+        raise ResultFileError(f"{path}: exists already. Pass --overwrite to replace it.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+
+
+def note(message: str, quiet: bool) -> None:
+    """Tell something beside the result, on stderr."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def tell(result: "xr.Dataset", file: Path | None, as_json: bool) -> None:
+    """Print the main numbers of a result, and where it is if it was saved."""
+    from probe.showing import write_json, write_table
+
+    if as_json:
+        click.echo(write_json(result, file))
+    else:
+        click.echo(write_table(result, shutil.get_terminal_size((120, 24)).columns))
+        if file is not None:
+            click.echo(f"result: {file}")

@@ -52,7 +52,7 @@ class ModelSource:
     preprocessing: str
 
 
-def open_model(name: str, weights: str | None = None, *, size: int | None = None, seed: int = 0) -> ModelSource:
+def open_model(name: str, weights: str | None = None, *, size: int | str | None = None, seed: int = 0) -> ModelSource:
     """Make the model that a name stands for.
 
     Parameters
@@ -63,8 +63,8 @@ def open_model(name: str, weights: str | None = None, *, size: int | None = None
         A file with a state dict, or the name of weights of torchvision, which are downloaded. None keeps the weights
         that the model is made with.
     size
-        Crop images to so many pixels, after resizing them in proportion; None is the weights' own preprocessing, or
-        224.
+        Crop images to so many pixels, after resizing them in proportion; ``"own"`` takes them as large as they are;
+        None is the weights' own preprocessing, or 224.
     seed
         Seed of random weights.
 
@@ -238,7 +238,10 @@ def _offer(name: str, known: list[str]) -> str:
     return f" Did you mean {', '.join(near)}?" if near else ""
 
 
-def _preprocessing(weights: Any, size: int | None) -> tuple[Callable[[Any], Tensor], str]:
+def _preprocessing(weights: Any, size: int | str | None) -> tuple[Callable[[Any], Tensor], str]:
+    to_tensor = [transforms.ToTensor(), transforms.Normalize(_IMAGENET_MEAN, _IMAGENET_DEVIATION)]
+    if isinstance(size, str):
+        return transforms.Compose(to_tensor), "own size, ImageNet mean and standard deviation"
     if weights is not None:
         preset = weights.transforms()
         if size is not None and hasattr(preset, "crop_size"):
@@ -248,12 +251,5 @@ def _preprocessing(weights: Any, size: int | None) -> tuple[Callable[[Any], Tens
             return preset, " ".join(repr(preset).split())
     crop = _CROP if size is None else size
     resize = round(crop * _RESIZE_TO_CROP)
-    standard = transforms.Compose(
-        [
-            transforms.Resize(resize),
-            transforms.CenterCrop(crop),
-            transforms.ToTensor(),
-            transforms.Normalize(_IMAGENET_MEAN, _IMAGENET_DEVIATION),
-        ]
-    )
+    standard = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(crop), *to_tensor])
     return standard, f"resize {resize}, crop {crop}, ImageNet mean and standard deviation"

@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from probe.errors import ArgumentError
-from probe.results import write_atomically
+from probe.results import published_table, write_atomically
 
 __all__ = ["save_figures", "summarise", "write_json", "write_table"]
 
@@ -26,14 +26,16 @@ def summarise(result: xr.Dataset) -> pd.DataFrame:
     Parameters
     ----------
     result
-        From `probe.layerwise` or `probe.channelwise`, or of a comparison of paddings.
+        From `probe.layerwise`, `probe.channelwise` or `probe.audit`, or of a study.
 
     Returns
     -------
     pandas.DataFrame
         For layers, a row each layer, stimulus and target (of each network): ``r2``, ``r2_se``, ``r2_null``,
         ``r2_control``, ``bits``. For channels, a row each layer and stimulus: the number of ``channels`` that could be
-        scored, the mean and largest of their ``omega2``, and which channel is the ``strongest``.
+        scored, the mean and largest of their ``omega2``, and which channel is the ``strongest``. For studies, see
+        `probe.results.published_table`. For audits, a row each layer: its input, kernel and stride along rows, and
+        the padding of each side, all of it and what is unread of it.
 
     Raises
     ------
@@ -48,6 +50,10 @@ def summarise(result: xr.Dataset) -> pd.DataFrame:
     >>> summarise(result).query("layer == 'conv4' and target == 'row'").r2.gt(0.1).tolist()
     [True, True]
     """
+    if "unread" in result:
+        return _summarise_audit(result)
+    if "published" in result and "r2" not in result:
+        return published_table(result)
     if "r2" in result and "layer" in result.r2.dims:
         scores = [name for name in _SCORES if name in result]
         frame = result[scores].to_dataframe(dim_order=list(result.r2.dims))
@@ -72,6 +78,16 @@ def _summarise_channels(group: pd.DataFrame) -> pd.Series:
     )
 
 
+def _summarise_audit(result: xr.Dataset) -> pd.DataFrame:
+    rows = result.sel(axis="row")
+    table = pd.DataFrame({"layer": result.layer.values, "input": rows["input_size"].values})
+    table["kernel"], table["stride"] = rows["kernel"].values, rows["stride"].values
+    for name in ("padding", "unread"):
+        for side in map(str, result.side.values):
+            table[f"{name}_{side}"] = result[name].sel(side=side).values
+    return table
+
+
 def write_table(result: xr.Dataset, width: int = 120) -> str:
     """Write the main numbers of a result as text, at most `width` characters a line.
 
@@ -89,7 +105,13 @@ def write_table(result: xr.Dataset, width: int = 120) -> str:
     identity   1.000 ± 0.000  1.000 ± 0.000
     """
     summary = summarise(result)
-    if "padding" in summary:
+    if "unread" in result:
+        title, table = _audit_title(result), _audit_table(result, summary)
+    elif "published" in summary:
+        about = result.here.attrs
+        title = f"{about['long_name']} ({about['units']}), beside the published one"
+        table = summary.set_index(list(map(str, result.here.dims)))
+    elif "padding" in summary:
         title = f"R² of position, mean over targets and networks ({result.sizes['seed']} for each padding)"
         rows = ["training", "stimulus", "layer"]
         table = summary.pivot_table("r2", rows, "padding", aggfunc="mean", sort=False)
@@ -105,13 +127,39 @@ def write_table(result: xr.Dataset, width: int = 120) -> str:
     return "\n".join([title, *(line.rstrip() for line in lines), *_not_scored(result)])
 
 
+def _audit_title(result: xr.Dataset) -> str:
+    """Tell how much padding is unread, and at which sizes none would be."""
+    padded = (result.padding > 0).any("side")
+    uneven = (result.unread > 0).any("side")
+    height, width = json.loads(result.attrs["input_shape"])[1:]
+    found = f"images of {height}×{width}: {int(uneven.sum())} of {int(padded.sum())} padded layers leave padding unread"
+    if "even_size" not in result or not uneven.any():
+        return found
+    sizes = [
+        " or ".join(f"{size:.0f}" for size in result.even_size.sel(axis=axis).values if size == size)
+        for axis in ("row", "column")
+    ]
+    return f"{found}; nearest sizes that leave none: {sizes[0] or 'none'} rows, {sizes[1] or 'none'} columns"
+
+
+def _audit_table(result: xr.Dataset, summary: pd.DataFrame) -> pd.DataFrame:
+    """Return what is unread of the padding of each side, for the layers that have a stride and padding."""
+    sides = [str(side) for side in result.side.values]
+    table = summary[["layer", "input", "kernel", "stride"]].copy()
+    for side in sides:
+        pairs = zip(summary[f"unread_{side}"], summary[f"padding_{side}"], strict=True)
+        table[side] = [f"{unread} of {padding}" for unread, padding in pairs]
+    strided = (result["stride"] > 1).any("axis").values & (result.padding > 0).any("side").values
+    return table[strided].set_index("layer")
+
+
 def _not_scored(result: xr.Dataset) -> list[str]:
-    names = list(json.loads(result.attrs["skipped"]))
+    names = list(json.loads(result.attrs.get("skipped", "{}")))
     rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return [f"not scored: {', '.join(names[:_MOST_NAMED])}{rest}"] if names else []
 
 
-def write_json(result: xr.Dataset, file: Path) -> str:
+def write_json(result: xr.Dataset, file: Path | None) -> str:
     """Write the main numbers of a result as JSON, with the layers that were skipped and why, and all warnings.
 
     Examples
@@ -124,8 +172,8 @@ def write_json(result: xr.Dataset, file: Path) -> str:
     ({}, 'identity')
     """
     content = {
-        "file": str(file),
-        "skipped": json.loads(result.attrs["skipped"]),
+        "file": None if file is None else str(file),
+        "skipped": json.loads(result.attrs.get("skipped", "{}")),
         "warnings": json.loads(result.attrs["warnings"]),
         "scores": json.loads(summarise(result).to_json(orient="records", double_precision=15)),
     }
@@ -138,7 +186,7 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
     Parameters
     ----------
     result
-        From `probe.layerwise` or `probe.channelwise`.
+        From `probe.layerwise`, `probe.channelwise` or `probe.audit`.
     folder
         Made if it is not there.
     stem
@@ -164,8 +212,12 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
 
     matplotlib.use("agg")
     from probe.plots import plot_channels, plot_layers, plot_maps
+    from probe.plots_audit import plot_audit, plot_foveation
 
-    figures = {"channels": plot_channels(result)} if "omega2" in result else {"layers": plot_layers(result)}
+    if "unread" in result:
+        figures = {"audit": plot_audit(result), "foveation": plot_foveation(result).flat[0]}
+    else:
+        figures = {"channels": plot_channels(result)} if "omega2" in result else {"layers": plot_layers(result)}
     for name, variable in result.data_vars.items():
         if str(name).startswith("mean_map_"):
             layer = variable.attrs["layer"]

@@ -1,0 +1,93 @@
+"""The figure of an ablation curve."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from scipy.special import stdtrit
+
+from probe.errors import ArgumentError
+
+__all__ = ["plot_ablation"]
+
+_BAND = (0.05, 0.95)
+_CONFIDENCE = 0.95
+_TOP, _BOTTOM, _MATCHED = (sns.color_palette("colorblind").as_hex()[place] for place in (3, 2, 4))
+_RANDOM = "0.45"
+
+
+def plot_ablation(result: xr.Dataset, ax: Axes | None = None, *, score: str | None = None) -> Axes:
+    """Draw a score against the number of channels removed, beside random draws of as many.
+
+    Parameters
+    ----------
+    result
+        From `probe.ablation_curve`.
+    ax
+        Where to draw; by default a new figure.
+    score
+        Name of the score; by default the first.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A line for the channels ranked first, with the 95 % interval of its difference from the mean of the random
+        draws, and one for those ranked last; the mean and the band from the 5th to the 95th percentile of the random
+        draws, and of the matched ones where there are any; the score with all channels, dotted.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no ablation curve, or has no such score.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from matplotlib.figure import Figure
+    >>> from probe.testing import noise_images, padded_net
+    >>> result = probe.ablation_curve(
+    ...     padded_net("zeros"), noise_images(10, 8), range(16), layer="relu2", score="agreement", counts=[2, 4, 8],
+    ...     progress=False,
+    ... )
+    >>> probe.plot_ablation(result, Figure().subplots()).get_ylabel()
+    'agreement'
+    """
+    curve = _chosen(result, score)
+    ax = plt.subplots(figsize=(6, 4), layout="constrained")[1] if ax is None else ax
+    counts = curve["count"].values
+    ax.axhline(curve.intact.item(), color="0.2", linewidth=1, linestyle=":", label="all channels")
+    _draw_band(ax, counts, curve.random, _RANDOM, "random", hatch=None)
+    if "matched" in curve:
+        _draw_band(ax, counts, curve.matched, _MATCHED, "random, equally active", hatch="///")
+    ax.plot(counts, curve.bottom, "s--", color=_BOTTOM, markersize=4, label="ranked last")
+    half = _quantile(result) * curve.top_minus_random_se.values
+    ax.errorbar(counts, curve.top, half, fmt="o-", color=_TOP, markersize=4, capsize=2, label="ranked first")
+    ax.set(xlabel=f"channels removed of {result.attrs['layer']}")
+    ax.set_ylabel(str(curve.score.item()), parse_math=False)
+    ax.set_title(f"ranked by {result.attrs['method']}", fontsize="medium", parse_math=False)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.legend(frameon=False, fontsize="small")
+    sns.despine(ax=ax)
+    return ax
+
+
+def _chosen(result: xr.Dataset, score: str | None) -> xr.Dataset:
+    if not {"intact", "top", "bottom", "random"} <= set(result.data_vars):
+        raise ArgumentError("result: expected an ablation curve, as probe.ablation_curve returns it.")
+    names = [str(name) for name in result.score.values]
+    if score is not None and score not in names:
+        raise ArgumentError(f"score={score!r}: the result has {', '.join(names)}.")
+    return result.sel(score=score or names[0])
+
+
+def _draw_band(ax: Axes, counts: np.ndarray, draws: xr.DataArray, colour: str, label: str, hatch: str | None) -> None:
+    low, high = draws.quantile(_BAND, "draw").values
+    ax.fill_between(counts, low, high, facecolor=colour, alpha=0.2, linewidth=0, hatch=hatch, label=f"{label}, 5–95 %")
+    ax.plot(counts, draws.mean("draw"), color=colour, linewidth=1.2)
+
+
+def _quantile(result: xr.Dataset) -> float:
+    """Return Student's t for the folds of the errors."""
+    return float(stdtrit(int(result.attrs["folds"]) - 1, (1 + _CONFIDENCE) / 2))
