@@ -2,18 +2,35 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import sklearn.datasets
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["CANVAS", "Digits", "digit_batches", "load_digits", "place_digits"]
+from probe.errors import ImagesError
+from probe.images import Transform, open_images
+from probe.rows import Folder, Unreadable, as_label, as_tensor
+
+__all__ = [
+    "CANVAS",
+    "Digits",
+    "LabelledFolder",
+    "digit_batches",
+    "load_digits",
+    "place_digits",
+    "read_classes",
+    "sample_crops",
+    "square_images",
+]
 
 CANVAS = 32
 """Rows and columns of the images, in pixels."""
 
-_ENLARGED = 2
 _CONTRAST = 1.5
 _HABIT = 4.0  # pixels from the middle, standard deviation on each axis
 _LIGHT = (0.6, 0.35)  # direction of the light, from above towards the left, mean and standard deviation in radians
@@ -34,8 +51,51 @@ class Digits:
         return len(self.labels)
 
 
-def load_digits() -> tuple[Digits, Digits]:
-    """Load scikit-learn's 1,797 digits of 8×8 pixels, enlarged to 16×16.
+class LabelledFolder:
+    """Image files beside label maps of the same name, as rows (image, label), for example CamVid.
+
+    Parameters
+    ----------
+    images
+        Folder of image files, searched recursively, in sorted order.
+    labels
+        Folder of PNG files whose pixels are classes, each below the same path as its image.
+
+    Raises
+    ------
+    ImagesError
+        If there is no image, or one has no label.
+    """
+
+    def __init__(self, images: Path, labels: Path) -> None:
+        self._images = Folder(images)
+        self.labels = [labels / path.relative_to(images).with_suffix(".png") for path in self._images.paths]
+        missing = [path for path in self.labels if not path.is_file()]
+        if missing:
+            raise ImagesError(
+                f"labels: {len(missing)} of {len(self.labels)} images have none, {missing[0]} for one. "
+                "Expected a PNG file of the same name for each image."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Tensor] | Unreadable:
+        """Return the image and its classes, shape (row, column)."""
+        image = self._images[index]
+        if isinstance(image, Unreadable):
+            return image
+        with Image.open(self.labels[index]) as label:
+            return image, as_label(label)
+
+
+def load_digits(*, enlarged: int = 2) -> tuple[Digits, Digits]:
+    """Load scikit-learn's 1,797 digits of 8×8 pixels.
+
+    Parameters
+    ----------
+    enlarged
+        How many times as many rows and columns to bring them to.
 
     Returns
     -------
@@ -54,7 +114,7 @@ def load_digits() -> tuple[Digits, Digits]:
     """
     bunch = sklearn.datasets.load_digits()
     small = torch.from_numpy(bunch.images).float()[:, None] / bunch.images.max()
-    strokes = functional.interpolate(small, scale_factor=_ENLARGED, mode="bilinear")[:, 0]
+    strokes = functional.interpolate(small, scale_factor=enlarged, mode="bilinear")[:, 0]
     labels = torch.from_numpy(bunch.target).long()
     held_out = torch.arange(len(labels)) % _HELD_OUT == 0
     return Digits(strokes[~held_out], labels[~held_out]), Digits(strokes[held_out], labels[held_out])
@@ -124,3 +184,133 @@ def digit_batches(digits: Digits, *, steps: int, batch_size: int, seed: int) -> 
     for _ in range(steps):
         chosen = torch.randint(len(digits), (batch_size,), generator=generator)
         yield place_digits(digits.strokes[chosen], generator), digits.labels[chosen]
+
+
+def square_images(
+    images: Any, *, size: int, max_images: int | None = None, transform: Transform | None = None
+) -> Tensor:
+    """Read images and bring them to one size.
+
+    Parameters
+    ----------
+    images
+        As in `probe.collect`. Files are cut to their central square.
+    size
+        Rows and columns, in pixels.
+    max_images
+        As in `probe.collect`.
+    transform
+        Applied to each file in place of the cut. Its result is resized as well.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (image, channel, size, size).
+
+    Examples
+    --------
+    >>> square_images(torch.zeros(2, 3, 20, 20), size=8).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    def cut(image: Any) -> Any:
+        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+    is_folder = isinstance(images, str | Path)
+    source = open_images(
+        images,
+        batch_size=1 if transform else 64,
+        num_workers=0,
+        transform=transform or (cut if is_folder else None),
+        input_key=None,
+        max_images=max_images,
+        first_image=0,
+        fold_of=lambda number, origin: 0,
+    )
+    return torch.cat([_resized(batch.pixels, size) for batch in source])
+
+
+def read_classes(folder: str | Path, *, size: int, max_images: int | None = None) -> tuple[Tensor, Tensor, list[str]]:
+    """Read the images of a folder that has a folder for each class.
+
+    Parameters
+    ----------
+    folder
+        Holds ``<class>/<image file>``.
+    size
+        Rows and columns to bring them to, in pixels.
+    max_images
+        Read so many, evenly spaced over the files in sorted order.
+
+    Returns
+    -------
+    images : torch.Tensor
+        Shape (image, 3, size, size), in [0, 1].
+    labels : torch.Tensor
+        Shape (image,).
+    classes : list of str
+        Names of the classes, sorted.
+
+    Raises
+    ------
+    ImagesError
+        If there is no such folder, or a file that cannot be read.
+    """
+    files = Folder(Path(folder))
+    count = len(files) if max_images is None else min(len(files), max_images)
+    indices = [rank * len(files) // count for rank in range(count)]
+    classes = sorted({path.parent.name for path in files.paths})
+    images = []
+    for index in indices:
+        image = files[index]
+        if isinstance(image, Unreadable):
+            raise ImagesError(f"images: {image.path} cannot be read: {image.reason}. Mend or remove it.")
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BOX)
+        images.append(as_tensor(image))
+    labels = [classes.index(files.paths[index].parent.name) for index in indices]
+    return torch.stack(images), torch.tensor(labels), classes
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def sample_crops(count: int, *, size: int, seed: int = 0) -> Tensor:
+    """Cut squares out of the two photographs that come with scikit-learn, a temple and a flower, in turn.
+
+    Place and scale (from half to all of the height) are drawn, so the crops are many, but of two scenes only.
+
+    Parameters
+    ----------
+    count
+        Number of crops.
+    size
+        Rows and columns, in pixels.
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (image, 3, size, size), in [0, 1].
+
+    Examples
+    --------
+    >>> sample_crops(2, size=8).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    photographs = [
+        torch.tensor(pixels).permute(2, 0, 1).float() / 255 for pixels in sklearn.datasets.load_sample_images().images
+    ]
+    generator = np.random.default_rng(seed)
+    crops = []
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        height, width = photograph.shape[1:]
+        side = generator.integers(height // 2, height + 1)
+        row, column = generator.integers(height - side + 1), generator.integers(width - side + 1)
+        crops.append(_resized(photograph[None, :, row : row + side, column : column + side], size))
+    return torch.cat(crops)

@@ -15,7 +15,7 @@ from probe.layers import unwrap
 from probe.options import Options
 from probe.stimuli import apply_stimulus
 
-__all__ = ["LEARNING_RATE", "predict", "rolled_agreement", "side_by_side", "train"]
+__all__ = ["LEARNING_RATE", "predict", "rolled_agreement", "side_by_side", "train", "training_device"]
 
 LEARNING_RATE = 0.01
 """Highest learning rate of the one-cycle schedule."""
@@ -63,6 +63,19 @@ def side_by_side() -> Iterator[Executor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(n_threads)
+
+
+def training_device(device: str | torch.device) -> torch.device:
+    """Return the device to train on; ``"auto"`` is a GPU where there is one.
+
+    Raises
+    ------
+    ArgumentError
+        If the device is unknown or absent.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return resolve_device(device, nn.Identity())
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:

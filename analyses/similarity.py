@@ -1,0 +1,329 @@
+"""How alike the features of an object are wherever in the frame it stands, in plain and in anti-aliased networks."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+import xarray as xr
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from analyses.antialiasing import anti_aliased
+from analyses.data import CANVAS, digit_batches, load_digits, sample_crops, square_images
+from analyses.nets import small_net
+from analyses.studies import Study, check_preset, study_result
+from analyses.training import side_by_side, train, training_device
+from probe.errors import ArgumentError
+from probe.images import Transform
+from probe.shifts import shift_similarity
+
+__all__ = ["MEASURES", "PRESETS", "STUDY", "VARIANTS", "Preset", "run"]
+
+STUDY = Study(
+    name="similarity",
+    title="What shift invariance looks like",
+    question="Are the features of an object the same wherever in the frame it stands, and does blurring before "
+    "sub-sampling make them so, from one pixel to the next and over the whole frame?",
+    source="J. Lee, J. Yang and Z. Wang, “What Does CNN Shift Invariance Look Like? A Visualization Study”, ECCV "
+    "Workshops 2020.",
+    protocol=(
+        "An object is shifted over every position of a black frame: large objects of 121×121 and small ones of 61×61 "
+        "pixels in frames of 225×225, which gives 11,025 and 27,225 shifts an object.",
+        "At each shift the features are compared, by cosine similarity, with those of the same object at five "
+        "reference positions: the corners and the centre. The heat maps are the mean over objects.",
+        "Features: fc6, fc7 and fc8 of AlexNet, and the mean over the last map of ResNet-50 and MobileNetV2; each "
+        "network plain, and anti-aliased after Zhang (ICML 2019): blurred with a binomial filter of length 4 wherever "
+        "it sub-samples, but for the convolution that reads the pixels.",
+        "Global similarity is the mean of a heat map: 1 if the features do not depend on the place at all. Local "
+        "roughness is how far the similarity at a position is, in the mean, from that at its two neighbours: 0 if it "
+        "changes smoothly. Both are means over references and objects.",
+    ),
+    departures=(
+        "The study was published as heat maps; no numbers of it are known to us. Its claim, that blurring makes "
+        "features smoother locally but not more alike over the frame, is put to the test with two numbers of our own.",
+        "The published networks were trained on ImageNet. Unless a model is given, those here have random weights, the "
+        "same in both variants, so they show what the architecture alone does; a small network trained on digits, once "
+        "plain and once anti-aliased (everywhere, as its first convolution has a stride too), stands beside them.",
+        "Sizes of frame and objects, and the objects themselves, are not told in the parts of the paper that we could "
+        "read; 225, 121 and 61 pixels give the numbers of shifts that are reported of it.",
+        "The presets tiny and quick take smaller frames, with objects of about the same share of them, ResNet-18 in "
+        "place of ResNet-50 and fewer objects.",
+    ),
+    times={"tiny": "4 s", "quick": "8 min on 1 CPU core", "paper": "about 1 hour on a GPU (not run)"},
+)
+
+VARIANTS = ("plain", "anti-aliased")
+MEASURES = ("global similarity", "local roughness")
+
+_QUANTITY = "similarity of features at shifted positions, and its roughness"
+
+_FEATURES = {
+    "alexnet": {"alexnet fc6": "classifier.1", "alexnet fc7": "classifier.4", "alexnet fc8": "classifier.6"},
+    "resnet18": {"resnet18": "avgpool"},
+    "resnet50": {"resnet50": "avgpool"},
+    "mobilenet_v2": {"mobilenet_v2": "features.18.2"},
+}
+_DIGITS = "small net, trained on digits"
+_RANDOM_WEIGHTS = (
+    "The torchvision networks have random weights. Published results are those of networks trained on ImageNet; give "
+    "one with model= and layers=."
+)
+_MEAN, _DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Which networks, how large the frame and the objects in it (pixels), and how long small networks are trained."""
+
+    nets: Sequence[str]
+    frame: int
+    sizes: Mapping[str, int]
+    n_objects: int
+    seeds: int
+    steps: int
+
+
+PRESETS = {
+    "tiny": Preset(("mobilenet_v2",), 36, {"large": 32, "small": 30}, n_objects=2, seeds=2, steps=4),
+    "quick": Preset(
+        ("alexnet", "resnet18", "mobilenet_v2"), 65, {"large": 35, "small": 17}, n_objects=2, seeds=3, steps=220
+    ),
+    "paper": Preset(
+        ("alexnet", "resnet50", "mobilenet_v2"), 225, {"large": 121, "small": 61}, n_objects=20, seeds=3, steps=220
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A network in one of its variants, and an object size, to be measured together."""
+
+    net: str
+    variant: str
+    size: str
+    seed: int
+    model: nn.Module
+    objects: Tensor
+    layers: Mapping[str, str]
+    frame: int
+    background: Sequence[float] | float
+
+
+def run(
+    *,
+    preset: str = "quick",
+    seeds: int | None = None,
+    model: nn.Module | None = None,
+    blurred: nn.Module | None = None,
+    layers: Sequence[str] = (),
+    images: Any = None,
+    transform: Transform | None = None,
+    background: float | Sequence[float] = 0.0,
+    max_images: int | None = None,
+    batch_size: int = 32,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    command: str = "",
+) -> xr.Dataset:
+    """Shift objects over a frame, and tell how much their features change, locally and globally.
+
+    Parameters
+    ----------
+    preset
+        ``"tiny"``, ``"quick"`` or ``"paper"``.
+    seeds
+        Number of random weights; by default that of the preset. A given model has its own.
+    model
+        A model of your own, in place of those of the study.
+    blurred
+        Its anti-aliased counterpart; `analyses.antialiasing.anti_aliased` makes one with the same weights.
+    layers
+        Names of the layers of a given model to compare.
+    images
+        The objects, as in `probe.collect`; of files the central square. By default crops of two photographs, but a
+        model of your own needs images.
+    transform
+        Applied to each file, for a given model; its result is resized to the size of the objects.
+    background
+        Value of the frame for a given model, in its own units: after normalisation 0 is the mean colour.
+    max_images
+        Number of objects; by default that of the preset.
+    batch_size
+        Shifts at a time.
+    device
+        ``"auto"`` is a GPU where there is one.
+    progress
+        Show a progress bar on a terminal or in a notebook.
+    command
+        The command that was given, for the record.
+
+    Returns
+    -------
+    xarray.Dataset
+        See `analyses.studies.study_result`; ``here`` on (features, variant, size, measure). ``objects_se``: its
+        standard error over objects. ``shifts_per_second`` on (features, variant, size). Heat maps, the mean over
+        objects and seeds: ``similarity_i`` on (features_i, variant, reference, row_i, column_i), whose attributes
+        name the network and the size of the objects.
+
+    Raises
+    ------
+    ArgumentError
+        If the preset is unknown, or a model comes without layers or images, or layers or a transform without a model.
+
+    Examples
+    --------
+    >>> result = run(preset="tiny", seeds=1, progress=False)
+    >>> dict(result.here.sizes)
+    {'features': 2, 'variant': 2, 'size': 2, 'measure': 2}
+    """
+    started = time.monotonic()
+    check_preset(preset)
+    settings = PRESETS[preset]
+    count = (1 if model is not None else settings.seeds) if seeds is None else seeds
+    _check(model, blurred, layers, images, transform, count)
+    place = training_device(device)
+    n_objects = max_images or settings.n_objects
+    if model is not None:
+        cases = _given_cases(model, blurred, layers, images, transform, background, settings, n_objects)
+    else:
+        cases = _published_cases(images, settings, n_objects, count)
+    measured = []
+    for case in tqdm(cases, desc="similarity", unit="network", disable=None if progress else True):
+        found = shift_similarity(
+            case.model, case.objects, case.layers, frame=case.frame, background=case.background,
+            batch_size=batch_size, device=place, seed=case.seed, progress=False,
+        )  # fmt: skip
+        measured.append((case, found))
+    here, others = _joined(measured)
+    return study_result(
+        STUDY,
+        xr.full_like(here.isel(seed=0, drop=True), np.nan),
+        here,
+        preset=preset,
+        settings={**asdict(settings), "n_objects": n_objects, "batch_size": batch_size, "device": str(place)},
+        started=started,
+        others=others,
+        warnings=[] if model is not None else [_RANDOM_WEIGHTS],
+        command=command,
+    )
+
+
+def _check(
+    model: nn.Module | None,
+    blurred: nn.Module | None,
+    layers: Sequence[str],
+    images: Any,
+    transform: Transform | None,
+    seeds: int,
+) -> None:
+    if seeds < 1:
+        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
+    if model is not None and (not layers or images is None):
+        raise ArgumentError(
+            "model: pass layers= whose features are to be compared, and images= of objects, as the model takes them."
+        )
+    if model is None and (blurred is not None or layers or transform is not None):
+        raise ArgumentError("blurred, layers and transform belong to a model of your own: pass model= as well.")
+
+
+def _given_cases(
+    model: nn.Module,
+    blurred: nn.Module | None,
+    layers: Sequence[str],
+    images: Any,
+    transform: Transform | None,
+    background: float | Sequence[float],
+    settings: Preset,
+    n_objects: int,
+) -> Iterator[_Case]:
+    name = type(model).__name__
+    names = {f"{name} {layer}": layer for layer in layers}
+    for variant, network in zip(VARIANTS, (model, blurred), strict=True):
+        if network is None:
+            continue
+        for size, pixels in settings.sizes.items():
+            objects = _objects(images, pixels, n_objects, transform)
+            yield _Case(name, variant, size, 0, network, objects, names, settings.frame, background)
+
+
+def _objects(images: Any, size: int, count: int, transform: Transform | None = None) -> Tensor:
+    if images is None:
+        return sample_crops(count, size=size)
+    return square_images(images, size=size, max_images=count, transform=transform)
+
+
+def _published_cases(images: Any, settings: Preset, n_objects: int, seeds: int) -> Iterator[_Case]:
+    """Yield the networks of the study with random weights, and small ones trained on digits."""
+    black = (-_MEAN / _DEVIATION).tolist()
+    objects = {
+        size: (_objects(images, pixels, n_objects) - _MEAN[:, None, None]) / _DEVIATION[:, None, None]
+        for size, pixels in settings.sizes.items()
+    }
+    for seed in range(seeds):
+        for net in settings.nets:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                plain = torchvision.models.get_model(net, weights=None).eval()
+            for variant, network in zip(VARIANTS, (plain, anti_aliased(plain)), strict=True):
+                for size in settings.sizes:
+                    yield _Case(net, variant, size, seed, network, objects[size], _FEATURES[net], settings.frame, black)
+    yield from _digit_cases(settings, n_objects, seeds)
+
+
+def _digit_cases(settings: Preset, n_objects: int, seeds: int) -> Iterator[_Case]:
+    """Train small networks on digits, plain and anti-aliased, and yield them with held-out digits as objects."""
+    training, held_out = load_digits()
+    nets = {}
+    with side_by_side() as pool:
+        for seed in range(seeds):
+            plain = small_net(seed=seed)
+            for variant, net in zip(VARIANTS, (plain, anti_aliased(plain, from_pixels=True)), strict=True):
+                batches = digit_batches(training, steps=settings.steps, batch_size=64, seed=seed)
+                nets[variant, seed] = net, pool.submit(train, net, batches, steps=settings.steps)
+        for _, done in nets.values():
+            done.result()
+    for (variant, seed), (net, _) in nets.items():
+        digits = held_out.strokes[:n_objects, None]
+        yield _Case(_DIGITS, variant, "large", seed, net, digits, {_DIGITS: "mean"}, CANVAS, 0.0)
+
+
+def _joined(measured: Sequence[tuple[_Case, xr.Dataset]]) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
+    """Put the networks of all cases on common dims."""
+    coords = {
+        "seed": sorted({case.seed for case, _ in measured}),
+        "features": list(dict.fromkeys(name for case, _ in measured for name in case.layers)),
+        "variant": [variant for variant in VARIANTS if any(case.variant == variant for case, _ in measured)],
+        "size": list(dict.fromkeys(case.size for case, _ in measured)),
+        "measure": list(MEASURES),
+    }
+    here = xr.DataArray(np.nan, coords, list(coords)).assign_attrs(long_name=_QUANTITY, units="1")
+    errors, speed = here.copy(), here.isel(measure=0, drop=True).copy()
+    maps: dict[tuple[str, str], list[xr.DataArray]] = {}
+    for case, found in measured:
+        which = {"seed": case.seed, "features": list(case.layers), "variant": case.variant, "size": case.size}
+        speed.loc[which] = found.attrs["shifts_per_second"]
+        for measure, name in zip(MEASURES, ("global_similarity", "local_roughness"), strict=True):
+            by_object = found[name].mean("reference")
+            here.loc[{**which, "measure": measure}] = by_object.mean("object").values
+            if by_object.sizes["object"] > 1:
+                error = by_object.std("object", ddof=1) / np.sqrt(by_object.sizes["object"])
+                errors.loc[{**which, "measure": measure}] = error.values
+        maps.setdefault((case.net, case.size), []).append(found.similarity.expand_dims(variant=[case.variant]))
+    others = {
+        "objects_se": _described(errors.mean("seed"), "standard error over objects, mean over seeds", "1"),
+        "shifts_per_second": _described(speed.mean("seed"), "shifts measured", "1/s"),
+    }
+    for index, ((net, size), heat_maps) in enumerate(maps.items()):
+        by_variant = xr.concat(heat_maps, "variant").groupby("variant").mean().reindex(variant=coords["variant"])
+        by_variant = by_variant.rename(layer=f"features_{index}", row=f"row_{index}", column=f"column_{index}")
+        described = _described(by_variant, "cosine similarity, mean over objects and seeds", "1")
+        others[f"similarity_{index}"] = described.assign_attrs(net=net, size=size)
+    return here, others
+
+
+def _described(variable: xr.DataArray, long_name: str, units: str) -> xr.DataArray:
+    return variable.drop_attrs().assign_attrs(long_name=long_name, units=units)

@@ -1,0 +1,202 @@
+"""What all studies have in common: how they introduce themselves, and published numbers beside one's own."""
+
+import datetime
+import pkgutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import xarray as xr
+
+from probe.errors import ArgumentError
+from probe.padding import PADDINGS
+from probe.results import describe, versions
+
+__all__ = [
+    "PRESETS",
+    "Study",
+    "beside_published",
+    "check_paddings",
+    "check_preset",
+    "choose_preset",
+    "find_studies",
+    "study_result",
+]
+
+PRESETS = ("tiny", "quick", "paper")
+"""`tiny` for tests, `quick` for two CPU cores in under ten minutes, `paper` for the full protocol."""
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a page tells of a study besides its numbers.
+
+    Attributes
+    ----------
+    name
+        Name of its file in `analyses`.
+    title, question
+        A heading, and what the study asks, in a sentence.
+    source
+        Authors, title, venue and year of what it reproduces; empty if it is our own.
+    protocol
+        How it goes, a sentence each.
+    departures
+        Where it leaves the original, and why, a sentence each.
+    times
+        What each preset takes, and on what machine: ``{"tiny": "5 s", "quick": "3 min on 2 CPU cores", ...}``.
+    """
+
+    name: str
+    title: str
+    question: str
+    source: str
+    protocol: Sequence[str]
+    departures: Sequence[str]
+    times: Mapping[str, str]
+
+
+def check_preset(preset: str) -> None:
+    """Raise an `ArgumentError` unless there is such a preset."""
+    if preset not in PRESETS:
+        raise ArgumentError(f"preset={preset!r}: expected one of {', '.join(PRESETS)}.")
+
+
+def choose_preset(presets: Mapping[str, Settings], preset: str, seeds: int | None) -> Settings:
+    """Return the settings of a preset, a dataclass with the field ``seeds``, with `seeds` in its place if given.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such preset, or `seeds` is below 1.
+    """
+    check_preset(preset)
+    if seeds is None:
+        return presets[preset]
+    if seeds < 1:
+        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
+    return replace(presets[preset], seeds=seeds)  # type: ignore[type-var]
+
+
+def check_paddings(paddings: Sequence[str]) -> None:
+    """Raise an `ArgumentError` unless these are names of ``probe.PADDINGS``, each once."""
+    if isinstance(paddings, str) or not paddings or len(set(paddings) & set(PADDINGS)) < len(paddings):
+        raise ArgumentError(f"paddings={paddings!r}: expected a list of some of {', '.join(PADDINGS)}, each once.")
+
+
+def find_studies() -> dict[str, ModuleType]:
+    """Return the modules of `analyses` that have a ``STUDY``, by its name."""
+    modules = {name: import_module(f"analyses.{name}") for name in _module_names()}
+    return {name: module for name, module in modules.items() if hasattr(module, "STUDY")}
+
+
+def find_study(name: str) -> ModuleType:
+    """Return the module of a study.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such study.
+    """
+    module = import_module(f"analyses.{name}") if name in _module_names() else None
+    if module is None or not hasattr(module, "STUDY"):
+        raise ArgumentError(f"there is no study {name!r}; expected one of {', '.join(find_studies())}.")
+    return module
+
+
+def _module_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+
+
+def beside_published(published: xr.DataArray, here: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Return ``published``, ``here``, ``here_sd`` and ``here_by_seed``, as `study_result` describes them."""
+    mean = here.mean("seed")
+    if set(published.dims) != set(mean.dims):
+        raise ArgumentError(f"published: expected the dims {mean.dims} of our own numbers, found {published.dims}.")
+    numbers = {
+        "published": published.reindex_like(mean).transpose(*mean.dims),
+        "here": mean,
+        "here_sd": here.std("seed", ddof=1) if here.sizes["seed"] > 1 else mean * float("nan"),
+        "here_by_seed": here.transpose("seed", *mean.dims),
+    }
+    return {
+        name: variable.assign_attrs(long_name=f"{here.attrs['long_name']}, {_SPOKEN[name]}", units=here.attrs["units"])
+        for name, variable in numbers.items()
+    }
+
+
+def study_result(
+    study: Study,
+    published: xr.DataArray,
+    here: xr.DataArray,
+    *,
+    preset: str,
+    settings: Mapping[str, Any],
+    started: float,
+    others: Mapping[str, xr.DataArray] | None = None,
+    warnings: Sequence[str] = (),
+    command: str = "",
+) -> xr.Dataset:
+    """Put published and own numbers side by side.
+
+    Parameters
+    ----------
+    study
+        What was done.
+    published
+        The numbers of the source; NaN where it has none.
+    here
+        Our own, on the same dims and on ``seed``.
+    preset, settings
+        How it was done.
+    started
+        `time.monotonic` at the start.
+    others
+        Further variables for the figures, each with the attributes ``long_name`` and ``units``.
+    warnings
+        What the reader should know of this run.
+    command
+        The command that was given, for the record.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``published``, ``here`` (mean over seeds), ``here_sd`` (standard deviation over seeds, NaN for one seed) and
+        ``here_by_seed``, all with the long name and units of `here`, then `others`; the study as attributes.
+
+    Raises
+    ------
+    ArgumentError
+        If the dims of `published` are not those of `here` without ``seed``.
+    """
+    result = xr.Dataset({**beside_published(published, here), **(others or {})})
+    facts = {
+        "analysis": study.name,
+        "title": study.title,
+        "question": study.question,
+        "source": study.source,
+        "protocol": list(study.protocol),
+        "departures": list(study.departures),
+        "preset": preset,
+        "settings": dict(settings),
+        "warnings": list(warnings),
+        "command": command,
+        "versions": versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "duration_s": round(time.monotonic() - started, 1),
+    }
+    return describe(result, facts)
+
+
+_SPOKEN = {
+    "published": "as published",
+    "here": "mean over seeds",
+    "here_sd": "standard deviation over seeds",
+    "here_by_seed": "by seed",
+}
