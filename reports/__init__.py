@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
-_MODULES = {"padding_comparison": "reports.padding"}
+_MODULES = {"channels": "reports.channels", "padding_comparison": "reports.padding"}
 
 
 def build(result: "xr.Dataset") -> "Report":
-    """Make the page of any result of a study, told by its attribute ``analysis``.
+    """Make the page of any result of a study, told by its attributes ``analysis`` and ``question``.
 
     Raises
     ------
@@ -24,6 +24,8 @@ def build(result: "xr.Dataset") -> "Report":
         If there is no report of this kind of result.
     """
     analysis = result.attrs.get("analysis")
+    if "question" in result.attrs:
+        return import_module("reports.studies").build(result)
     if analysis not in _MODULES:
         raise ArgumentError(
             f"result: there is no report of a result with analysis={analysis!r}; "

@@ -1,8 +1,5 @@
 """The padding report: a saved comparison of paddings -> one page. Never loads torch."""
 
-import json
-from typing import Any
-
 import xarray as xr
 
 from probe.errors import ArgumentError
@@ -25,23 +22,13 @@ from reports.padding_figures import (
 from reports.padding_findings import findings, listed, percent
 from reports.padding_tables import channel_table, depth_table, network_table, overview_table
 from reports.padding_texts import DEFINITIONS, PADDINGS, digit_methods, given_methods, readout_methods
+from reports.provenance import add_provenance, json_attribute
 
 __all__ = ["build", "findings"]
 
 ANALYSIS = "padding_comparison"
 
 _MOST_CHANNELS_IN_SVG = 1000
-_PROVENANCE = {
-    "model": "Model",
-    "weights": "Weights",
-    "preprocessing": "Preprocessing",
-    "n_images": "Images",
-    "images_digest": "Digest of the images",
-    "device": "Device",
-    "created": "Measured (UTC)",
-    "duration_s": "Duration (s)",
-    "command": "Command",
-}
 
 
 def build(result: xr.Dataset) -> Report:
@@ -116,7 +103,7 @@ def _add_findings(section: Section, result: xr.Dataset) -> None:
             "and are run unchanged under each. This shows what these weights make of each border, not what a network "
             "trained with that padding would have learned."
         )
-    for padding, reason in _attribute(result, "failed").items():
+    for padding, reason in json_attribute(result, "failed").items():
         section.add_note(f"Not measured: {padding} padding. {reason}")
 
 
@@ -244,7 +231,7 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
 
 
 def _add_methods(section: Section, result: xr.Dataset) -> None:
-    settings = _attribute(result, "settings")
+    settings = json_attribute(result, "settings")
     section.add_definitions([(str(padding), PADDINGS.get(str(padding), "")) for padding in result.padding.values])
     paragraphs = given_methods() if _is_given(result) else digit_methods(settings.get("training", {}))
     for paragraph in [*paragraphs, readout_methods(settings.get("probing", {}))]:
@@ -252,31 +239,5 @@ def _add_methods(section: Section, result: xr.Dataset) -> None:
 
 
 def _add_provenance(section: Section, result: xr.Dataset) -> None:
-    attributes = result.attrs
-    facts = [
-        (label, str(attributes[name])) for name, label in _PROVENANCE.items() if attributes.get(name) not in (None, "")
-    ]
-    facts.append(("Seeds", ", ".join(map(str, result.seed.values))))
-    versions = _attribute(result, "versions")
-    if versions:
-        facts.append(("Versions", ", ".join(f"{package} {version}" for package, version in versions.items())))
-    section.add_definitions(facts)
-    warnings = _attribute(result, "warnings")
-    if warnings:
-        section.add_paragraph("Warnings:")
-        section.add_list(warnings)
-    else:
-        section.add_paragraph("There were no warnings.")
-    skipped = _attribute(result, "skipped")
-    if skipped:
-        section.add_paragraph("Layers left out:")
-        section.add_definitions([(name, str(reason)) for name, reason in skipped.items()])
-    else:
-        section.add_paragraph("No layer was left out.")
-    section.add_json("Digests of the weights (padding, seed, training)", _attribute(result, "weights_digests"))
-    section.add_json("Settings", _attribute(result, "settings"))
-
-
-def _attribute(result: xr.Dataset, name: str) -> Any:
-    """Return an attribute that holds JSON; empty if it is not there."""
-    return json.loads(result.attrs.get(name, "{}"))
+    add_provenance(section, result, [("Seeds", ", ".join(map(str, result.seed.values)))])
+    section.add_json("Digests of the weights (padding, seed, training)", json_attribute(result, "weights_digests"))

@@ -1,0 +1,97 @@
+"""What the channel report explains: the rankings, the numbers, and how it was all measured."""
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["DEFINITIONS", "methods", "ranking_meanings"]
+
+_RANKINGS = {
+    "flip": "Flip-difference (Islam et al. 2021): the channel's output averaged over its map, for the image and its "
+    "mirror image; mean of the absolute difference over images. It mixes position with the orientation of content.",
+    "shift": "The same with the image rolled by half its size instead of mirrored: position changes, orientation does "
+    "not.",
+    "omega2": "Share of the channel's variance that position explains on rolled images, linearly or not.",
+    "readout": "Held-out R² that the linear readout of position loses without the channel, the others refitted.",
+    "attribution": "Mean absolute attribution of the position readout's output to the channel.",
+}
+_VARIANTS = {
+    "vertical": " Here from top to bottom.",
+    "both": " Here the mean of left to right and top to bottom.",
+    **{
+        side: f" Here with its sign: first come channels that answer more to what is at the {side}."
+        for side in ("left", "right", "top", "bottom")
+    },
+}
+
+DEFINITIONS = [
+    (
+        "channels removed",
+        "In the forward pass their output is replaced; weights are never touched. Rankings come from one set of "
+        "images, scores from another.",
+    ),
+    (
+        "random channels",
+        "As many channels, drawn at random from all of the layer. Band: 5th to 95th percentile of the draws.",
+    ),
+    (
+        "random, as active",
+        "Random draws in which each ranked channel is replaced by one of the same decile of mean |activation|: what "
+        "is removed is as much, but not the same.",
+    ),
+    (
+        "more than random",
+        "Said where the score falls below the band of the draws, and the difference to their mean is beyond its "
+        "error. All else is called a tie.",
+    ),
+    (
+        "±",
+        "95 % interval over the images that are scored (jackknife); of a difference to random channels, over their "
+        "draws too; of R², t interval over folds of images.",
+    ),
+    (
+        "R² of position",
+        "A linear readout (ridge regression on standardised channels) predicts row and column of each cell of a map "
+        "from the channels at that cell, on held-out images. 1: position can be read exactly; 0: not at all. The mean "
+        "of row and column.",
+    ),
+    (
+        "rolled",
+        "Images shifted circularly by a random offset each, so that their content cannot tell position. What can "
+        "still be read comes from the architecture.",
+    ),
+    ("rank correlation", "Spearman's, over all channels of the layer."),
+    ("split-half stability", "Rank correlation of the same ranking made from two halves of the images."),
+    ("mean map", "Mean over images of one channel at each position, about its average over the map."),
+    (
+        "Δ",
+        "Output of the channel averaged over its map, for the image minus for its mirror image. The images shown have "
+        "the largest of all those read; their contrast is stretched for display.",
+    ),
+]
+
+
+def ranking_meanings(rankings: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each ranking with what it orders channels by."""
+    pairs = []
+    for ranking in rankings:
+        method, _, variant = ranking.partition("-")
+        pairs.append((ranking, _RANKINGS.get(method, "") + _VARIANTS.get(variant, "")))
+    return pairs
+
+
+def methods(settings: dict[str, Any]) -> list[str]:
+    """Tell how channels were removed and position was read."""
+    modes = {
+        "zero": "set to 0",
+        "mean": "replaced by their own mean over the map: position goes, amount stays",
+        "resample": "replaced by those of another image",
+    }
+    mode = settings.get("mode")
+    return [
+        f"Removed channels are {modes.get(str(mode), mode)}. {settings.get('draws')} random draws for each count, from "
+        f"seed {settings.get('seed')}.",
+        "How many channels are removed for the figures with one count, and in the sentences, is settled before the "
+        "scores are known: the largest count that is no more than half of the channels.",
+        "Position is read anew, with readouts fitted to what is left: they tell whether position is still there, not "
+        "whether the model still uses it.",
+    ]

@@ -1,0 +1,245 @@
+"""What the page of the study red_green shows."""
+
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.document import Report
+from reports.padding_estimates import estimate
+from reports.padding_findings import listed
+
+__all__ = ["add_figures", "findings"]
+
+_CHANCE = 50.0
+_CLEARLY = 10.0  # points from chance
+_NEAR, _FAR = slice(5, 12), slice(21, 27)  # columns from box to box
+_RECEPTIVE_FIELD = 17  # columns that one cell of the last map sees
+_SIMILAR, _DISSIMILAR = sns.color_palette("colorblind").as_hex()[:2]
+_COLUMNS = 4
+_PANEL = (2.6, 2.2)  # inches
+
+
+def findings(result: xr.Dataset) -> list[str]:
+    """Return what came out, the most important first."""
+    sentences = [_by_place(result), _anywhere(result), _unpublished(result), _unseen(result), _apart(result)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def add_figures(report: Report, result: xr.Dataset) -> None:
+    """Add the images, the accuracies of all networks, and the accuracy by the distance of the boxes."""
+    section = report.add_section("Images")
+    section.add_figure(
+        _draw_examples(result),
+        caption="An image of each class where it stands in training, and where it never stands there.",
+        alt="A red and a green box on black. In training red left of green stands in the upper half, green left of "
+        "red in the lower half; in the dissimilar test each stands in the other half.",
+    )
+    section = report.add_section("Accuracy by padding")
+    section.add_figure(
+        _draw_accuracies(result),
+        caption="A point for each network; diamonds: as published. Left, the tests as published, of images that were "
+        "trained on; right, of unseen images. Dotted: chance.",
+        alt=f"Points by padding. Means, similar and dissimilar: {_pairs(result, '')}; of unseen images: "
+        f"{_pairs(result, ', unseen')}.",
+    )
+    section = report.add_section("How far apart the boxes may be")
+    section.add_figure(
+        _draw_distances(result),
+        caption="Accuracy on unseen images by the columns from the beginning of the left box to that of the right "
+        f"one, all networks of a padding together. A cell of the last map sees {_RECEPTIVE_FIELD} columns. Dotted: "
+        "chance.",
+        alt=f"Lines by distance, a panel for each padding. Similar test, boxes {_NEAR.start} to {_NEAR.stop} and "
+        f"{_FAR.start} to {_FAR.stop} columns apart: {_near_and_far(result)}.",
+        table=result.by_distance.rename("accuracy").to_dataframe().reset_index(),
+    )
+
+
+def _by_place(result: xr.Dataset) -> str:
+    paddings = [p for p in _paddings(result) if _goes_by_place(result, p)]
+    if not paddings:
+        return ""
+    numbers = [f"{padding} {_both(result, padding)}" for padding in paddings]
+    return (
+        f"Networks with {listed(paddings)} padding go by place: where each class stands in the half in which the other "
+        f"was trained, they answer wrongly. Accuracy in the trained and in the other half: {'; '.join(numbers)}."
+    )
+
+
+def _goes_by_place(result: xr.Dataset, padding: str) -> bool:
+    return _mean(result, padding, "dissimilar") < _CHANCE - _CLEARLY
+
+
+def _anywhere(result: xr.Dataset) -> str:
+    same = [
+        padding
+        for padding in _paddings(result)
+        if np.array_equal(*(result.here_by_seed.sel(padding=padding, test=test) for test in ("similar", "dissimilar")))
+    ]
+    if not same:
+        return ""
+    numbers = [f"{padding} {_both(result, padding)}" for padding in same]
+    return (
+        f"With {listed(same)} padding each network is as good in the other half as in the trained one: "
+        f"{'; '.join(numbers)}. The move of 16 rows is a multiple of the total stride of 8, so this test cannot see "
+        "what strides do."
+    )
+
+
+def _unpublished(result: xr.Dataset) -> str:
+    paddings = [p for p in _paddings(result) if np.isnan(_published(result, p, "similar"))]
+    if not paddings:
+        return ""
+    by_place = [p for p in paddings if _goes_by_place(result, p)]
+    others = [f"{p} {_both(result, p)}" for p in paddings if p not in by_place]
+    told = [f"{listed(by_place)} padding: by place too"] if by_place else []
+    return f"Not published before: {'; '.join(told + others)}."
+
+
+def _unseen(result: xr.Dataset) -> str:
+    loss = {p: _mean(result, p, "similar") - _mean(result, p, "similar, unseen") for p in _paddings(result)}
+    worst = max(loss, key=lambda padding: loss[padding])
+    return (
+        "The published “similar” images were trained on. On unseen ones of the same places the accuracy is lower by "
+        f"up to {loss[worst]:.1f} points ({worst}: {_mean(result, worst, 'similar, unseen'):.1f} %)."
+    )
+
+
+def _apart(result: xr.Dataset) -> str:
+    near, far = _by_reach(result, _NEAR), _by_reach(result, _FAR)
+    padding = str(near.padding.values[int((near - far).values.argmax())])
+    sentence = (
+        f"Where accuracy is lost, the boxes are far apart: a cell of the last map sees {_RECEPTIVE_FIELD} columns. "
+        f"With {padding} padding {float(near.sel(padding=padding)):.1f} % of unseen images are recognised with boxes "
+        f"{_NEAR.start} to {_NEAR.stop} columns apart, and {float(far.sel(padding=padding)):.1f} % at {_FAR.start} to "
+        f"{_FAR.stop}."
+    )
+    if padding == "circular":
+        sentence += (
+            " Around the other side the boxes are 32 columns less their distance apart, in the opposite order, so "
+            "that boxes far apart look like the other class."
+        )
+    return sentence
+
+
+def _by_reach(result: xr.Dataset, distances: slice) -> xr.DataArray:
+    return result.by_distance.sel(test="similar, unseen", distance=distances).mean("distance")
+
+
+def _near_and_far(result: xr.Dataset) -> str:
+    near, far = _by_reach(result, _NEAR), _by_reach(result, _FAR)
+    return "; ".join(
+        f"{p} {float(near.sel(padding=p)):.0f} % and {float(far.sel(padding=p)):.0f} %" for p in _paddings(result)
+    )
+
+
+def _paddings(result: xr.Dataset) -> list[str]:
+    return [str(padding) for padding in result.padding.values]
+
+
+def _mean(result: xr.Dataset, padding: str, test: str) -> float:
+    return float(result.here.sel(padding=padding, test=test))
+
+
+def _published(result: xr.Dataset, padding: str, test: str) -> float:
+    return float(result.published.sel(padding=padding, test=test))
+
+
+def _both(result: xr.Dataset, padding: str) -> str:
+    """Tell the accuracies of a padding in both halves with their intervals, and the published ones."""
+    here = " and ".join(_spoken(result, padding, test) for test in ("similar", "dissimilar"))
+    published = [_published(result, padding, test) for test in ("similar", "dissimilar")]
+    return here if np.isnan(published).any() else f"{here} (published: {published[0]:.1f} and {published[1]:.1f} %)"
+
+
+def _spoken(result: xr.Dataset, padding: str, test: str) -> str:
+    found = estimate(result.here_by_seed.sel(padding=padding, test=test).values)
+    error = "" if np.isnan(found.half_width) else f" ± {found.half_width:.1f}"
+    return f"{found.mean:.1f}{error} %".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _pairs(result: xr.Dataset, suffix: str) -> str:
+    tests = [f"{name}{suffix}" for name in ("similar", "dissimilar")]
+    return "; ".join(
+        f"{padding} {' and '.join(f'{_mean(result, padding, test):.1f} %' for test in tests)}"
+        for padding in _paddings(result)
+    )
+
+
+def _draw_examples(result: xr.Dataset) -> Figure:
+    tests = ["similar", "dissimilar"]
+    figure = Figure(figsize=(3.6, 3.6), layout="constrained")
+    grid = figure.subplots(2, 2)
+    for row, label in enumerate(result.label.values):
+        for column, test in enumerate(tests):
+            ax = grid[row, column]
+            ax.imshow(result.example.sel(label=label, test=test).values, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            if row == 0:
+                ax.set_title("as in training" if test == "similar" else "moved by 16 rows", fontsize="medium")
+        grid[row, 0].set_ylabel(str(label), fontsize="small", parse_math=False)
+    return figure
+
+
+def _draw_accuracies(result: xr.Dataset) -> Figure:
+    paddings = _paddings(result)
+    figure = Figure(figsize=(9.2, 1.2 + 0.36 * len(paddings)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for ax, suffix, title in zip(panels, ("", ", unseen"), ("as published", "unseen images"), strict=True):
+        for name, colour, lift in (("similar", _SIMILAR, -0.15), ("dissimilar", _DISSIMILAR, 0.15)):
+            chosen = result.sel(test=f"{name}{suffix}")
+            for place, padding in enumerate(paddings):
+                accuracies = chosen.here_by_seed.sel(padding=padding).values
+                label = name if place == 0 else None
+                ax.plot(
+                    accuracies,
+                    np.full(len(accuracies), place + lift),
+                    "o",
+                    color=colour,
+                    alpha=0.6,
+                    markersize=5,
+                    label=label,
+                )
+                ax.plot(
+                    chosen.published.sel(padding=padding),
+                    place + lift,
+                    "D",
+                    color="black",
+                    fillstyle="none",
+                    markersize=8,
+                )
+        ax.axvline(_CHANCE, color="0.6", linestyle=":", zorder=0)
+        ax.set(xlabel="accuracy (%)", title=title, yticks=range(len(paddings)), xlim=(-3, 103))
+        ax.set_yticklabels(paddings, parse_math=False)
+        ax.set_ylim(len(paddings) - 0.5, -0.5)
+        sns.despine(ax=ax)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _draw_distances(result: xr.Dataset) -> Figure:
+    paddings = _paddings(result)
+    n_rows, n_columns = -(-(len(paddings) + 1) // _COLUMNS), min(_COLUMNS, len(paddings) + 1)
+    figure = Figure(figsize=(_PANEL[0] * n_columns, _PANEL[1] * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for padding, ax in zip(paddings, grid.flat, strict=False):
+        for name, colour, line in (("similar", _SIMILAR, "-"), ("dissimilar", _DISSIMILAR, "--")):
+            accuracy = result.by_distance.sel(padding=padding, test=f"{name}, unseen")
+            ax.plot(accuracy.distance, accuracy, line, color=colour, label=name)
+        ax.axhline(_CHANCE, color="0.6", linestyle=":", zorder=0)
+        ax.set_title(padding, fontsize="medium", parse_math=False)
+        ax.tick_params(labelbottom=True)
+        sns.despine(ax=ax)
+    _finish(figure, grid, len(paddings))
+    return figure
+
+
+def _finish(figure: Figure, grid: np.ndarray, count: int) -> None:
+    """Label the outer panels; the first cell behind the last panel is for the legend."""
+    for ax in grid.flat[count:]:
+        ax.set_axis_off()
+    first: Axes = grid.flat[0]
+    grid.flat[count].legend(*first.get_legend_handles_labels(), loc="center", frameon=False)
+    figure.supxlabel("columns from box to box", fontsize="medium")
+    figure.supylabel("accuracy (%)", fontsize="medium")

@@ -1,0 +1,136 @@
+"""The page of any study: what was asked and how, published numbers beside our own, figures, departures."""
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import stdtrit
+
+from probe.errors import ArgumentError
+from probe.results import published_table
+from reports.document import Report, Section
+from reports.provenance import add_provenance, json_attribute
+
+__all__ = ["build", "comparison_table", "findings"]
+
+_CONFIDENCE = 0.95
+_PRESET_NOTES = {
+    "tiny": "A trial: the preset “tiny” is for tests; networks that are trained learn nothing in it.",
+    "quick": "The preset “quick” shortens the protocol; “paper” runs it in full.",
+}
+
+
+def build(result: xr.Dataset) -> Report:
+    """Make the page of a study.
+
+    Its figures and findings come from the file of the study's name in `reports`, which has ``findings(result)``, a
+    list of sentences, and ``add_figures(report, result)``, which adds sections.
+
+    Parameters
+    ----------
+    result
+        From `analyses.studies.study_result`, or loaded from its file.
+
+    Returns
+    -------
+    Report
+        The same for the same result.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no page of this study.
+    """
+    study = _study(result)
+    report = Report(result.attrs["title"], summary=result.attrs["question"])
+    _add_findings(report.add_section("Findings"), study.findings(result), result)
+    _add_protocol(report.add_section("Protocol"), result)
+    _add_numbers(report.add_section("Published and here"), result)
+    study.add_figures(report, result)
+    _add_departures(report.add_section("Departures from the original"), result)
+    facts = [("Preset", result.attrs["preset"]), ("Seeds", ", ".join(map(str, result["seed"].values)))]
+    add_provenance(report.add_section("Provenance"), result, facts)
+    return report
+
+
+def findings(result: xr.Dataset) -> list[str]:
+    """Return the findings of a study, as its page shows them."""
+    return list(_study(result).findings(result))
+
+
+def comparison_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return the table of a study: the numbers of `probe.results.published_table`, with the interval over seeds.
+
+    The column ``±95 %`` is half of the 95 % t interval of our mean over seeds. Columns of published numbers are left
+    out where nothing has been published.
+    """
+    table = published_table(result)
+    half_width = stdtrit(table.seeds - 1, (1 + _CONFIDENCE) / 2) * table.here_sd / np.sqrt(table.seeds)
+    table.insert(list(table.columns).index("here_sd") + 1, "± 95 %", half_width)
+    table = table.rename(columns={"here_sd": "± sd"})
+    return table if table.published.notna().any() else table.drop(columns=["published", "difference"])
+
+
+def _study(result: xr.Dataset) -> ModuleType:
+    name = result.attrs.get("analysis")
+    if name not in {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])}:
+        raise ArgumentError(f"result: there is no page of the study {name!r}; expected a result of `probe analyse`.")
+    study = import_module(f"reports.{name}")
+    if not hasattr(study, "add_figures"):
+        raise ArgumentError(f"result: analysis={name!r} is no study; expected a result of `probe analyse`.")
+    return study
+
+
+def _add_findings(section: Section, sentences: list[str], result: xr.Dataset) -> None:
+    section.add_list(sentences)
+    if result.attrs["preset"] in _PRESET_NOTES:
+        section.add_note(_PRESET_NOTES[result.attrs["preset"]])
+
+
+def _add_protocol(section: Section, result: xr.Dataset) -> None:
+    if result.attrs["source"]:
+        section.add_paragraph(f"After {result.attrs['source']}")
+    section.add_list(json_attribute(result, "protocol"))
+
+
+def _add_numbers(section: Section, result: xr.Dataset) -> None:
+    table = comparison_table(result)
+    about = result.here_by_seed.attrs
+    quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
+    digits = 1 if units == "%" else 3
+    section.add_paragraph(_agreement(table, units, digits))
+    section.add_table(
+        table,
+        caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: as published, and here as the mean "
+        "over seeds, with the standard deviation over seeds and half of the 95 % t interval of the mean. A dash: not "
+        "published, not measured, or of one seed, which has no spread.",
+        name=f"{result.attrs['analysis']}-published-and-here",
+        digits=digits,
+        formats={str(column): "d" for column in table if pd.api.types.is_integer_dtype(table[column])},
+    )
+
+
+def _agreement(table: pd.DataFrame, units: str, digits: int) -> str:
+    both = table.dropna(subset=["difference"]) if "difference" in table else table.iloc[:0]
+    if not len(both):
+        return "No published numbers are at hand."
+    unit = {"1": "", "%": " points"}.get(units, f" {units}")
+    distances = both.difference.abs()
+    if len(both) == 1:
+        return f"One of these numbers has been published. Ours differs from it by {distances.iloc[0]:.{digits}f}{unit}."
+    return (
+        f"{len(both)} of these numbers have been published. Ours differ from them by "
+        f"{distances.mean():.{digits}f}{unit} in the mean, and by {distances.max():.{digits}f}{unit} at most."
+    )
+
+
+def _add_departures(section: Section, result: xr.Dataset) -> None:
+    departures = json_attribute(result, "departures")
+    if departures:
+        section.add_list(departures)
+    else:
+        section.add_paragraph("There are none.")
