@@ -27,7 +27,17 @@ from reports.padding import findings
 SIZE = 32
 RESIZED = 37  # 32 · 256 / 224
 COUNT = 24
-COMMANDS = ("", "layers", "layerwise", "channelwise", "show", "report", "report padding", "report file")
+COMMANDS = (
+    "",
+    "layers",
+    "layerwise",
+    "channelwise",
+    "show",
+    "report",
+    "report padding",
+    "report channels",
+    "report file",
+)
 REPORT = ("report", "padding", "--preset", "tiny", "--seeds", 1, "--paddings", "zeros")
 
 NETS = """
@@ -195,6 +205,7 @@ class TestProgram:
             ["nothing"],
             ["layers"],
             ["layers", "resnet18", "--size", "0"],
+            ["layers", "resnet18", "--size", "theirs"],
             ["layerwise", "resnet18", "-o", "x.nc"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", "absent"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--positions", "some"],
@@ -485,6 +496,13 @@ class TestWeights:
         image = Image.fromarray(np.random.default_rng(0).integers(256, size=(300, 400, 3), dtype=np.uint8))
         expected = choice.transforms(crop_size=crop, resize_size=resize)(image)
         assert torch.equal(source.transform(image), expected)
+
+    def test_images_may_keep_their_own_size(self):
+        image = Image.fromarray(np.random.default_rng(0).integers(256, size=(30, 40, 3), dtype=np.uint8))
+        shown = open_model("resnet18", size="own").transform(image)
+        pixels = np.asarray(image) / 255
+        expected = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        np.testing.assert_allclose(shown, expected.transpose(2, 0, 1), atol=1e-5)
 
 
 class TestShow:

@@ -562,7 +562,7 @@ class TestSizes:
 
     def test_the_estimate_is_what_is_kept(self):
         statistics = run(probe.collect, padded_net(depth=2))
-        grams = sum(block.nbytes for gram in statistics.grams.values() for block in gram.blocks)
+        grams = sum(gram.nbytes for gram in statistics.grams.values())
         maps = sum(m.maps.nbytes for m in statistics.moments.values() if m.maps is not None)
         estimate = statistics_bytes(statistics.layers, Options(), grams=True, moments=statistics.layers)
         assert estimate == grams + maps

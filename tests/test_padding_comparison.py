@@ -55,6 +55,13 @@ def test_the_result_holds_every_network(result):
         assert result[name].notnull().all()
 
 
+def test_the_numbers_of_every_study_are_there(result):
+    assert result.here.dims == ("padding", "training", "layer", "stimulus")
+    np.testing.assert_allclose(result.here, result.r2.mean(["seed", "target"]))
+    np.testing.assert_allclose(result.here_sd, np.std(result.r2.mean("target"), axis=1, ddof=1))
+    assert result.published.isnull().all()
+
+
 def test_maps_differ_in_size_between_paddings(result):
     assert result.height.sel(padding="zeros").values.tolist() == [32, 16, 16, 8, 8]
     assert result.height.sel(padding="valid").values.tolist() == [32, 15, 13, 6, 4]
@@ -98,7 +105,7 @@ def test_untrained_networks_show_position_with_zeros_but_not_with_circular_paddi
 
 
 def test_trained_networks_recognise_digits_and_circular_ones_know_position_by_content_alone():
-    result = digits(paddings=["circular"], seeds=1, preset="default")
+    result = digits(paddings=["circular"], seeds=1, preset="quick")
     assert result.accuracy.item() >= 0.95
     assert 0.9 < result.agreement.item() <= 1
     r2 = result.r2.sel(padding="circular", seed=0, training="trained").mean("target")
@@ -193,8 +200,9 @@ def test_warnings_are_given_and_kept():
         ({"paddings": ["zeros", "zeros"]}, "each once"),
         ({"paddings": []}, "expected a list"),
         ({"seeds": 0}, "seeds=0: expected a whole number of at least 1"),
-        ({"preset": "huge"}, "preset='huge': expected one of default, tiny"),
+        ({"preset": "huge"}, "preset='huge': expected one of tiny, quick, paper"),
         ({"model": nn.Identity()}, "images: none given"),
+        ({"images": "photos"}, "images: given without a model"),
         ({"model": nn.Identity(), "images": iter([])}, "can be read only once"),
     ],
 )

@@ -8,7 +8,7 @@ again with an allocator that keeps what it has, for both sides of every ratio.
 import os
 import sys
 
-from tests.benchmarks import memory, naive, sampling, speed
+from tests.benchmarks import ablation, memory, naive, ranking, sampling, similarity, speed
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 30), "MALLOC_TRIM_THRESHOLD_": str(32 << 30)}
 if os.environ.get("MALLOC_TRIM_THRESHOLD_") is None:
@@ -21,6 +21,9 @@ BENCHMARKS = {
     "naive": naive.run,
     "memory": memory.run,
     "sampling": sampling.run,
+    "similarity": similarity.run,
+    "ranking": ranking.run,
+    "ablation": ablation.run,
 }
 
 for name in sys.argv[1:] or BENCHMARKS:

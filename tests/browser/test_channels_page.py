@@ -1,0 +1,41 @@
+import pytest
+import torch
+from playwright.sync_api import expect
+from torch.utils.data import TensorDataset
+
+from analyses.channels import run
+from analyses.nets import small_net
+from reports.channels import build, findings
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def result():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(80, 1, 32, 32, generator=generator)
+    scored = TensorDataset(images[40:], torch.randint(10, (40,), generator=generator))
+    options = {"layer": "relu2", "methods": ["flip", "omega2"], "counts": [4, 12], "draws": 4, "progress": False}
+    return run(small_net(), images[:40], scored, score=["accuracy", "agreement"], **options)
+
+
+@pytest.fixture(scope="module")
+def path(result, tmp_path_factory):
+    return build(result).save(tmp_path_factory.mktemp("report") / "channels.html")
+
+
+def test_the_page_passes_every_check(check_page, path):
+    check_page(path, "channels")
+
+
+def test_the_findings_come_first(open_page, path, result):
+    page = open_page(path).page
+    expect(page.locator("main > section").first.get_by_role("listitem")).to_have_text(findings(result))
+
+
+def test_every_figure_is_drawn(open_page, path):
+    images = open_page(path).page.locator("main img")
+    images.evaluate_all("images => Promise.all(images.map((image) => image.decode()))")
+    sizes = images.evaluate_all("images => images.map((image) => [image.naturalWidth, image.naturalHeight])")
+    assert len(sizes) == 5
+    assert all(width > 300 and height > 100 for width, height in sizes)

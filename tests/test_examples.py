@@ -1,0 +1,49 @@
+"""The notebooks run from top to bottom, on data that they make themselves.
+
+Their cells are plain Python, so they are run here without a kernel: no process, port or further package is needed.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+
+
+def cells_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def code_of(cell):
+    return "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_runs(path, tmp_path, monkeypatch):
+    # In a folder of its own the trained models are out of sight, and nothing is left behind.
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    try:
+        for number, cell in enumerate(cells_of(path)):
+            if cell["cell_type"] == "code":
+                exec(compile(code_of(cell), f"{path.name}, cell {number}", "exec"), names)
+    finally:
+        plt.close("all")
+    assert list(tmp_path.iterdir()) == []
+    findings = names["reports"].build(names["result"]).sections[0].blocks[0].items
+    assert any("ranks first" in sentence for sentence in findings)
+
+
+def test_there_is_a_notebook_for_classes_and_one_for_pixels():
+    assert [path.stem for path in NOTEBOOKS] == ["position-channels-classification", "position-channels-segmentation"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path):
+    code = [cell for cell in cells_of(path) if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert cells_of(path)[0]["cell_type"] == "markdown"

@@ -1,0 +1,120 @@
+"""The study of similarity at shifted positions, and its page."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import probe
+from analyses import similarity
+from analyses.antialiasing import anti_aliased
+from analyses.data import sample_crops
+from probe.testing import noise_images, padded_net
+from reports import similarity as page
+from reports.document import Report
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield similarity.run(preset="tiny", progress=False)
+    torch.set_num_threads(threads)
+
+
+def test_numbers_of_each_case_are_those_of_its_own_networks(tiny):
+    assert dict(tiny.here.sizes) == {"features": 2, "variant": 2, "size": 2, "measure": 2}
+    name = "small net, trained on digits"
+    untold = tiny.here.sel(features=name, size="small")
+    assert np.isnan(untold).all() and tiny.here.notnull().sum() == 16 - untold.size
+    assert tiny.published.isnull().all(), "no number of this study has been published"
+    heat_map = next(tiny[key] for key in tiny if tiny[key].attrs.get("net") == "mobilenet_v2")
+    by_reference = heat_map.sel(variant="plain").squeeze().mean(heat_map.dims[-2:])
+    expected = tiny.here.sel(features="mobilenet_v2", size="large", variant="plain", measure="global similarity")
+    assert float(by_reference.mean()) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_blurring_smooths_a_trained_and_an_untrained_network(tiny):
+    roughness = tiny.here_by_seed.sel(measure="local roughness")
+    ratio = roughness.sel(variant="anti-aliased") / roughness.sel(variant="plain")
+    assert (ratio.dropna("features", how="all").fillna(0) < 1).all()
+
+
+def test_a_given_network_that_treats_positions_alike_and_one_that_does_not():
+    found = {
+        padding: similarity.run(
+            preset="tiny", model=padded_net(padding), layers=["conv4"], images=noise_images(2, 12), progress=False
+        )
+        for padding in ("circular", "zeros")
+    }
+    circular, zeros = (found[padding].here.sel(variant="plain", measure="global similarity") for padding in found)
+    np.testing.assert_allclose(circular, 1, atol=1e-6)
+    assert (zeros < 0.99999).all()
+    assert found["zeros"].attrs["warnings"] == "[]"
+    assert found["zeros"].objects_se.notnull().all()
+
+
+def test_a_given_network_stands_beside_its_blurred_counterpart():
+    net = nn.Sequential(padded_net("zeros", depth=1), nn.MaxPool2d(4))
+    result = similarity.run(
+        preset="tiny", model=net, blurred=anti_aliased(net), layers=["1"], images=noise_images(2, 12), progress=False
+    )
+    assert result.features.values.tolist() == ["Sequential 1"]
+    assert list(result.variant.values) == ["plain", "anti-aliased"]
+
+
+def test_crops_are_drawn_from_their_seed_and_lie_in_the_photographs():
+    crops = sample_crops(4, size=16, seed=3)
+    assert crops.shape == (4, 3, 16, 16) and crops.min() >= 0 and crops.max() <= 1
+    assert torch.equal(crops, sample_crops(6, size=16, seed=3)[:4])
+    assert not torch.equal(crops, sample_crops(4, size=16, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "huge"}, "preset='huge'"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"model": padded_net("zeros"), "images": noise_images(2, 9)}, "model: pass layers="),
+        ({"model": padded_net("zeros"), "layers": ["conv4"]}, "and images= of objects"),
+        ({"layers": ["conv1"]}, "belong to a model of your own"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(probe.errors.ArgumentError, match=message):
+        similarity.run(**{"preset": "tiny", "progress": False, **options})
+
+
+def test_findings_follow_from_the_numbers(tiny):
+    result = tiny.copy(deep=True)
+    plain = result.here_by_seed.sel(variant="plain")
+    result.here_by_seed.loc[{"variant": "anti-aliased", "measure": "local roughness"}] = (
+        plain.sel(measure="local roughness").values * 2
+    )
+    result.here_by_seed.loc[{"variant": "anti-aliased", "measure": "global similarity"}] = plain.sel(
+        measure="global similarity"
+    ).values
+    rough, overall, *_ = page.findings(result)
+    assert "by a factor of 2.00 to 2.00: it falls in 0 of 3 comparisons, rises in 3" in rough
+    assert "holds in 0 of 3" in rough and "holds in 3 of 3" in overall
+    assert "cannot be told from unchanged" in overall
+
+
+def test_one_network_has_no_error_over_seeds(tiny):
+    result = similarity.run(
+        preset="tiny", model=padded_net("zeros"), layers=["conv4"], images=noise_images(2, 12), progress=False
+    )
+    sentences = page.findings(result)
+    assert any("no error over seeds" in sentence for sentence in sentences)
+    assert not any("Anti-aliasing" in sentence for sentence in sentences)
+
+
+def test_the_page_shows_both_numbers_and_every_heat_map(tiny, tmp_path):
+    saved = probe.load(probe.save(tiny, tmp_path / "result.nc"))
+    report = Report("title")
+    page.add_figures(report, saved)
+    figures = [block for section in report.sections for block in section.blocks if block.kind == "figure"]
+    assert len(figures) == 1 + sum(str(name).startswith("similarity_") for name in tiny)
+    assert page.findings(saved) == page.findings(tiny)
