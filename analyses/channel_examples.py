@@ -83,7 +83,7 @@ class _Best:
         """Take a batch in: `changes` of shape (image, channel), small `images`."""
         for place, (known, shown) in enumerate(zip(self._changes, self._images, strict=True)):
             candidates = torch.cat([known, changes[:, place]])
-            kept = candidates.abs().argsort(descending=True, stable=True)[: self._count]
+            kept = candidates.abs().nan_to_num(nan=-1.0).argsort(descending=True, stable=True)[: self._count]
             self._changes[place] = candidates[kept]
             self._images[place] = torch.cat([shown, images])[kept] if len(known) else images[kept]
 

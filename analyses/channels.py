@@ -4,7 +4,7 @@ import datetime
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 from analyses.channel_examples import find_examples
 from probe.ablation import AblationMode, ablate
 from probe.agreement import compare_rankings, ranking_name
-from probe.curves import ablation_curve
+from probe.curves import ablation_curve, asked_scores
 from probe.errors import ArgumentError, ProbeWarning
 from probe.probing import channelwise, layerwise, list_layers
 from probe.ranking import rank_channels
@@ -86,7 +86,8 @@ def run(
     max_images, max_eval_images
         As in `probe.collect`, for either set.
     eval_groups
-        One label an image that is scored; those of one label, as frames of one video, share a fold of the errors.
+        One label an image that is scored; those of one label, as frames of one video, share a fold of the errors
+        and of the position readouts.
     transform, batch_size, device
         As in `probe.collect`.
     command
@@ -100,8 +101,8 @@ def run(
         On (ranking, channel): ``channel_score``, ``channel_rank``; how far rankings agree: ``correlation``,
         ``overlap``, ``overlap_expected`` (top is called ``n_first``), ``stability``; the curves of
         `probe.ablation_curve` on (ranking, score, count); ``r2``, ``r2_fold`` and
-        ``r2_random`` of the position readouts from `layer` on, on (removed, layer, stimulus, target); ``mean_map``
-        and ``example_image`` of the channels ranked first.
+        ``r2_random`` of the position readouts from `layer` on, on (removed, layer, stimulus, target), from at most
+        500 images, with their ``samples_per_feature``; ``mean_map`` and ``example_image`` of the channels ranked first.
 
     Raises
     ------
@@ -114,19 +115,23 @@ def run(
     reading = {"batch_size": batch_size, "device": device, "transform": transform, "seed": seed, "progress": progress}
     on_images = {**reading, "max_images": max_images}
     on_eval = {**reading, "max_images": max_eval_images}
-    rankings = _rank(model, images, layer, methods, on_images)
+    asked_scores(score)
+    rankings: dict[str, xr.Dataset] = {}
+    for ranking in _rank(model, images, layer, methods, on_images):
+        numbers = _counts(counts, ranking.sizes["channel"])
+        rankings[ranking_name(ranking)] = ranking
     main = next(iter(rankings.values()))
     layer, n_channels = str(main.attrs["layer"]), main.sizes["channel"]
-    counts = _counts(counts, n_channels)
-    removed = max([count for count in counts if count <= n_channels / 2], default=counts[0])
-    ablation = {"score": score, "counts": counts, "draws": draws, "mode": mode, "groups": eval_groups, **on_eval}
+    removed = max([count for count in numbers if count <= n_channels / 2], default=numbers[0])
+    ablation = {"score": score, "counts": numbers, "draws": draws, "mode": mode, "groups": eval_groups, **on_eval}
     curves = _curves(model, eval_images, rankings, ablation)
     first = main["index"].values[: min(strongest, n_channels)]
+    positions = _positions(model, eval_images, main, layer, removed, mode, {**on_eval, "groups": eval_groups})
     parts = [
         _rankings(rankings),
-        _agreement(rankings, counts),
+        _agreement(rankings, numbers),
         curves,
-        _positions(model, eval_images, main, layer, removed, mode, on_eval),
+        positions,
         _mean_maps(model, images, layer, first, on_images),
         find_examples(model, images, layer, first, count=examples, **on_images),
     ]
@@ -138,8 +143,8 @@ def run(
         "layer": layer,
         "removed": removed,
         "sharing": curves.attrs["sharing"],
-        "warnings": _warnings([*rankings.values(), curves]),
-        "settings": {"methods": list(methods), "counts": counts, "draws": draws, "mode": mode, "seed": seed},
+        "warnings": _warnings([*rankings.values(), curves, positions]),
+        "settings": {"methods": list(methods), "counts": numbers, "draws": draws, "mode": mode, "seed": seed},
         "command": command,
         "versions": versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -150,8 +155,8 @@ def run(
 
 def _rank(
     model: nn.Module, images: Any, layer: str, methods: Sequence[str], options: Mapping[str, Any]
-) -> dict[str, xr.Dataset]:
-    """Return a ranking by every method, by its name."""
+) -> Iterator[xr.Dataset]:
+    """Yield a ranking by every method."""
     if isinstance(methods, str) or not methods:
         raise ArgumentError(f"methods={methods!r}: expected a list of rankings, such as {', '.join(METHODS)}.")
     if hasattr(images, "__next__"):
@@ -159,15 +164,12 @@ def _rank(
             f"images: a {type(images).__name__} can be read only once, and each ranking reads them anew. Pass a "
             "tensor, Dataset, DataLoader or folder."
         )
-    rankings = {}
     for name in methods:
         method, _, variant = name.partition("-")
         about: dict[str, Any] = {}
         if variant:
             about = {"axis": _AXES.get(variant, variant), "region": variant if variant in _AXES else None}
-        ranking = rank_channels(model, images, layer, method=method, **about, **options)
-        rankings[ranking_name(ranking)] = ranking
-    return rankings
+        yield rank_channels(model, images, layer, method=method, **about, **options)
 
 
 def _counts(counts: Sequence[int] | None, n_channels: int) -> list[int]:
@@ -248,17 +250,21 @@ def _positions(
     layers = _from_layer_on(model, images, layer, options)
 
     def read(channels: Any) -> xr.Dataset:
-        # What is removed does not vary, of which the readouts would warn.
+        # What is removed does not vary, of which the readouts would warn; all else they warned of before.
         silently = warnings.catch_warnings(action="ignore", category=ProbeWarning)
         with silently, ablate(model, {layer: channels}, mode=mode):
             return layerwise(model, images, layers=layers, stimuli=_STIMULI, **options)
 
-    before, after, *others = (read(channels) for channels in ([], numbers[:removed], *random))
+    before = layerwise(model, images, layers=layers, stimuli=_STIMULI, **options)
+    after, *others = (read(channels) for channels in (numbers[:removed], *random))
     ours = xr.concat([before[["r2", "r2_fold"]], after[["r2", "r2_fold"]]], "removed", combine_attrs="override")
     theirs = xr.concat([other.r2 for other in others], "readout_draw", combine_attrs="override")
     known = ours.assign(r2_random=theirs).assign_coords(removed=["nothing", "ranked"])
     known.r2_random.attrs = {"long_name": "R² of position without random channels", "units": "1"}
-    return known.drop_vars([name for name in known.coords if name not in known.dims])
+    kept = {*known.dims, "samples_per_feature"}
+    known = known.drop_vars([name for name in known.coords if name not in kept])
+    known.attrs["warnings"] = before.attrs["warnings"]
+    return known
 
 
 def _from_layer_on(model: nn.Module, images: Any, layer: str, options: Mapping[str, Any]) -> list[str]:

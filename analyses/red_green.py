@@ -31,11 +31,12 @@ STUDY = Study(
         "Four 3×3 convolutions (3–32–32–64–64 channels, strides 1, 2, 2, 2, no bias), each with ReLU, the maximum over "
         "the map, and a linear layer.",
         "Adadelta (learning rate 1, ρ 0.9, weight decay 5·10⁻⁵), batches of 200, not shuffled, at most 50 epochs; the "
-        "epoch with the lowest validation loss is kept, and training ends when 9 epochs in a row have not lowered it.",
+        "epoch with the lowest validation loss is kept, and training ends when 9 epochs in a row have not lowered it "
+        "(the published code counts them from 0 to 8).",
         "The similar test images stand where those of training stood. The dissimilar ones are the same images, moved "
         "by 16 rows, so that each class stands where the other was: a network that goes by place answers wrongly.",
         "As published, validation and similar test images are the first 1,000 training images: “similar” is an "
-        "accuracy on the training set. The tests called unseen are drawn anew.",
+        "accuracy on the training set. The tests called unseen are drawn anew, and none of them is a training image.",
     ),
     departures=(
         "Circular padding is one pixel a side. The original code asks for 2, which the PyTorch of its time (1.2 to "
@@ -210,8 +211,18 @@ def run(
 
 
 def _tests(training: Boxes, count: int) -> dict[str, Boxes]:
-    leaked, unseen = training.first(count), make_boxes(count, seed=_UNSEEN_SEED)
+    leaked, unseen = training.first(count), _unseen(training, count)
     return dict(zip(TESTS, (leaked, leaked.moved(), unseen, unseen.moved()), strict=True))
+
+
+def _unseen(training: Boxes, count: int) -> Boxes:
+    """Draw images that are not among those of training, of the two classes in turn."""
+    drawn = make_boxes(2 * count, seed=_UNSEEN_SEED)
+    seen = {image.numpy().tobytes() for image in training.images}
+    new = [number for number, image in enumerate(drawn.images) if image.numpy().tobytes() not in seen]
+    by_class = [[number for number in new if drawn.labels[number] == label] for label in (0, 1)]
+    chosen = [number for pair in zip(*by_class, strict=False) for number in pair][:count]
+    return Boxes(drawn.images[chosen], drawn.labels[chosen], drawn.distances[chosen])
 
 
 def train_on_boxes(model: nn.Module, training: Boxes, settings: Preset) -> int:

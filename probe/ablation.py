@@ -230,7 +230,7 @@ def ablate(
     with ExitStack() as stack:
         if "torch._dynamo.eval_frame" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.callback(model.register_forward_pre_hook(ablation.begin, with_kwargs=True).remove)
+        stack.callback(unwrap(model).register_forward_pre_hook(ablation.begin, with_kwargs=True).remove)
         for module, name in ablation.modules.items():
             stack.callback(module.register_forward_hook(ablation.hook_for(name)).remove)
         yield

@@ -1,5 +1,6 @@
 """The commands `probe report ...`: the pages of studies and of results."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,13 @@ def report_padding(
     "--eval-images",
     type=FOLDER,
     required=True,
-    help="Others to score the model on: a folder for each class, or anyhow with --labels.",
+    help="Others to score the model on: a folder for each class, sorted as the model's outputs are, or anyhow with "
+    "--labels.",
+)
+@click.option(
+    "--eval-groups",
+    metavar="REGEX",
+    help="Evaluation images whose paths give the same first match, as frames of one video, share a fold.",
 )
 @click.option("--labels", type=FOLDER, help="PNG files with the class of each pixel, named as the --eval-images.")
 @several(
@@ -158,6 +165,7 @@ def report_channels(
     images: Path,
     eval_images: Path,
     labels: Path | None,
+    eval_groups: str | None,
     score: tuple[str, ...],
     methods: tuple[str, ...],
     counts: tuple[str, ...],
@@ -181,11 +189,14 @@ def report_channels(
     from reports.channels import findings
 
     scores = score or (_SEGMENTATION_SCORES if labels else ("accuracy",))
+    scored = _scored_images(eval_images, labels, scores)
+    groups = None if eval_groups is None else _groups(scored, eval_images, eval_groups)
     source = open_source(model, weights, OWN_SIZE if labels and size is None else size, seed, quiet)
     result = channels.run(
         source.model,
         images,
-        _scored_images(eval_images, labels, scores),
+        scored,
+        eval_groups=groups,
         score=scores,
         methods=methods or channels.METHODS,
         counts=[int(count) for count in counts] or None,
@@ -216,6 +227,24 @@ def _scored_images(folder: Path, labels: Path | None, scores: tuple[str, ...]) -
     from torchvision.datasets import ImageFolder
 
     return ImageFolder(str(folder))
+
+
+def _groups(scored: Any, folder: Path, pattern: str) -> list[str]:
+    """Return what a pattern finds first in the path, below the folder, of each scored image."""
+    from probe.rows import Folder
+
+    try:
+        sought = re.compile(pattern)
+    except re.error as error:
+        raise click.UsageError(f"--eval-groups {pattern}: is no regular expression ({error}).") from None
+    samples: Any = Folder(scored) if isinstance(scored, Path) else scored
+    paths = samples.paths if hasattr(samples, "paths") else [path for path, _ in samples.samples]
+    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+    found = [sought.search(name) for name in names]
+    missing = [name for name, match in zip(names, found, strict=True) if match is None]
+    if missing:
+        raise click.UsageError(f"--eval-groups {pattern}: matches nothing in {missing[0]}, for one.")
+    return [match[0] for match in found if match]
 
 
 @report.command("file", cls=Task, examples=_REPORTS[4:])

@@ -16,14 +16,14 @@ from probe.images import Transform
 from probe.later_readouts import Estimates, later_readouts
 from probe.layers import Layer
 from probe.options import Options
-from probe.performance import resolve_scores
+from probe.performance import Score, resolve_scores
 from probe.readout import jackknife
 from probe.removals import CONTROLS, check_counts, plan_removals
 from probe.results import describe, versions
 from probe.running import open_reader
 from probe.scored_settings import mean_activity, score_settings
 
-__all__ = ["ablation_curve"]
+__all__ = ["ablation_curve", "asked_scores"]
 
 _POSITION = "position"
 
@@ -122,15 +122,14 @@ def ablation_curve(
     (array([0.58]), array([[0.]]))
     """
     name = _layer_name(ranking, layer)
-    asked = [score] if isinstance(score, str | Mapping) or not isinstance(score, Iterable) else list(score)
-    scores = resolve_scores([item for item in asked if item != _POSITION])
+    scores, by_position = asked_scores(score)
     controls = _check_controls(controls, draws)
     options = Options(
         layers=name, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers, device=device,
         autocast=autocast, transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed,
         progress=progress,
     )  # fmt: skip
-    reads_again = [reason for reason in ("matched", _POSITION) if reason in (*controls, *asked)]
+    reads_again = ["matched"] * ("matched" in controls) + [_POSITION] * by_position
     if reads_again and hasattr(images, "__next__"):
         raise ImagesError(
             f"images: {' and '.join(reads_again)} must read them several times, and an iterator gives them once. Pass "
@@ -144,14 +143,14 @@ def ablation_curve(
         settings, whereabouts = _distinct(plan)
         replacement = replacement_for(place, mode, reference)
         behind = [later for later in reader.layers("auto")[0] if later.depth > place.depth]
-        if _POSITION in asked and not behind:
+        if by_position and not behind:
             raise ArgumentError(
                 f"score='position': no layer behind {place.name} has maps to read position from. "
                 "Choose an earlier layer, or another score."
             )
         estimates, sharing = score_settings(reader, options, replacement, settings, scores)
         facts = reader.facts()
-    if _POSITION in asked:
+    if by_position:
         sharing += "; position: not shared, one pass for each setting"
         readouts = later_readouts(
             model, images, options, layer=place, behind=behind, settings=settings, mode=mode, reference=reference
@@ -175,6 +174,18 @@ def ablation_curve(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     return describe(result, provenance)
+
+
+def asked_scores(score: Any) -> tuple[dict[str, Score], bool]:
+    """Return the scores of the model's output that are asked for, by name, and whether the position readouts are.
+
+    Raises
+    ------
+    ArgumentError
+        If a score is unknown.
+    """
+    asked = [score] if isinstance(score, str | Mapping) or not isinstance(score, Iterable) else list(score)
+    return resolve_scores([item for item in asked if item != _POSITION]), _POSITION in asked
 
 
 def _layer_name(ranking: Ranking, layer: str | None) -> str:

@@ -10,8 +10,8 @@ __all__ = ["cells_per_image", "draw_cells"]
 # A readout that knows nothing has an r2 of about -1 / (0.8 k - 1) at k samples a channel: -0.02 at 60, -0.07 at 20.
 _LEAST_SAMPLES = 20_000
 _SAMPLES_PER_CHANNEL = 60
-_ENOUGH_SAMPLES = 45_000
 _LEAST_PER_CHANNEL = 20
+_MOST_PRODUCTS = 2.7e10  # of pairs of channels, in all samples: what 60 a channel cost at 768 channels
 
 
 def cells_per_image(positions: str | int | None, n_channels: int, n_images: int) -> int | None:
@@ -20,8 +20,9 @@ def cells_per_image(positions: str | int | None, n_channels: int, n_images: int)
     Parameters
     ----------
     positions
-        ``"auto"`` for enough cells to give at least 20,000 samples, or 60 a channel up to 45,000, and at least 20 a
-        channel; a number; or None for all.
+        ``"auto"`` for enough cells to give 60 samples a channel, but at least 20,000, and from 768 channels on fewer
+        a channel, since the products of all pairs of channels would be most of the cost, down to 20; a number; or
+        None for all.
     n_channels
         Number of channels of the layer.
     n_images
@@ -30,10 +31,11 @@ def cells_per_image(positions: str | int | None, n_channels: int, n_images: int)
     Examples
     --------
     >>> [cells_per_image("auto", n_channels, n_images=1000) for n_channels in (64, 512, 1024, 4096)]
-    [20, 31, 45, 82]
+    [20, 31, 26, 82]
     """
     if positions == "auto":
-        wanted = min(_SAMPLES_PER_CHANNEL * n_channels, _ENOUGH_SAMPLES)
+        affordable = _MOST_PRODUCTS / n_channels**2
+        wanted = min(_SAMPLES_PER_CHANNEL * n_channels, affordable)
         return math.ceil(max(_LEAST_SAMPLES, wanted, _LEAST_PER_CHANNEL * n_channels) / n_images)
     assert not isinstance(positions, str)
     return positions

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from probe.ablation import Replacement
 from probe.capture import reading
-from probe.errors import ProbeWarning, noting
+from probe.errors import ImagesError, ProbeWarning, noting
 from probe.images import Batch
 from probe.later_readouts import Estimates
 from probe.layers import Layer
@@ -73,6 +73,11 @@ def score_settings(
     sharing : str
         How the computation before the layer was shared.
     """
+    if replacement.mode == "resample" and reader.length is not None and reader.length % options.batch_size == 1:
+        raise ImagesError(
+            f"images: mode='resample' takes values from the next image in the batch, and the last of {reader.length} "
+            f"images would be alone in a batch of {options.batch_size}. Choose another batch_size=."
+        )
     with stacking(reader.model, replacement, reader.layers("all")[0]) as stacked:
         scorer = _Scorer(stacked, torch.from_numpy(settings), scores, options)
         for batch, pixels in reader.batches():

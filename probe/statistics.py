@@ -18,8 +18,9 @@ __all__ = ["Gram", "Part", "PositionMoments", "gram_bytes", "pilot_mean", "summi
 Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
 
-_BLOCK = 128
+_BLOCK = 256
 _MOST_AT_ONCE = 4096  # samples whose products are summed in the precision of the activations
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def pilot_mean(features: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class Gram:
         self._begin()
 
     def _begin(self) -> None:
-        self._latest = [torch.empty_like(block[0], dtype=self.dtype) for block in self._blocks]
+        self._latest = [torch.zeros_like(block[0], dtype=self.dtype) for block in self._blocks]
         self._latest_fold, self._n_latest = 0, 0
 
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
@@ -102,17 +103,18 @@ class Gram:
             The rows of each fold: (fold, first row, last row plus one).
         """
         n_before = 1 + design.shape[1]
-        columns = torch.empty(len(features), n_before + features.shape[1], dtype=self.dtype, device=features.device)
-        columns[:, 0] = 1
-        columns[:, 1:n_before] = design
-        torch.sub(features, self.pilot.to(self.dtype), out=columns[:, n_before:])
         for fold, start, stop in parts:
             if fold != self._latest_fold or self._n_latest + stop - start > _MOST_AT_ONCE:
                 self._settle()
-            samples = columns[start:stop]
+            columns = torch.empty(
+                n_before + features.shape[1], stop - start, dtype=self.dtype, device=features.device
+            )  # (column, sample)
+            columns[0] = 1
+            columns[1:n_before] = design[start:stop].T
+            columns[n_before:].copy_(features[start:stop].T).sub_(self.pilot.to(self.dtype)[:, None])
             for latest in self._latest:
-                behind = samples[:, -latest.shape[1] :]
-                latest.addmm_(behind[:, : latest.shape[0]].T, behind, beta=int(self._n_latest > 0))
+                behind = columns[-latest.shape[1] :]
+                _add_products(latest, behind[: latest.shape[0]], behind)
             self._latest_fold, self._n_latest = fold, self._n_latest + stop - start
 
     def _settle(self) -> None:
@@ -120,6 +122,7 @@ class Gram:
         if self._n_latest:
             for block, latest in zip(self._blocks, self._latest, strict=True):
                 block[self._latest_fold] += latest
+                latest.zero_()
             self._n_latest = 0
 
     @property
@@ -192,6 +195,19 @@ class Gram:
         gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
         gram._begin()
         return gram
+
+
+def _add_products(sums: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Add rows @ columns.T to `sums`.
+
+    Where torch is built with oneDNN, which it takes for convolutions, single-precision products on a CPU go there as
+    well: MKL, which it takes for matrix products, leaves half of the vector width of AMD's processors unused. Only
+    the operator behind compiled linear layers leads there; without it, all goes the common way.
+    """
+    if _HAS_ONEDNN and rows.device.type == "cpu" and rows.dtype == torch.float32:
+        sums += torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
+    else:
+        sums.addmm_(rows, columns.T)
 
 
 def _blocks(n_columns: int) -> list[tuple[int, int]]:

@@ -92,6 +92,6 @@ def methods(settings: dict[str, Any]) -> list[str]:
         f"seed {settings.get('seed')}.",
         "How many channels are removed for the figures with one count, and in the sentences, is settled before the "
         "scores are known: the largest count that is no more than half of the channels.",
-        "Position is read anew, with readouts fitted to what is left: they tell whether position is still there, not "
-        "whether the model still uses it.",
+        "Position is read anew from at most 500 images, with readouts fitted to what is left: they tell whether "
+        "position is still there, not whether the model still uses it.",
     ]

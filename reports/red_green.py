@@ -100,6 +100,8 @@ def _unpublished(result: xr.Dataset) -> str:
 def _unseen(result: xr.Dataset) -> str:
     loss = {p: _mean(result, p, "similar") - _mean(result, p, "similar, unseen") for p in _paddings(result)}
     worst = max(loss, key=lambda padding: loss[padding])
+    if loss[worst] <= 0:
+        return "The published “similar” images were trained on; on unseen ones of the same places no accuracy is lost."
     return (
         "The published “similar” images were trained on. On unseen ones of the same places the accuracy is lower by "
         f"up to {loss[worst]:.1f} points ({worst}: {_mean(result, worst, 'similar, unseen'):.1f} %)."
@@ -108,9 +110,12 @@ def _unseen(result: xr.Dataset) -> str:
 
 def _apart(result: xr.Dataset) -> str:
     near, far = _by_reach(result, _NEAR), _by_reach(result, _FAR)
-    padding = str(near.padding.values[int((near - far).values.argmax())])
+    loss = (near - far).dropna("padding")
+    if loss.size == 0 or float(loss.max()) <= 0:
+        return ""
+    padding = str(loss.padding.values[int(loss.values.argmax())])
     sentence = (
-        f"Where accuracy is lost, the boxes are far apart: a cell of the last map sees {_RECEPTIVE_FIELD} columns. "
+        f"Boxes far apart are recognised less often: a cell of the last map sees {_RECEPTIVE_FIELD} columns. "
         f"With {padding} padding {float(near.sel(padding=padding)):.1f} % of unseen images are recognised with boxes "
         f"{_NEAR.start} to {_NEAR.stop} columns apart, and {float(far.sel(padding=padding)):.1f} % at {_FAR.start} to "
         f"{_FAR.stop}."

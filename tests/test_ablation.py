@@ -356,6 +356,17 @@ def test_wrapped_models(net):
             assert called(IMAGES).equal(expected)
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_measurements_inside_the_block_of_a_wrapped_model(net, wrap):
+    def measured():
+        return probe.layerwise(net, IMAGES.repeat(5, 1, 1, 1), layers="conv2", progress=False).n_dead
+
+    wrapped = wrap(net)
+    with pytest.warns(probe.ProbeWarning), probe.ablate(wrapped, {"conv2": [0, 2]}):
+        inside = measured()
+    assert (inside - measured() == 2).all()
+
+
 def test_compiled_models_run_eagerly_meanwhile(net):
     with probe.ablate(net, {"conv2": [1]}):
         expected = net(IMAGES)

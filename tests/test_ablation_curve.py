@@ -463,6 +463,8 @@ def test_images_that_can_be_read_once_do_for_random_draws_alone():
         )
     with pytest.raises(ImagesError, match="mode='resample' takes values from the next image"):
         probe.ablation_curve(model, IMAGES[:1].double(), ORDER, mode="resample", **options)
+    with pytest.raises(ImagesError, match="the last of 10 images would be alone in a batch of 3"):
+        probe.ablation_curve(model, IMAGES.double(), ORDER, mode="resample", batch_size=3, **options)
 
 
 def test_warnings_of_the_images_come_once():

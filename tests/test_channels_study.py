@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 
 import probe
 import reports
+from analyses.channel_examples import find_examples
 from analyses.channels import run
 from analyses.nets import small_net
 from probe.cli import main
@@ -165,6 +166,39 @@ def test_position_is_read_before_and_after():
     assert reports.build(found).html()
 
 
+def test_frames_of_one_video_share_a_fold_of_every_error():
+    scored = torch.randn(60, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    groups = [number // 5 for number in range(60)]
+    net = small_net()
+    found = run(
+        net, scored, scored + 1, layer="relu2", methods=["omega2"], counts=[4], score="agreement", draws=2,
+        examples=0, eval_groups=groups, progress=False,
+    )  # fmt: skip
+    expected = probe.layerwise(net, scored + 1, layers="relu2", groups=groups, progress=False)
+    before = found.sel(removed="nothing", layer="relu2")
+    np.testing.assert_allclose(before.r2_fold, expected.r2_fold.sel(layer="relu2"), rtol=1e-6)
+    assert before.samples_per_feature.item() == expected.samples_per_feature.item()
+
+
+def test_what_the_position_readouts_warn_of_is_on_record():
+    images = torch.randn(10, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    deep = nn.Sequential(nn.Conv2d(1, 64, 3, stride=4), nn.ReLU())
+    with pytest.warns(ProbeWarning, match="samples a feature"):
+        found = run(
+            deep, images, images + 1, layer="0", methods=["omega2"], counts=[4], draws=2, examples=0, progress=False,
+            score={"mean": lambda output: output.mean(dim=(1, 2, 3))},
+        )  # fmt: skip
+    assert any("samples a feature" in message for message in json.loads(found.attrs["warnings"]))
+
+
+def test_an_image_that_gives_nan_is_no_example():
+    images = IMAGES.clone()
+    images[7] = torch.nan
+    with warnings.catch_warnings(action="ignore", category=ProbeWarning):
+        found = find_examples(Sides(), images, "features", np.array([0]), count=2, progress=False)
+    assert found.example_change.notnull().all()
+
+
 # ---- What surrounds them
 
 
@@ -202,9 +236,11 @@ def test_counts_are_shares_of_the_channels_by_default():
         ({"methods": []}, "expected a list of rankings"),
         ({"counts": [11]}, "from 1 to 10"),
         ({"counts": []}, "from 1 to 10"),
+        ({"score": "f1"}, "score='f1'"),
     ],
 )
-def test_wrong_arguments_are_refused(changed, message):
+def test_wrong_arguments_are_refused(changed, message, monkeypatch):
+    monkeypatch.setattr("analyses.channels.ablation_curve", None)  # refused before any model is scored
     with pytest.raises(ArgumentError, match=message):
         run(Sides(), IMAGES, SCORED, **{**OPTIONS, "methods": ["flip"], **changed})
 
@@ -280,9 +316,24 @@ def test_the_command_scores_pixels_by_label_files_in_their_own_size(workplace):
     assert "example_image" not in found
 
 
+def test_the_command_keeps_images_of_a_group_in_one_fold(workplace):
+    for place, path in enumerate(sorted((workplace / "scored").rglob("*.png"))):
+        path.rename(path.with_name(f"video{place % 11:02}_{path.name}"))
+    words = ["channel_nets:classifier", "--layer", "1.relu2", *SMALL, "--eval-images", "scored", "--size", "32"]
+    outcome = command(*words, "--eval-groups", r"video\d+", "--examples", 0)
+    assert outcome.exit_code == 0, outcome.stderr
+    alone = command(*words, "--examples", 0, "-o", "alone.html")
+    assert alone.exit_code == 0, alone.stderr
+    grouped, alone = probe.load("channels-report.nc"), probe.load("alone.nc")
+    assert grouped.intact.equals(alone.intact)
+    assert not grouped.r2_fold.equals(alone.r2_fold)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--eval-images", "scored", "--eval-groups", "("], "is no regular expression"),
+        (["--eval-images", "scored", "--eval-groups", "video"], "matches nothing in cat/0.png"),
         (["--eval-images", "streets"], "has no folder for each class"),
         (["--eval-images", "scored", "--counts", "few"], "expected whole numbers"),
         (["--eval-images", "scored", "-o", "page.nc"], "name the page .html"),

@@ -4,10 +4,10 @@ from probe.positions import cells_per_image, draw_cells
 
 
 def test_auto_gives_enough_samples():
-    # 20,000 at least, 60 a channel up to 45,000, and 20 a channel beyond.
+    # 20,000 at least, 60 a channel up to 768 channels, and from 1,106 channels on 20 a channel.
     assert cells_per_image("auto", 64, 500) == 40
     assert cells_per_image("auto", 500, 500) == 60
-    assert cells_per_image("auto", 1024, 500) == 90
+    assert cells_per_image("auto", 1000, 500) == 54
     assert cells_per_image("auto", 4000, 500) == 160
     assert cells_per_image(None, 64, 500) is None
     assert cells_per_image(7, 64, 500) == 7

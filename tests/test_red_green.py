@@ -8,7 +8,7 @@ import torch
 
 import probe
 import reports
-from analyses.red_green import PRESETS, TESTS, make_boxes, red_green_net, run, train_on_boxes
+from analyses.red_green import PRESETS, TESTS, _tests, make_boxes, red_green_net, run, train_on_boxes
 from analyses.training import predict
 from reports.red_green import findings
 
@@ -68,6 +68,16 @@ def test_moved_images_stand_where_the_other_class_was(boxes):
 def test_more_images_begin_with_the_same_ones(boxes):
     assert torch.equal(make_boxes(50, seed=1988).images, boxes.images[:50])
     assert not torch.equal(make_boxes(50, seed=2020).images, boxes.images[:50])
+
+
+def test_unseen_images_are_none_of_training():
+    training = make_boxes(2000, seed=1988)
+    tests = _tests(training, 1000)
+    seen = {image.numpy().tobytes() for image in training.images}
+    unseen = tests["similar, unseen"]
+    assert not any(image.numpy().tobytes() in seen for image in unseen.images)
+    assert unseen.labels.tolist() == [0, 1] * 500
+    assert torch.equal(tests["dissimilar, unseen"].images, unseen.images.roll(16, dims=2))
 
 
 @pytest.mark.parametrize("padding", ["circular", "full"])
@@ -164,3 +174,11 @@ def test_boxes_far_apart_look_like_the_other_class_around_a_circle(result):
     assert "and 20.0 % at 21 to 27. Around the other side" in last
     told.by_distance.loc[{"padding": "full", "distance": slice(21, 27)}] = 10.0
     assert "With full padding" in findings(told)[-1] and "Around the other side" not in findings(told)[-1]
+
+
+def test_no_loss_is_told_where_there_is_none(result):
+    told = result.copy(deep=True)
+    told.by_distance[:], told.here[:] = 100.0, 100.0
+    sentences = findings(told)
+    assert not any("far apart" in sentence for sentence in sentences)
+    assert any(sentence.endswith("no accuracy is lost.") for sentence in sentences)

@@ -17,11 +17,16 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def compare(first: Callable[[], object], second: Callable[[], object], repetitions: int) -> tuple[float, list[float]]:
-    """Return the median ratio second/first of paired repetitions, and all ratios."""
-    ratios = []
+    """Return the median ratio second/first of repetitions, and all ratios.
+
+    Each time of the second is divided by the mean of the first's just before and just after it: a machine whose speed
+    drifts, as that of virtual ones does, then changes both alike.
+    """
+    before, ratios = seconds(first), []
     for _ in range(repetitions):
-        base = seconds(first)
-        ratios.append(seconds(second) / base)
+        time_of_second, after = seconds(second), seconds(first)
+        ratios.append(time_of_second / statistics.mean((before, after)))
+        before = after
     return statistics.median(ratios), ratios
 
 
