@@ -29,11 +29,14 @@ STUDY = Study(
     protocol=(
         "One forward pass gives the size of the map that each convolution and pooling layer is given. A layer with "
         "stride s leaves r = (h + padding − dilation·(kernel − 1) − 1) mod s rows unread at the bottom, and columns at "
-        "the right. A down-sampling is uneven if padding is among them.",
+        "the right, unless it rounds its size up, as some pooling does. A down-sampling is uneven if a row or column "
+        "of its padding, on any side, is read by no window.",
         "The nearest even sizes are searched by running the network on tensors without values, up to 128 pixels away.",
-        "Foveation: with all weights set to one, the gradient of the last layer's sum with respect to the image counts "
-        "the paths by which each pixel is read. Its asymmetry is the share of its variance over the image that changes "
-        "its sign when the image is mirrored: 0 if opposite sides are read alike.",
+        "Foveation: with all weights set to one and channels averaged, the gradient of the last layer's sum with "
+        "respect to the image counts the paths by which each pixel is read; behind attention they cannot be counted, "
+        "so there the last layer before it stands for it. Its asymmetry is the share of its variance over the image "
+        "that changes its sign when the image is mirrored: 0 if opposite sides are read alike. It depends on windows "
+        "alone, not on weights.",
     ),
     departures=(
         "Nothing is trained: counts, sizes and foveation follow from the architecture, and have no error. Accuracy at "
@@ -99,8 +102,8 @@ def run(
     -------
     xarray.Dataset
         See `analyses.studies.study_result`; ``here`` on ``case``, a network at a size. Beside it ``n_downsamplings``
-        on (case), ``even_size`` on (case, direction), ``foveation_asymmetry`` on (case, axis), and for each case the
-        map ``foveation_i`` of its last layer.
+        on (case), ``even_size`` on (case, direction), and for each case the map ``foveation_i`` of the last layer whose
+        paths could be counted; ``foveation_asymmetry`` of these maps on (case, axis).
 
     Raises
     ------
@@ -149,7 +152,7 @@ def _check(names: Sequence[str], sizes: Sequence[int] | None) -> None:
             raise ArgumentError(
                 f"networks: {name!r} is unknown; expected a classifier of torchvision, or cifar_resnet and its depth."
             )
-    if sizes is not None and (not sizes or min(sizes) < 1):
+    if sizes is not None and (not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes)):
         raise ArgumentError(f"sizes={sizes!r}: expected at least one number of pixels, each above 0.")
 
 
@@ -195,7 +198,7 @@ def _others(audits: Sequence[xr.Dataset]) -> dict[str, xr.DataArray]:
             [[_antisymmetric_share(map_.values, axis) for axis in (0, 1)] for map_ in foveations],
             dims=("case", "axis"),
             coords={"axis": ["row", "column"]},
-            attrs={"long_name": "antisymmetric share of foveation", "units": "1"},
+            attrs={"long_name": "antisymmetric share of foveation, channels averaged", "units": "1"},
         ),
     }
     for number, map_ in enumerate(foveations):
@@ -204,7 +207,7 @@ def _others(audits: Sequence[xr.Dataset]) -> dict[str, xr.DataArray]:
 
 
 def _last_foveation(result: xr.Dataset) -> xr.DataArray:
-    """Return how often the last layer reads each pixel; NaN where paths could not be counted."""
+    """Return how often each pixel is read by the last layer whose paths could be counted."""
     maps = [variable for name, variable in result.items() if str(name).startswith("foveation")]
     return maps[-1].drop_vars(list(maps[-1].coords))
 

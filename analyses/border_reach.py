@@ -59,7 +59,7 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Preset:
-    """How many networks or draws of images, of how many images of which size, and how many for gradients."""
+    """How many networks or groups of images, of how many images of which size, and how many for gradients."""
 
     seeds: int
     n_images: int
@@ -99,12 +99,12 @@ def run(
         ResNet-18 of torchvision, or a small residual network with the preset ``"tiny"``.
     images
         As in `probe.collect`, in the larger size; by default smooth noise. For a given model each seed takes images
-        of its own, so the data set must hold enough of them.
+        of its own, so the data set must hold at least one for each; untrained networks are all shown the same ones.
     preset
         ``"tiny"``, ``"quick"`` or ``"paper"``.
     seeds
-        Number of networks, or of draws of images; by default that of the preset, and 1 for a given model and images
-        that can be read only once.
+        Number of untrained networks, or, for a given model, of groups into which its images are divided; by default
+        that of the preset.
     context
         ``"natural"``: the image around its middle, or ``"circular"``: the crop continued periodically.
     crop, margin

@@ -219,18 +219,11 @@ def _curves(
     options: Mapping[str, Any],
 ) -> xr.Dataset:
     """Return the ablation curves of all rankings; draws matched for activation are made for the first alone."""
-    main, *others = rankings.values()
-    curves = [ablation_curve(model, images, main, **options)]
-    curves += [ablation_curve(model, images, other, controls=["random"], **options) for other in others]
-    shared = ["intact", "intact_se", "random"]
-    joined = xr.concat(
-        [curve.drop_vars(shared) for curve in curves],
-        "ranking",
-        data_vars="all",
-        join="exact",
-        combine_attrs="override",
-    )
-    return joined.assign(curves[0][shared]).assign_coords(ranking=list(rankings))
+    name, main = next(iter(rankings.items()))
+    curves = ablation_curve(model, images, dict(rankings), controls=["random"], **options)
+    matched = ablation_curve(model, images, main, controls=["matched"], **options)
+    matched = matched[["matched", "top_minus_matched", "top_minus_matched_se"]]
+    return curves.merge(matched.expand_dims(ranking=[name]), join="left", combine_attrs="override")
 
 
 def _positions(

@@ -15,6 +15,7 @@ from analyses.nets import bagnet33
 from probe.canvases import place_at
 from probe.capture import reading, survey
 from probe.layers import unwrap
+from probe.weight_names import renamed_as_today
 
 __all__ = [
     "Corners",
@@ -89,7 +90,8 @@ def build_network(name: str, seed: int, weights: Any = None) -> nn.Module:
     seed
         Of its random weights.
     weights
-        A state dict, or a file of one; what is in it of the last layer is not used.
+        A state dict, or a file of one, such as those that torchvision releases; what is in it of the last layer is
+        not used.
     """
     with _building, torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -102,6 +104,7 @@ def build_network(name: str, seed: int, weights: Any = None) -> nn.Module:
         net.maxpool.kernel_size = 2
     if weights is not None:
         state = weights if isinstance(weights, Mapping) else torch.load(weights, weights_only=True, map_location="cpu")
+        state = renamed_as_today(state)
         net.load_state_dict({key: value for key, value in state.items() if not key.startswith(f"{head}.")})
     return net
 

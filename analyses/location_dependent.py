@@ -178,7 +178,7 @@ def run(
     here = by_ring.isel(ring=0, drop=True).copy()
     warned: list[str] = []
     with (
-        side_by_side() as pool,
+        side_by_side(resolved) as pool,
         tqdm(total=len(cases), unit="network", desc="canvases", disable=None if progress else True) as bar,
     ):
         jobs = [

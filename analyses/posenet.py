@@ -59,8 +59,12 @@ STUDY = Study(
         "maps, so compare these by correlation.",
         "The presets tiny and quick read fewer images (quick: 32 to fit, 12 to test, in batches of 4 for 20 epochs), "
         "take ResNet-18 in place of ResNet-152, score maps of 56×56 pixels rather than 224×224, leave out readouts of "
-        "depth 2 and 3 but for the image itself, and fit the closed form up to 2,400 features. Their descent ends long "
-        "before it converges: after 160 steps (quick), where the publication has 4,950.",
+        "depth 2 and 3 but for the image itself. Their descent ends long before it converges: after 160 steps (quick), "
+        "where the publication has 4,950.",
+        "The closed form is fitted up to a number of features, channels times cells of the kernel, with which its cost "
+        "grows: 600 (tiny), 2,400 (quick) or 5,000 (paper). Beyond it gradient descent stands alone: with kernel 3 for "
+        "all blocks together and for wide blocks (quick: f4 and f5 of VGG-16, f4 of ResNet-18; paper: f3 and f4 of "
+        "ResNet-152), and with kernel 7 for all blocks.",
     ),
     times={"tiny": "4 s", "quick": "8 min on 1 CPU core", "paper": "a day on a GPU (not run)"},
 )
@@ -68,6 +72,7 @@ STUDY = Study(
 _VGG_BLOCKS = {f"f{number}": layer for number, layer in enumerate(("3", "8", "15", "22", "29"), start=1)}
 _RESNET_BLOCKS = {f"f{number}": f"layer{number}" for number in range(1, 5)}
 _PIXELS = (None, {"image": "input"})
+_WEIGHTED = ("vgg16", "resnet")
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,8 @@ def run(
     layers
         Its layers to read; each is a block.
     weights
-        For ``"vgg16"`` and ``"resnet"``: the name of weights of torchvision, such as ``"IMAGENET1K_V1"``, or a file
-        with a state dict. Random weights by default.
+        For ``"vgg16"`` and ``"resnet"``, as far as the preset reads them: the name of weights of torchvision, such as
+        ``"IMAGENET1K_V1"``, or a file with a state dict. Random weights by default.
     images
         A folder that holds ``DUTS-TR/DUTS-TR-Image`` and ``PASCAL-S``; or images as in `probe.collect`, of which every
         third is for testing. By default crops of two photographs; the preset ``"paper"`` needs images.
@@ -165,7 +170,8 @@ def run(
     Raises
     ------
     ArgumentError, ImagesError
-        If the preset is unknown, a model comes without layers or layers without a model, or images are missing.
+        If the preset is unknown, a model comes without layers or layers without a model, `weights` are of a network
+        that is not read or there is no such file, or images are missing.
 
     Examples
     --------
@@ -183,6 +189,7 @@ def run(
         raise ArgumentError("model, layers: pass a model of your own together with the layers to read, or neither.")
     if model is not None and weights:
         raise ArgumentError("weights: these are for VGG-16 and ResNet. Load those of your own model into it.")
+    _check_weights(weights or {}, preset)
     place = training_device(device)
     transform = transform or resized(plan.size)
     fitted, tested = find_images(
@@ -218,6 +225,23 @@ def run(
     )  # fmt: skip
 
 
+def _check_weights(weights: Mapping[str, str], preset: str) -> None:
+    plan = PRESETS[preset]
+    read = [name for name in _WEIGHTED if name in plan.encoders]
+    for name, given in weights.items():
+        if name not in read:
+            raise ArgumentError(
+                f"weights: the preset {preset!r} reads no network {name!r}; expected some of {', '.join(read)}."
+            )
+        network = plan.resnet if name == "resnet" else name
+        choices = torchvision.models.get_model_weights(network).__members__
+        if not Path(given).is_file() and str(given).rpartition(".")[2] not in choices:
+            raise ArgumentError(
+                f"weights: {name}={str(given)!r}: there is no such file. Pass a file with a state dict of {network}, "
+                f"or the name of weights that torchvision downloads: {', '.join(choices)}."
+            )
+
+
 def _given(model: nn.Module, layers: Sequence[str]) -> dict[str, tuple[nn.Module | None, dict[str, str]]]:
     return {"image": _PIXELS, type(model).__name__: (model, {layer: layer for layer in layers})}
 
@@ -236,7 +260,7 @@ def _published(
 
 
 def _build(name: str, seed: int, weights: str | None) -> Any:
-    is_file = weights is not None and Path(weights).exists()
+    is_file = weights is not None and Path(weights).is_file()
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = torchvision.models.get_model(name, weights=None if is_file else weights)

@@ -210,7 +210,7 @@ def run(
     plan = _plan(chosen, weights, model)
     here = _empty(range(seeds), [name for name, _, _ in plan])
     with (
-        side_by_side() as pool,
+        side_by_side(place) as pool,
         tqdm(total=seeds * len(plan), unit="network", desc="quadrants", disable=None if progress else True) as bar,
     ):
 

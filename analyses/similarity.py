@@ -1,5 +1,6 @@
 """How alike the features of an object are wherever in the frame it stands, in plain and in anti-aliased networks."""
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,9 @@ from analyses.studies import Study, check_preset, study_result
 from analyses.training import side_by_side, train, training_device
 from probe.errors import ArgumentError
 from probe.images import Transform
-from probe.shifts import shift_similarity
+from probe.isolation import borrowed
+from probe.layers import unwrap
+from probe.shifts import Placements, shift_similarity
 
 __all__ = ["MEASURES", "PRESETS", "STUDY", "VARIANTS", "Preset", "run"]
 
@@ -58,6 +61,8 @@ STUDY = Study(
 
 VARIANTS = ("plain", "anti-aliased")
 MEASURES = ("global similarity", "local roughness")
+
+_TIMED = 5  # batches
 
 _QUANTITY = "similarity of features at shifted positions, and its roughness"
 
@@ -165,8 +170,9 @@ def run(
     -------
     xarray.Dataset
         See `analyses.studies.study_result`; ``here`` on (features, variant, size, measure). ``objects_se``: its
-        standard error over objects. ``shifts_per_second`` on (features, variant, size). Heat maps, the mean over
-        objects and seeds: ``similarity_i`` on (features_i, variant, reference, row_i, column_i), whose attributes
+        standard error over objects. On (features, variant, size) ``shifts_per_second`` and ``relative_speed``: these
+        over the frames that the model alone takes in a second, in batches as large. Heat maps, the mean over objects
+        and seeds: ``similarity_i`` on (features_i, variant, reference, row_i, column_i), whose attributes
         name the network and the size of the objects.
 
     Raises
@@ -197,7 +203,7 @@ def run(
             case.model, case.objects, case.layers, frame=case.frame, background=case.background,
             batch_size=batch_size, device=place, seed=case.seed, progress=False,
         )  # fmt: skip
-        measured.append((case, found))
+        measured.append((case, found, _frames_per_second(case, batch_size, place)))
     here, others = _joined(measured)
     return study_result(
         STUDY,
@@ -291,21 +297,51 @@ def _digit_cases(settings: Preset, n_objects: int, seeds: int) -> Iterator[_Case
         yield _Case(_DIGITS, variant, "large", seed, net, digits, {_DIGITS: "mean"}, CANVAS, 0.0)
 
 
-def _joined(measured: Sequence[tuple[_Case, xr.Dataset]]) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
-    """Put the networks of all cases on common dims."""
+def _frames_per_second(case: _Case, batch_size: int, device: torch.device) -> float:
+    """Return how many frames a network takes in a second, in batches as large as those of its shifts."""
+    model = unwrap(case.model)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), case.objects)
+    item = case.objects[0].to(device, parameter.dtype)
+    placements = Placements(item, (case.frame, case.frame), torch.as_tensor(case.background).to(item))
+    frames = placements.frames(torch.arange(min(batch_size, len(placements))))
+    frames = frames.contiguous(memory_format=torch.channels_last)
+    durations = []
+    with borrowed(model, device, case.seed):
+        try:
+            model(frames)
+        except RuntimeError:
+            # As for the shifts: a model with views may need rows to be contiguous.
+            frames = frames.contiguous()
+            model(frames)
+        for _ in range(_TIMED):
+            start = time.perf_counter()
+            model(frames)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            durations.append(time.perf_counter() - start)
+    return len(frames) / statistics.median(durations)
+
+
+def _joined(
+    measured: Sequence[tuple[_Case, xr.Dataset, float]],
+) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
+    """Put all cases on common dims: what was found of each, and the frames a second of its bare network."""
+    cases = [case for case, *_ in measured]
     coords = {
-        "seed": sorted({case.seed for case, _ in measured}),
-        "features": list(dict.fromkeys(name for case, _ in measured for name in case.layers)),
-        "variant": [variant for variant in VARIANTS if any(case.variant == variant for case, _ in measured)],
-        "size": list(dict.fromkeys(case.size for case, _ in measured)),
+        "seed": sorted({case.seed for case in cases}),
+        "features": list(dict.fromkeys(name for case in cases for name in case.layers)),
+        "variant": [variant for variant in VARIANTS if any(case.variant == variant for case in cases)],
+        "size": list(dict.fromkeys(case.size for case in cases)),
         "measure": list(MEASURES),
     }
     here = xr.DataArray(np.nan, coords, list(coords)).assign_attrs(long_name=_QUANTITY, units="1")
     errors, speed = here.copy(), here.isel(measure=0, drop=True).copy()
+    relative_speed = speed.copy()
     maps: dict[tuple[str, str], list[xr.DataArray]] = {}
-    for case, found in measured:
+    for case, found, frames_per_second in measured:
         which = {"seed": case.seed, "features": list(case.layers), "variant": case.variant, "size": case.size}
         speed.loc[which] = found.attrs["shifts_per_second"]
+        relative_speed.loc[which] = found.attrs["shifts_per_second"] / frames_per_second
         for measure, name in zip(MEASURES, ("global_similarity", "local_roughness"), strict=True):
             by_object = found[name].mean("reference")
             here.loc[{**which, "measure": measure}] = by_object.mean("object").values
@@ -316,6 +352,9 @@ def _joined(measured: Sequence[tuple[_Case, xr.Dataset]]) -> tuple[xr.DataArray,
     others = {
         "objects_se": _described(errors.mean("seed"), "standard error over objects, mean over seeds", "1"),
         "shifts_per_second": _described(speed.mean("seed"), "shifts measured", "1/s"),
+        "relative_speed": _described(
+            relative_speed.mean("seed"), "shifts over frames of the bare forward pass in the same time", "1"
+        ),
     }
     for index, ((net, size), heat_maps) in enumerate(maps.items()):
         by_variant = xr.concat(heat_maps, "variant").groupby("variant").mean().reindex(variant=coords["variant"])

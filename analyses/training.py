@@ -49,14 +49,20 @@ def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, steps: 
 
 
 @contextmanager
-def side_by_side() -> Iterator[Executor]:
+def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
     """Give a pool in which several small networks are trained at a time, each on one thread of torch's.
 
     Small networks gain little from several threads, and lose much where other programs keep the processor busy.
     The number of threads is restored in the end; what has not been started by then is not.
+
+    Parameters
+    ----------
+    device
+        Where the networks are. On a GPU they are trained one after the other: side by side they would share its
+        memory, and gain no speed.
     """
     n_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(n_threads)
+    pool = ThreadPoolExecutor(n_threads if torch.device(device).type == "cpu" else 1)
     torch.set_num_threads(1)
     try:
         yield pool

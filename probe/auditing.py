@@ -1,6 +1,7 @@
 """What padding a model reads and what it leaves unread, from its layers alone: no images are needed."""
 
 import datetime
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,8 +70,9 @@ def audit(
             On an image of zeros: variance of the response over positions as a share of its mean square, all channels
             pooled. Without border effects all cells are equal, and it is 0; NaN if the response is 0 everywhere.
         ``asymmetry`` on (layer, axis)
-            Share of this variance that changes its sign when the map is mirrored along the axis: 0 for a symmetric
-            map, 1 for an antisymmetric one. NaN where there is no variance.
+            Share of the variance of the same response to zeros, all channels pooled, that changes its sign when the
+            maps are mirrored along the axis: 0 for symmetric maps, 1 for antisymmetric ones. NaN where there is no
+            variance. It is no measure of the kernels, nor of foveation.
         ``foveation_i``
             For each layer with maps: the number of paths by which the layer reads each pixel, relative to the mean.
             Weights are set to one, channels averaged. Absent behind attention.
@@ -141,7 +143,7 @@ def audit(
 
 def _check_shape(input_shape: Any) -> tuple[int, int, int]:
     try:
-        channels, height, width = (int(number) for number in input_shape)
+        channels, height, width = (operator.index(number) for number in input_shape)
     except (TypeError, ValueError):
         channels = height = width = 0
     if min(channels, height, width) < 1:
@@ -276,7 +278,7 @@ def _zero_response(model: nn.Module, zeros: Tensor, layers: Sequence[Layer], wit
             "asymmetry": (
                 ("layer", "axis"),
                 [asymmetry[name] for name in names],
-                {"long_name": "antisymmetric share of this variation", "units": "1"},
+                {"long_name": "antisymmetric share of the response to zeros, channels pooled", "units": "1"},
             ),
         },
         coords={"layer": names, "axis": ["row", "column"]},

@@ -26,6 +26,7 @@ from probe.scored_settings import mean_activity, score_settings
 __all__ = ["ablation_curve", "asked_scores"]
 
 _POSITION = "position"
+_ONLY = ""
 
 Ranking = xr.Dataset | Sequence[int]
 
@@ -33,7 +34,7 @@ Ranking = xr.Dataset | Sequence[int]
 def ablation_curve(
     model: nn.Module,
     images: Any,
-    ranking: Ranking,
+    ranking: Ranking | dict[str, Ranking],
     *,
     score: Any,
     counts: Sequence[int],
@@ -68,7 +69,8 @@ def ablation_curve(
         label) or mappings with ``label``, ``labels``, ``target`` or ``mask``; labels that are no class of the model
         are void. Matched draws and the position score read the images more than once.
     ranking
-        From `rank_channels`, or all channel numbers of `layer`, the strongest first.
+        From `rank_channels`, or all channel numbers of `layer`, the strongest first; or a dict of several, by name,
+        which then share the random draws and all that precedes the layer.
     score
         One or several of ``"accuracy"`` (images or pixels), ``"miou"`` (all pixels), ``"miou:left"``,
         ``"miou:centre"`` and ``"miou:right"`` (thirds of the columns), ``"agreement"`` (share of predictions that a
@@ -86,7 +88,7 @@ def ablation_curve(
     controls
         ``"random"`` channels of the layer, and ``"matched"`` ones, drawn so that each channel removed first is
         replaced by one of the same decile of mean |activation|: in a narrow layer, or at large counts, often by
-        itself.
+        itself. One of the two, or both.
     folds, groups
         The standard errors are a jackknife over these folds of images; see `collect`. Frames of one video belong in
         one group.
@@ -103,7 +105,8 @@ def ablation_curve(
         On ``score``: ``intact``; on (score, count): ``top``, ``bottom``, ``top_minus_random`` and
         ``top_minus_matched`` (from the mean of the draws), each with its standard error ``…_se``, paired over images;
         on (score, draw, count): ``random``, ``matched``. The errors of differences include that of the mean over
-        draws. The attribute ``sharing`` tells how the computation before the layer was shared.
+        draws. Of several rankings, on ``ranking`` besides, but for ``intact`` and ``random``, which they share. The
+        attribute ``sharing`` tells how the computation before the layer was shared.
 
     Raises
     ------
@@ -121,7 +124,8 @@ def ablation_curve(
     >>> result.intact.values.round(2), result.top.values.round(2)
     (array([0.58]), array([[0.]]))
     """
-    name = _layer_name(ranking, layer)
+    rankings = dict(ranking) if isinstance(ranking, dict) else {_ONLY: ranking}
+    name = _common_layer(rankings, layer)
     scores, by_position = asked_scores(score)
     controls = _check_controls(controls, draws)
     options = Options(
@@ -139,7 +143,12 @@ def ablation_curve(
     with open_reader(model, images, options, labels=any(each.needs_labels for each in scores.values())) as reader:
         place = reader.layer(name)
         numbers = check_counts(counts, place.n_channels)
-        plan = plan_removals(_order(ranking, place), numbers, draws, seed, strengths)
+        plan = {
+            (which, part): removed
+            for which, each in rankings.items()
+            for part, removed in plan_removals(_order(each, place), numbers, draws, seed, strengths).items()
+            if part in (*_SPOKEN, *controls)
+        }
         settings, whereabouts = _distinct(plan)
         replacement = replacement_for(place, mode, reference)
         behind = [later for later in reader.layers("auto")[0] if later.depth > place.depth]
@@ -156,11 +165,16 @@ def ablation_curve(
             model, images, options, layer=place, behind=behind, settings=settings, mode=mode, reference=reference
         )
         estimates |= {f"{_POSITION}:{later}": found for later, found in readouts.items()}
-    result = xr.concat(
-        [_curve(found, whereabouts, controls) for found in estimates.values()], xr.Variable("score", list(estimates))
-    ).assign_coords(count=numbers)
-    _warn(result, ranking, facts)
-    named = {"layer": place.name, "method": _method(ranking), "mode": mode, "sharing": sharing}
+    curves = []
+    for which, each in rankings.items():
+        places = {part: found for (owner, part), found in whereabouts.items() if owner == which}
+        scored = [_curve(found, places, controls) for found in estimates.values()]
+        curve = xr.concat(scored, xr.Variable("score", list(estimates))).assign_coords(count=numbers)
+        _warn(curve, each, facts)
+        curves.append(curve)
+    result = _joined(curves, list(rankings)) if isinstance(ranking, dict) else curves[0]
+    methods = ", ".join(_method(each) for each in rankings.values())
+    named = {"layer": place.name, "method": methods, "mode": mode, "sharing": sharing}
     provenance = {
         **named,
         **facts,
@@ -186,6 +200,14 @@ def asked_scores(score: Any) -> tuple[dict[str, Score], bool]:
     """
     asked = [score] if isinstance(score, str | Mapping) or not isinstance(score, Iterable) else list(score)
     return resolve_scores([item for item in asked if item != _POSITION]), _POSITION in asked
+
+
+def _common_layer(rankings: Mapping[str, Ranking], layer: str | None) -> str:
+    names = list(dict.fromkeys(_layer_name(ranking, layer) for ranking in rankings.values()))
+    if len(names) != 1:
+        found = f"rankings of {', '.join(names)}" if names else "no ranking"
+        raise ArgumentError(f"ranking: {found}. Pass rankings of one layer.")
+    return names[0]
 
 
 def _layer_name(ranking: Ranking, layer: str | None) -> str:
@@ -218,16 +240,16 @@ def _method(ranking: Ranking) -> str:
 
 def _check_controls(controls: Iterable[str], draws: int) -> list[str]:
     chosen = [controls] if isinstance(controls, str) else list(controls)
-    if set(chosen) - set(CONTROLS) or "random" not in chosen:
-        raise ArgumentError(f"controls={controls!r}: expected 'random' and, if wanted, 'matched'.")
+    if set(chosen) - set(CONTROLS) or not chosen:
+        raise ArgumentError(f"controls={controls!r}: expected 'random', 'matched' or both.")
     if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 2:
         raise ArgumentError(f"draws={draws!r}: expected a whole number of at least 2, better 20.")
     return chosen
 
 
-def _distinct(plan: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _distinct(plan: Mapping[tuple[str, str], np.ndarray]) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
     """Return each set of channels once, and where the sets of the plan are among them."""
-    n_channels = plan["intact"].size
+    n_channels = next(iter(plan.values())).shape[-1]
     every = np.concatenate([removed.reshape(-1, n_channels) for removed in plan.values()])
     distinct, places = np.unique(every, axis=0, return_inverse=True)
     whereabouts, start = {}, 0
@@ -236,6 +258,13 @@ def _distinct(plan: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.
         whereabouts[name] = places.ravel()[start : start + size].reshape(removed.shape[:-1])
         start += size
     return distinct, whereabouts
+
+
+def _joined(curves: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
+    """Return the curves of several rankings on ``ranking``, but for what they share."""
+    shared = [name for name in ("intact", "intact_se", "random") if name in curves[0]]
+    own = [curve.drop_vars(shared) for curve in curves]
+    return xr.concat(own, xr.Variable("ranking", list(names)), data_vars="all").assign(curves[0][shared])
 
 
 def _curve(found: Estimates, whereabouts: Mapping[str, np.ndarray], controls: Sequence[str]) -> xr.Dataset:
@@ -287,6 +316,6 @@ def _warn(result: xr.Dataset, ranking: Ranking, facts: dict[str, Any]) -> None:
             )
     for name in result.score.values:
         scored = result.sel(score=name)
-        unknown = sum(int(scored[part].isnull().sum()) for part in ("intact", "top", "bottom", "random"))
+        unknown = sum(int(scored[part].isnull().sum()) for part in (*_SPOKEN, "random") if part in scored)
         if unknown:
             warn(f"score {str(name)!r} is NaN for {unknown} choices of channels.", facts["warnings"])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from probe.errors import ArgumentError, ModelError
+from probe.weight_names import renamed_as_today
 
 __all__ = ["ModelSource", "open_model"]
 
@@ -206,7 +207,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     for prefix in _WRAPPER_PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+    return renamed_as_today(state)
 
 
 def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ _TOP, _BOTTOM, _MATCHED = (sns.color_palette("colorblind").as_hex()[place] for p
 _RANDOM = "0.45"
 
 
-def plot_ablation(result: xr.Dataset, ax: Axes | None = None, *, score: str | None = None) -> Axes:
+def plot_ablation(
+    result: xr.Dataset, ax: Axes | None = None, *, score: str | None = None, ranking: str | None = None
+) -> Axes:
     """Draw a score against the number of channels removed, beside random draws of as many.
 
     Parameters
@@ -29,6 +31,8 @@ def plot_ablation(result: xr.Dataset, ax: Axes | None = None, *, score: str | No
         Where to draw; by default a new figure.
     score
         Name of the score; by default the first.
+    ranking
+        Name of the ranking, where there are several; by default the first.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def plot_ablation(result: xr.Dataset, ax: Axes | None = None, *, score: str | No
     >>> probe.plot_ablation(result, Figure().subplots()).get_ylabel()
     'agreement'
     """
-    curve = _chosen(result, score)
+    curve = _chosen(_chosen(result, "score", score), "ranking", ranking)
     ax = plt.subplots(figsize=(6, 4), layout="constrained")[1] if ax is None else ax
     counts = curve["count"].values
     ax.axhline(curve.intact.item(), color="0.2", linewidth=1, linestyle=":", label="all channels")
@@ -66,20 +70,22 @@ def plot_ablation(result: xr.Dataset, ax: Axes | None = None, *, score: str | No
     ax.errorbar(counts, curve.top, half, fmt="o-", color=_TOP, markersize=4, capsize=2, label="ranked first")
     ax.set(xlabel=f"channels removed of {result.attrs['layer']}")
     ax.set_ylabel(str(curve.score.item()), parse_math=False)
-    ax.set_title(f"ranked by {result.attrs['method']}", fontsize="medium", parse_math=False)
+    method = curve.ranking.item() if "ranking" in curve.coords else result.attrs["method"]
+    ax.set_title(f"ranked by {method}", fontsize="medium", parse_math=False)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.legend(frameon=False, fontsize="small")
     sns.despine(ax=ax)
     return ax
 
 
-def _chosen(result: xr.Dataset, score: str | None) -> xr.Dataset:
+def _chosen(result: xr.Dataset, dim: str, name: str | None) -> xr.Dataset:
+    """Return one score, or one ranking, of a result; by default the first."""
     if not {"intact", "top", "bottom", "random"} <= set(result.data_vars):
-        raise ArgumentError("result: expected an ablation curve, as probe.ablation_curve returns it.")
-    names = [str(name) for name in result.score.values]
-    if score is not None and score not in names:
-        raise ArgumentError(f"score={score!r}: the result has {', '.join(names)}.")
-    return result.sel(score=score or names[0])
+        raise ArgumentError("result: expected an ablation curve beside random draws, from probe.ablation_curve.")
+    names = [str(known) for known in result[dim].values] if dim in result.dims else []
+    if name is not None and name not in names:
+        raise ArgumentError(f"{dim}={name!r}: the result has {', '.join(names) or f'no {dim}'}.")
+    return result.sel({dim: name or names[0]}) if names else result
 
 
 def _draw_band(ax: Axes, counts: np.ndarray, draws: xr.DataArray, colour: str, label: str, hatch: str | None) -> None:

@@ -22,7 +22,7 @@ def findings(result: xr.Dataset) -> list[str]:
 
 
 def _agreement(result: xr.Dataset) -> str:
-    known = result.where(result.published.notnull(), drop=True)
+    known = result[["here", "published"]].where(result.published.notnull(), drop=True)
     if not known.sizes["case"]:
         return "Nothing is published on these networks at these sizes."
     wrong = known.where(known.here != known.published, drop=True)
@@ -37,9 +37,9 @@ def _agreement(result: xr.Dataset) -> str:
 
 def _by_size(result: xr.Dataset) -> list[str]:
     sentences = []
-    padded = result.where(result.n_downsamplings > 0, drop=True)
+    padded = result.here.where(result.n_downsamplings > 0, drop=True)
     for size in np.unique(padded["size"]):
-        here = padded.here[padded["size"] == size]
+        here = padded[padded["size"] == size]
         uneven = here[here > 0]
         which = f"{uneven.size or 'none'} of the {here.size} networks that pad where they down-sample"
         what = f"leave padding unread, in {_span(uneven)} layers" if uneven.size else "leaves any padding unread"
@@ -53,10 +53,11 @@ def _span(values: xr.DataArray) -> str:
 
 
 def _nearest(result: xr.Dataset) -> list[str]:
-    uneven = result.where(result.here > 0, drop=True)
+    larger = result.even_size.sel(direction="larger")
+    uneven = larger.where(result.here > 0, drop=True)
     if not uneven.sizes["case"]:
         return []
-    steps = uneven.even_size.sel(direction="larger") - uneven["size"]
+    steps = uneven - uneven["size"]
     unknown = int(steps.isnull().sum())
     found = steps.dropna("case")
     sentence = (
@@ -72,7 +73,7 @@ def _foveation(result: xr.Dataset) -> list[str]:
     if uneven.size:
         sentences.append(
             f"Where padding is unread, opposite sides are read unequally often: {float(uneven.min()):.2g} to "
-            f"{float(uneven.max()):.2g} of the variance of foveation is antisymmetric."
+            f"{float(uneven.max()):.2g} of the variance of foveation, the number of paths, is antisymmetric."
         )
     unequal = [str(name) for name in even.case.values[even.values > _NONE]]
     if even.size:
@@ -106,13 +107,16 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     if chosen:
         section = report.add_section("Foveation")
         section.add_paragraph(
-            "How often the last layer reads each pixel, as the number of paths through the windows of all layers. "
+            "How often the last layer reads each pixel, as the number of paths through the windows of all layers, "
+            "channels averaged; behind attention, where paths cannot be counted, the last layer before it. "
             "Pixels near the border are read less; where padding is unread, less at the bottom and right than at the "
             "top and left."
         )
         section.add_figure(
             _draw_foveation(result, chosen),
-            caption="Paths from each pixel to the last layer, relative to the mean, on one logarithmic scale.",
+            caption="Paths from each pixel to the last layer, channels averaged, relative to the mean, on one "
+            "logarithmic scale. They are counted with all weights set to one, and are no response of a trained "
+            "network.",
             alt="; ".join(
                 f"{result.case.values[i]}: antisymmetric share {float(result.foveation_asymmetry[i].max()):.2g}"
                 for i in chosen

@@ -17,6 +17,7 @@ __all__ = ["add_figures", "draw_rings", "draw_scores", "findings"]
 _COLOURS = sns.color_palette("colorblind").as_hex()
 _CANVAS_COLOURS = {"black": "black", "white": "0.75", "mean": _COLOURS[1]}
 _MARKERS = "osD^vPX"
+_ONE_NETWORK = "of one network each, without an error"
 _NAMES = {
     "location": "location (accuracy, %)",
     "classification": "classification (accuracy, %)",
@@ -57,8 +58,16 @@ def _blind(result: xr.Dataset) -> str:
     known = [str(p) for p in result.padding.values if all(s[str(p)].is_known for s in scores.values())]
     blind = [padding for padding in known if all(each[padding].low <= 0 for each in scores.values())]
     if not blind:
-        return "Under every padding the cell is told beyond chance on some grid."
-    return f"Under {listed(blind)} the cell is not told beyond chance and error on any grid."
+        return f"Under every padding the cell is told beyond chance{_and_error(result)} on some grid."
+    return f"Under {listed(blind)} the cell is not told beyond chance{_and_error(result)} on any grid."
+
+
+def _and_error(result: xr.Dataset) -> str:
+    return " and error" if _has_error(result) else f" ({_ONE_NETWORK})"
+
+
+def _has_error(result: xr.Dataset) -> bool:
+    return result.sizes["seed"] > 1
 
 
 def _rings(result: xr.Dataset, task: str) -> str:
@@ -76,7 +85,9 @@ def _rings(result: xr.Dataset, task: str) -> str:
         if found
     ]
     if neither:
-        parts.append(f"no different beyond error under {listed(neither)}")
+        parts.append(f"no different{' beyond error' if _has_error(result) else ''} under {listed(neither)}")
+    if not _has_error(result):
+        parts[-1] += f" ({_ONE_NETWORK})"
     return f"{task.capitalize()} in cells at the border against the middle one ({grid}×{grid}): {'; '.join(parts)}."
 
 
@@ -90,6 +101,8 @@ def _canvases(result: xr.Dataset) -> str:
     first, *_, last = _descending(scores)
     difference = estimate((chosen.sel(canvas=first) - chosen.sel(canvas=last)).values)
     verdict = "no more than error" if difference.is_tie else "more than error"
+    if not _has_error(result):
+        verdict = _ONE_NETWORK
     return (
         f"Zero padding tells the cell ({grid}×{grid}) of "
         f"{listed(f'{_percent(score)} on {canvas}' for canvas, score in scores.items())}; the largest difference, "
@@ -107,7 +120,10 @@ def _task(result: xr.Dataset, task: str) -> str:
     best, *others = ordered
     gaps = {padding: estimate((chosen.sel(padding=best) - chosen.sel(padding=padding)).values) for padding in others}
     ties = [padding for padding, gap in gaps.items() if gap.is_tie]
-    behind = f", not beyond error above {listed(ties)}" if ties else ""
+    if _has_error(result):
+        behind = f", not beyond error above {listed(ties)}" if ties else ""
+    else:
+        behind = f"{f', level with {listed(ties)}' if ties else ''} ({_ONE_NETWORK})"
     numbers = listed(f"{padding} {_percent(score)}" for padding, score in ordered.items() if padding != best)
     return (
         f"{task.capitalize()} ({grid}×{grid}): {best} is highest with {_percent(ordered[best])}{behind}. "

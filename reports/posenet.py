@@ -82,8 +82,13 @@ def _by_encoder(result: xr.Dataset) -> str:
     blind = [name for name, score in scores.items() if not score.low > 0]
     told = f"On rolled images, whose content cannot tell position, H is read with a correlation of {_listing(scores)}."
     if not blind:
-        return f"{told} All are above 0 beyond their error."
-    return f"{told} Not above 0 beyond its error: {listed(blind)}."
+        return f"{told} All are above 0{_beyond(result, 'their error')}."
+    return f"{told} Not above 0{_beyond(result, 'its error')}: {listed(blind)}."
+
+
+def _beyond(result: xr.Dataset, error: str) -> str:
+    """Say against which error numbers are judged; those of one seed have none."""
+    return f" beyond {error}" if result.sizes["seed"] > 1 else " (of one network each, without an error)"
 
 
 def _listing(scores: dict[str, Estimate]) -> str:
@@ -100,10 +105,10 @@ def _content(result: xr.Dataset) -> str:
     told = [target for target, score in scores.items() if score.low > 0]
     values = listed([f"{target} {score}" for target, score in scores.items()])
     if not told:
-        return f"Natural content alone tells no map beyond its error: read from the pixels, {values}."
+        return f"Natural content alone tells no map{_beyond(result, 'its error')}: read from the pixels, {values}."
     return (
-        f"Natural content alone tells {listed(told)}: read from the pixels of natural images, the correlations are "
-        f"{values}."
+        f"Natural content alone tells {listed(told)}{_beyond(result, 'its error')}: read from the pixels of natural "
+        f"images, the correlations are {values}."
     )
 
 
@@ -135,10 +140,12 @@ def _borders(result: xr.Dataset) -> str:
     if all(setting in result.setting for setting in both):
         lost = correlations(result).sel(training="rolled", images="rolled", readout="descent", target="H")
         difference = estimate((lost.sel(setting=both[0]) - lost.sel(setting=both[1])).values)
-        verdict = "cannot be told from no change" if difference.is_tie else "beyond its error"
+        verdict = _beyond(result, "its error")
+        if difference.is_tie and result.sizes["seed"] > 1:
+            verdict = ", which cannot be told from no change"
         sentences.append(
             f"Without padding, the same weights of VGG-16 give {correlation_at(result, both[1], 'rolled')} in place of "
-            f"{correlation_at(result, both[0], 'rolled')} on rolled images: lower by {difference}, {verdict}."
+            f"{correlation_at(result, both[0], 'rolled')} on rolled images: lower by {difference}{verdict}."
         )
     return " ".join(sentences)
 
@@ -159,8 +166,9 @@ def _closed_form(result: xr.Dataset) -> str:
     higher = [key for key, each in found.items() if each.low > 0 and not each.is_none]
     median = np.median([each.mean for each in found.values()])
     sentence = (
-        f"In {len(found)} comparisons the closed form is higher than gradient descent beyond its error over seeds in "
-        f"{len(higher)}, lower in {len(lower)}; the median difference of the correlations is {median:+.3f}"
+        f"In {len(found)} comparisons the closed form is higher than gradient descent"
+        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}; the median difference of "
+        f"the correlations is {median:+.3f}"
     ).replace("-", "−")
     if not lower:
         return f"{sentence}."

@@ -42,15 +42,16 @@ def _reach(result: xr.Dataset, net: str, training: str) -> str:
     """Say up to which border the corner is told on new images, and what becomes of it behind the next one."""
     accuracies = _by_border(result, net, training, _CLEAN)
     told = [border for border, accuracy in accuracies.items() if _is_told(accuracy)]
-    subject = f"{_name(net)}, {training}:"
+    subject = f"{_name(net)}, {training}{'' if result.sizes['seed'] > 1 else ' (one network, without an error)'}:"
+    beyond = " beyond error" if result.sizes["seed"] > 1 else ""
     if not told:
         first = _spoken(result, net, training, next(iter(accuracies)))
-        return f"{subject} the corner is not told beyond error at any measured border ({first})."
+        return f"{subject} the corner is not told{beyond} at any measured border ({first})."
     sentence = f"{subject} the corner is told up to a border of {_spoken(result, net, training, told[-1])}"
     wider = [border for border in accuracies if border > told[-1]]
     if not wider:
         return f"{sentence}, the widest measured."
-    return f"{sentence}, and not beyond error behind {_spoken(result, net, training, wider[0])}."
+    return f"{sentence}, and not{beyond} behind {_spoken(result, net, training, wider[0])}."
 
 
 def _blind(result: xr.Dataset) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -428,7 +429,9 @@ def test_a_score_that_is_nan_warns_and_stays_nan():
         ({"counts": [13]}, ArgumentError, "expected whole numbers from 1 to 12"),
         ({"counts": []}, ArgumentError, "counts="),
         ({"draws": 1}, ArgumentError, "draws=1: expected a whole number of at least 2"),
-        ({"controls": ["matched"]}, ArgumentError, "controls="),
+        ({"controls": ["all"]}, ArgumentError, "controls="),
+        ({"controls": []}, ArgumentError, "controls="),
+        ({"ranking": {}}, ArgumentError, "ranking: no ranking"),
         ({"mode": "noise"}, ArgumentError, "mode='noise'"),
         ({"score": "iou"}, ArgumentError, "score='iou'"),
         ({"score": "accuracy"}, ImagesError, "the score needs labels"),
@@ -482,3 +485,27 @@ def test_warnings_of_the_images_come_once():
             progress=False,
         )
     assert sum("as in images of 0 to 255" in str(warning.message) for warning in caught) <= 2
+
+
+def test_several_rankings_share_one_run_and_give_what_each_gives_alone():
+    model, orders = seeded(Plain), {"given": ORDER, "reversed": ORDER[::-1]}
+    options = {"layer": "first", "score": {"largest": largest}, **QUICK}
+    together = probe.ablation_curve(model, IMAGES.double(), orders, **options)
+    assert together.random.dims == ("score", "draw", "count")
+    for name, order in orders.items():
+        alone = probe.ablation_curve(model, IMAGES.double(), order, **options)
+        xr.testing.assert_allclose(together.sel(ranking=name, drop=True), alone)
+    np.testing.assert_allclose(together.top.sel(ranking="reversed"), together.bottom.sel(ranking="given"))
+    ax = probe.plot_ablation(together, Figure().subplots(), ranking="reversed")
+    assert ax.get_title() == "ranked by reversed"
+    with pytest.raises(ArgumentError, match="ranking='flip': the result has given, reversed"):
+        probe.plot_ablation(together, Figure().subplots(), ranking="flip")
+
+
+def test_matched_draws_alone():
+    model = seeded(Plain)
+    options = {"layer": "first", "score": {"largest": largest}, **QUICK}
+    both = probe.ablation_curve(model, IMAGES.double(), ORDER, **options | {"controls": ["random", "matched"]})
+    alone = probe.ablation_curve(model, IMAGES.double(), ORDER, **options | {"controls": ["matched"]})
+    assert "random" not in alone
+    xr.testing.assert_allclose(both[list(alone.data_vars)], alone)

@@ -1,5 +1,7 @@
 """The study of unread padding, its page and its figures."""
 
+import tracemalloc
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -58,6 +60,26 @@ def test_the_findings_are_written_from_the_numbers(result):
     assert findings(wrong)[0] == "1 of 4 published counts are not found again: resnet18 at 225: 1, published 0."
 
 
+def test_the_findings_do_not_copy_the_maps(result):
+    """Each map has dims of its own; selecting cases of the whole result would repeat it for every case."""
+    large = result.assign(foveation_0=(("row_0", "column_0"), np.ones((1000, 1000), dtype=np.float32)))
+    findings(large)
+    tracemalloc.start()
+    findings(large)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < large.foveation_0.nbytes
+
+
+def test_what_the_asymmetry_is_of_is_said(result):
+    assert result.foveation_asymmetry.attrs["long_name"] == "antisymmetric share of foveation, channels averaged"
+    response = probe.audit(padded_net("zeros", depth=1), (3, 8, 8), sizes=False).asymmetry.attrs["long_name"]
+    assert response == "antisymmetric share of the response to zeros, channels pooled"
+    report = Report("Audit")
+    add_figures(report, result)
+    assert "are no response of a trained network" in report.html()
+
+
 def test_the_page_has_its_figures(result, tmp_path):
     report = Report("Audit")
     add_figures(report, probe.load(probe.save(result, tmp_path / "audit.nc")))
@@ -68,6 +90,9 @@ def test_the_page_has_its_figures(result, tmp_path):
 def test_faults_are_explained():
     with pytest.raises(ArgumentError, match="networks: 'resnet_18' is unknown"):
         audit.run(networks=["resnet_18"])
+    for wrong in ("20", ["20"], [20.5], [0]):
+        with pytest.raises(ArgumentError, match=r"sizes=.*: expected at least one number of pixels"):
+            audit.run(networks=["cifar_resnet8"], sizes=wrong)
     with pytest.raises(ArgumentError, match=r"sizes=\[\]: expected at least one"):
         audit.run(sizes=[])
     with pytest.raises(ArgumentError, match="preset='huge'"):

@@ -279,6 +279,9 @@ def test_faults_are_explained(left_as_found):
     with left_as_found(model):
         with pytest.raises(ArgumentError, match=r"input_shape=\(224, 224\): expected \(channel, row, column\)"):
             probe.audit(model, (224, 224))
+        for wrong in (("3", "20", "20"), "333", (3, 20.5, 20)):
+            with pytest.raises(ArgumentError, match=r"input_shape=.*: expected \(channel, row, column\)"):
+                probe.audit(model, wrong)
         with pytest.raises(probe.errors.ImagesError, match="found 1 channels"):
             probe.audit(model, (1, 8, 8))
     with pytest.raises(ModelError, match="no convolution or pooling layer"):

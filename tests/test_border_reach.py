@@ -87,6 +87,14 @@ def test_seeds_share_the_images_out():
         np.testing.assert_allclose(both.share.isel(seed=seed), alone.share.isel(seed=0), rtol=1e-6)
 
 
+def test_images_that_can_be_read_once_are_shared_out_as_well():
+    images = noise_images(6, size=40, smooth=2)
+    once = measure(padded_net("zeros", depth=1), iter(images.split(4)), seeds=None)
+    assert once.sizes["seed"] == border_reach.PRESETS["quick"].seeds
+    again = measure(padded_net("zeros", depth=1), images, seeds=None)
+    np.testing.assert_allclose(once.share, again.share, rtol=1e-6)
+
+
 def test_sides_are_told_apart_in_the_middle_third():
     masks = by_distance(7, 6)
     assert masks.shape == (4, 3, 7, 6)

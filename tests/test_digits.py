@@ -1,5 +1,6 @@
 """Tests of what the studies share: nets, data and training."""
 
+import threading
 import time
 
 import numpy as np
@@ -95,6 +96,18 @@ def test_training_side_by_side_is_training_one_by_one():
         train(alone, digit_batches(training, steps=5, batch_size=16, seed=seed), steps=5)
         for name, weights in alone.state_dict().items():
             torch.testing.assert_close(model.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("device", "n_at_a_time"), [("cpu", 2), (torch.device("cuda", 0), 1)])
+def test_on_a_gpu_one_network_is_trained_at_a_time(device, n_at_a_time):
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with side_by_side(device) as pool:
+            jobs = [pool.submit(lambda: time.sleep(0.05) or threading.get_ident()) for _ in range(4)]
+            assert len({job.result() for job in jobs}) == n_at_a_time
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def test_an_error_beside_training_restores_the_threads():

@@ -202,7 +202,41 @@ def test_findings_say_which_padding_knows_the_cell(result):
     assert "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 ± 1.3 %, full 55.0 ± 317.7 %" in sentences[0]
     assert sentences[1].startswith("Under reflect, replicate, circular, partial, valid and full the cell is not told")
     everywhere = page.findings(made(result, dict.fromkeys(probe.PADDINGS, (90.0, 90.2))))
-    assert everywhere[1] == "Under every padding the cell is told beyond chance on some grid."
+    assert everywhere[1] == "Under every padding the cell is told beyond chance and error on some grid."
+
+
+def test_one_network_is_said_to_have_no_error(result):
+    single = result.isel(seed=[0])
+    location = dict.fromkeys(probe.PADDINGS, 11.0) | {"zeros": 90.0}
+    sentences = page.findings(made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)}))
+    assert not any("beyond error" in sentence or "and error" in sentence for sentence in sentences)
+    assert sentences[1].endswith("is not told beyond chance (of one network each, without an error) on any grid.")
+    (border,) = (s for s in sentences if s.startswith("Classification in cells"))
+    assert "lower there under zeros (−20.0 points)" in border
+    assert "no different under" in border and border.endswith("(of one network each, without an error).")
+    (task,) = (s for s in sentences if s.startswith("Classification (3×3)"))
+    assert "is highest with" in task and "(of one network each, without an error). The others" in task
+    told = page.findings(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
+    assert told == (
+        "Under every padding the cell is told beyond chance (of one network each, without an error) on some grid."
+    )
+    canvases = single.isel(canvas=[0, 0]).assign_coords(canvas=["black", "white"])
+    canvases.here_by_seed.loc[{"task": "location", "padding": "zeros", "canvas": "white"}] = 5.0
+    (colours,) = (s for s in page.findings(canvases) if s.startswith("Zero padding tells the cell"))
+    assert colours.endswith("points, of one network each, without an error.")
+
+
+def test_networks_on_a_gpu_are_not_trained_side_by_side(monkeypatch):
+    def pool(device):
+        raise RuntimeError(f"a pool on {device}")
+
+    # There need not be a GPU: nothing is moved there before the pool is made.
+    monkeypatch.setattr(study, "side_by_side", pool)
+    monkeypatch.setattr(study, "training_device", lambda device: torch.device(device))
+    monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
+    monkeypatch.setattr(study, "_load", lambda *options: (noise(8), noise(8)))
+    with pytest.raises(RuntimeError, match="a pool on cuda"):
+        study.run(preset="tiny", paddings=["zeros"], seeds=1, device="cuda", progress=False)
 
 
 def test_findings_compare_the_border_with_the_middle(result):

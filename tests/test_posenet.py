@@ -321,11 +321,45 @@ def test_weights_are_read_from_a_file(tmp_path):
         ({"model": padded_net("zeros")}, "together with the layers"),
         ({"layers": ["conv1"]}, "together with the layers"),
         ({"model": padded_net("zeros"), "layers": ["conv1"], "weights": {"vgg16": "x"}}, "weights: these are for VGG"),
+        ({"weights": {"vgg16": "x"}}, "weights: the preset 'tiny' reads no network 'vgg16'; expected some of resnet"),
+        (
+            {"weights": {"alexnet": "x"}},
+            "weights: the preset 'tiny' reads no network 'alexnet'; expected some of resnet",
+        ),
+        (
+            {"weights": {"resnet": "no/such.pth"}},
+            r"weights: resnet='no/such\.pth': there is no such file\. Pass a file with a state dict of resnet18, or "
+            "the name of weights that torchvision downloads: IMAGENET1K_V1",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(options, message):
     with pytest.raises(probe.errors.ArgumentError, match=message):
         posenet.run(**{"preset": "tiny", "progress": False, **options})
+
+
+def test_departures_name_what_the_closed_form_leaves_out():
+    (departure,) = (text for text in posenet.STUDY.departures if text.startswith("The closed form is fitted up to"))
+    assert "f4 and f5 of VGG-16, f4 of ResNet-18; paper: f3 and f4 of ResNet-152" in departure
+    assert all(f"{plan.most_features:,} ({name})" in departure for name, plan in posenet.PRESETS.items())
+    channels = {
+        "quick": {"vgg16": (64, 128, 256, 512, 512), "resnet18": (64, 128, 256, 512)},
+        "paper": {"vgg16": (64, 128, 256, 512, 512), "resnet152": (256, 512, 1024, 2048)},
+    }
+    too_wide = {
+        (preset, net, f"f{number}")
+        for preset, nets in channels.items()
+        for net, widths in nets.items()
+        for number, width in enumerate(widths, start=1)
+        if 9 * width > posenet.PRESETS[preset].most_features
+    }
+    assert too_wide == {
+        ("quick", "vgg16", "f4"),
+        ("quick", "vgg16", "f5"),
+        ("quick", "resnet18", "f4"),
+        ("paper", "resnet152", "f3"),
+        ("paper", "resnet152", "f4"),
+    }
 
 
 # The page.
@@ -349,6 +383,21 @@ def test_findings_follow_from_the_numbers(tiny):
     result.here_by_seed.loc[fitted] = result.here_by_seed.sel(fitted) - 0.5
     sentences = " ".join(page.findings(result))
     assert ", lower in 0;" in sentences and "Not above 0 beyond its error: image and resnet" in sentences
+
+
+def test_one_seed_is_said_to_have_no_error(tiny):
+    single = tiny.isel(seed=[0])
+    sentences = page.findings(single)
+    assert not any("beyond" in sentence for sentence in sentences)
+    marked = [sentence for sentence in sentences if "(of one network each, without an error)" in sentence]
+    assert marked[0].startswith("On rolled images") and marked[1].startswith("Natural content alone")
+    assert marked[2].startswith("In ") and "closed form is higher than gradient descent (of one" in marked[2]
+    unpadded = {"image, 3×3": "vgg16 all, 3×3", "resnet all, 3×3": "vgg16 unpadded all, 3×3"}
+    renamed = single.assign_coords(setting=[unpadded.get(name, name) for name in single.setting.values])
+    renamed.here_by_seed.loc[{"setting": "vgg16 all, 3×3"}] = 0.9
+    renamed.here_by_seed.loc[{"setting": "vgg16 unpadded all, 3×3"}] = 0.1
+    assert page._borders(renamed).endswith("lower by 0.800 (of one network each, without an error).")
+    assert "beyond its error over seeds" in " ".join(page.findings(tiny))
 
 
 def test_the_page_has_its_figures(tiny, tmp_path):

@@ -1,10 +1,13 @@
 """How far from the border location can be told, against nets of which the answer is known."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
 from torch import nn
 
 import probe
@@ -176,6 +179,45 @@ def test_given_weights_are_those_that_are_run():
     assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
 
 
+def test_the_file_of_densenet_that_torchvision_releases_is_loaded(tmp_path):
+    torch.manual_seed(5)
+    full = torchvision.models.densenet121(weights=None).state_dict()
+    released = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): full[key] for key in full}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in released
+    # Nor are there counters of batches in the released file.
+    released = {key: value for key, value in released.items() if not key.endswith("num_batches_tracked")}
+    torch.save(released, tmp_path / "densenet121.pth")
+    loaded = build_network("densenet121", 0, tmp_path / "densenet121.pth").state_dict()
+    assert all(torch.equal(value, full[key]) for key, value in loaded.items())
+
+
+def test_networks_on_a_gpu_are_not_trained_side_by_side(monkeypatch):
+    def pool(device):
+        raise RuntimeError(f"a pool on {device}")
+
+    monkeypatch.setattr(quadrants, "side_by_side", pool)
+    monkeypatch.setattr(quadrants, "training_device", lambda device: torch.device(device))
+    with pytest.raises(RuntimeError, match="a pool on cuda"):
+        quadrants.run(preset="tiny", device="cuda", progress=False)
+
+
+def test_a_folder_of_images_is_read(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(9):
+        pixels = generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    Image.new("RGB", (30, 20), (255, 0, 0)).save(tmp_path / "0.png")
+    result = quadrants.run(images=tmp_path, preset="tiny", seeds=1, progress=False)
+    settings = json.loads(result.attrs["settings"])
+    assert settings["n_images"] == 3 and settings["images"] == "given" and result.attrs["warnings"] == "[]"
+    assert (result.here.sel(net="bagnet33", training="random, frozen", border=32) == 50).all()
+    assert result.here.sel(net="resnet18", border=0, training=["random, frozen", "from scratch"]).notnull().all()
+    patches = quadrants._read_patches(tmp_path, None, "tiny", [])
+    assert patches.shape == (9, 3, 8, 8)
+    red = torch.tensor([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    torch.testing.assert_close(patches[0], red[:, None, None].expand(3, 8, 8))
+
+
 def test_images_of_training_are_in_no_other_set():
     patches = torch.arange(10.0)[:, None, None, None]
     for seed in range(3):
@@ -225,6 +267,14 @@ def test_findings_say_up_to_which_border_the_corner_is_told(result):
     assert "0 pixels (100.0 ± 0.0 %; published 100 %), the widest measured." in page.findings(made(result, b0=100))[0]
     untold = page.findings(made(result, b0=50))[0]
     assert "not told beyond error at any measured border (0 pixels (50.0 ± 0.0 %" in untold
+
+
+def test_one_network_has_no_error(result):
+    changed = made(result.isel(seed=[0]), b0=100, b32=90, b64=50)
+    assert page.findings(changed)[0] == (
+        "ResNet-18, random, frozen (one network, without an error): the corner is told up to a border of 32 pixels "
+        "(90.0 %; published 100 %), and not behind 64 pixels (50.0 %; published 80.5 %)."
+    )
 
 
 def test_findings_name_blind_networks_leaks_and_missing_weights(result):

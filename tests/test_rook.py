@@ -103,7 +103,26 @@ def test_networks_that_did_not_learn_are_counted(result):
     told.here_by_seed.loc[{"padding": ["zeros", "valid", "circular"], "seed": 0}] = 50.0
     told.response[:] = 1.0
     told.response.loc[{"padding": "zeros", "seed": 0}] = 0.0
-    assert findings(told)[-1].startswith("2 of 10 networks whose border would let them did not learn it: 1 of them")
+    missed = findings(told)[-1]
+    assert missed.startswith("2 of 10 networks whose border could tell the corners, in theory, did not learn it: 1 of")
+    assert missed.endswith("Under zeros and valid others did, which differ from them in their first weights alone.")
+    told.here_by_seed.loc[{"padding": "valid"}] = 50.0
+    assert findings(told)[-1].endswith("Under valid none did, so that its border tells the corners is not shown here.")
+
+
+def test_a_padding_that_should_be_blind_and_is_not_is_said_to_tell(result):
+    told = result.copy(deep=True)
+    told.response[:] = 1.0
+    for name, accuracy in {"here_by_seed": 100.0, "here": 75.0}.items():
+        told[name][:] = 50.0
+        told[name].loc[{"padding": "circular"}] = accuracy
+    told.response.loc[{"padding": "circular", "label": "upper left"}] = 3.0
+    sentence = findings(told)[1]
+    assert sentence.startswith(
+        "Under full padding the maps of the two images are moved copies of each other, as theory"
+    )
+    assert "Theory says that under circular padding" in sentence and "but here they are not" in sentence
+    assert "differ by at most 2, and the accuracy, by chance 50 %, is 75 % (circular)." in sentence
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The study of similarity at shifted positions, and its page."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,27 @@ def test_a_given_network_stands_beside_its_blurred_counterpart():
     )
     assert result.features.values.tolist() == ["Sequential 1"]
     assert list(result.variant.values) == ["plain", "anti-aliased"]
+
+
+class Slow(nn.Module):
+    """Takes 20 ms for each batch, and nothing for its content."""
+
+    def forward(self, images):
+        time.sleep(0.02)
+        return images
+
+
+def test_speed_is_told_beside_that_of_the_bare_network(tiny):
+    assert tiny.relative_speed.dims == tiny.shifts_per_second.dims and tiny.relative_speed.attrs["units"] == "1"
+    assert (tiny.relative_speed.notnull() == tiny.shifts_per_second.notnull()).all()
+    result = similarity.run(
+        preset="tiny", model=nn.Sequential(Slow()), layers=["0"], images=noise_images(2, 12), batch_size=20,
+        progress=False,
+    )  # fmt: skip
+    # 25 positions of large objects: two batches each, one of the references, and a last one to find the layer.
+    assert 0 < result.relative_speed.sel(size="large").item() < 50 / (7 * 20) * 1.05
+    frames = result.shifts_per_second / result.relative_speed
+    assert (frames <= 20 / 0.02).all() and (frames > 0.5 * 20 / 0.02).all()
 
 
 def test_crops_are_drawn_from_their_seed_and_lie_in_the_photographs():
