@@ -28,6 +28,7 @@ METHODS = ("flip", "shift", "omega2", "readout", "attribution")
 """The rankings of the report; ``flip-left`` and the like name a side, ``flip-vertical`` and ``flip-both`` an axis."""
 
 _SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of all channels
+_FOLDS = 10  # of the images that are scored, for the errors
 _READOUT_IMAGES = 500
 _READOUT_DRAWS = 3
 _STIMULI = ("natural", "rolled")
@@ -116,6 +117,10 @@ def run(
     on_images = {**reading, "max_images": max_images}
     on_eval = {**reading, "max_images": max_eval_images}
     asked_scores(score)
+    if eval_groups is not None and (n_groups := len(set(eval_groups))) < _FOLDS:
+        raise ArgumentError(
+            f"eval_groups: {n_groups} distinct labels are too few for {_FOLDS} folds. Make more of them."
+        )
     rankings: dict[str, xr.Dataset] = {}
     for ranking in _rank(model, images, layer, methods, on_images):
         numbers = _counts(counts, ranking.sizes["channel"])
@@ -123,7 +128,8 @@ def run(
     main = next(iter(rankings.values()))
     layer, n_channels = str(main.attrs["layer"]), main.sizes["channel"]
     removed = max([count for count in numbers if count <= n_channels / 2], default=numbers[0])
-    ablation = {"score": score, "counts": numbers, "draws": draws, "mode": mode, "groups": eval_groups, **on_eval}
+    ablation = {"score": score, "counts": numbers, "draws": draws, "mode": mode, "folds": _FOLDS, **on_eval}
+    ablation["groups"] = eval_groups
     curves = _curves(model, eval_images, rankings, ablation)
     first = main["index"].values[: min(strongest, n_channels)]
     positions = _positions(model, eval_images, main, layer, removed, mode, {**on_eval, "groups": eval_groups})

@@ -237,6 +237,7 @@ def test_counts_are_shares_of_the_channels_by_default():
         ({"counts": [11]}, "from 1 to 10"),
         ({"counts": []}, "from 1 to 10"),
         ({"score": "f1"}, "score='f1'"),
+        ({"eval_groups": [0, 1] * 30}, "eval_groups: 2 distinct labels"),
     ],
 )
 def test_wrong_arguments_are_refused(changed, message, monkeypatch):
