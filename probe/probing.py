@@ -130,8 +130,8 @@ def collect(
         One label an image of the data set; images of one label share a fold, as frames of one video must. The image
         at place i has label i + `first_image`: a second run is given the labels of the first one's images as well.
     positions
-        Cells of each image that enter a readout: ``"auto"`` for at least 20,000 samples a layer, or 60 a channel
-        up to 45,000, and at least 20 a channel; a number; or None for all.
+        Cells of each image that enter a readout: ``"auto"`` for 60 samples a channel, but at least 20,000, and
+        from 768 channels on fewer a channel, down to 20; a number; or None for all.
     batch_size, num_workers
         For tensors, data sets and folders.
     device

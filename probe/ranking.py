@@ -88,7 +88,8 @@ def rank_channels(
     method
         One of the above.
     axis
-        For flip and shift: ``"horizontal"``, ``"vertical"``, or ``"both"``, the mean of the two.
+        For flip and shift: ``"horizontal"``, ``"vertical"``, or ``"both"``, the mean of the two, which takes three
+        forward passes instead of two.
     region
         For flip and shift: ``"left"`` or ``"right"``, ``"top"`` or ``"bottom"`` (with ``axis="vertical"``).
     captum_method
