@@ -149,6 +149,7 @@ def run(
         "layer": layer,
         "removed": removed,
         "sharing": curves.attrs["sharing"],
+        "folds": curves.attrs["folds"],
         "warnings": _warnings([*rankings.values(), curves, positions]),
         "settings": {"methods": list(methods), "counts": numbers, "draws": draws, "mode": mode, "seed": seed},
         "command": command,

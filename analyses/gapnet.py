@@ -19,7 +19,7 @@ from analyses.pooled_nets import NETS, PooledNet
 from analyses.studies import Study, check_preset, study_result
 from analyses.training import side_by_side, training_device
 from probe.canvases import assign_cells, place_on_grid
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, ImagesError
 from probe.pooling import pooled
 
 __all__ = ["MEASURES", "PRESETS", "STUDY", "Preset", "run"]
@@ -268,13 +268,25 @@ def _read(preset: str, images: str | Path | None, settings: Preset) -> tuple[_Sp
         )
     else:
         source = _FOLDER
-        training, test = (
-            _Split(*read_classes(Path(images) / part, size=settings.size, max_images=count)[:2])
-            for part, count in (("train", settings.n_training), ("test", settings.n_test))
-        )
+        training, test = _read_folders(Path(images), settings)
     deviation, mean = torch.std_mean(training.images, dim=(0, 2, 3), keepdim=True)
     training, test = (_Split((part.images - mean) / deviation, part.labels) for part in (training, test))
     return training, test, source
+
+
+def _read_folders(folder: Path, settings: Preset) -> tuple[_Split, _Split]:
+    parts = [
+        read_classes(folder / part, size=settings.size, max_images=count)
+        for part, count in (("train", settings.n_training), ("test", settings.n_test))
+    ]
+    different = set(parts[0][2]) ^ set(parts[1][2])
+    if different:
+        raise ImagesError(
+            f"images {folder}: the classes of train/ and test/ differ in {', '.join(sorted(different)[:5])}. "
+            "Both need one folder for each class."
+        )
+    training, test = (_Split(*part[:2]) for part in parts)
+    return training, test
 
 
 def _train_all(

@@ -43,15 +43,15 @@ def compare_rankings(*rankings: xr.Dataset, top: Sequence[int] = (10, 50, 100)) 
     *rankings
         From `rank_channels`, two or more.
     top
-        Numbers N of channels; those above the number of channels C count all of them.
+        Numbers N of channels; those above the number C of channels that all rankings give a score count all of them.
 
     Returns
     -------
     xarray.Dataset
         On (ranking, other): ``correlation``, Spearman's, over the channels that have a score in both. On (ranking,
-        other, top): ``overlap``, the share of the first N channels that two rankings have in common; on top:
-        ``overlap_expected``, the share N/C that chance gives. On ranking: ``stability``. Rankings are called by their
-        method and what of axis, region and stimulus is not the default; equal ones are numbered.
+        other, top): ``overlap``, the share of the first N of these C channels that two rankings have in common; on
+        top: ``overlap_expected``, the share N/C that chance gives. On ranking: ``stability``. Rankings are called by
+        their method and what of axis, region and stimulus is not the default; equal ones are numbered.
 
     Raises
     ------
@@ -72,16 +72,26 @@ def compare_rankings(*rankings: xr.Dataset, top: Sequence[int] = (10, 50, 100)) 
     _check(rankings, top)
     n_channels = rankings[0].sizes["channel"]
     names = _distinct([ranking_name(ranking) for ranking in rankings])
-    counts = sorted({min(int(count), n_channels) for count in top})
     strengths = [_strengths(ranking) for ranking in rankings]
-    first = [{count: set(ranking.index.values[:count]) for count in counts} for ranking in rankings]
+    scored = np.flatnonzero(np.isfinite(strengths).all(axis=0))
+    # Channels without a score, such as silent ones, come last everywhere, which is no agreement.
+    orders = [ranking.index.values[np.isin(ranking.index.values, scored)] for ranking in rankings]
+    counts = sorted({min(int(count), scored.size or n_channels) for count in top})
+    first = [{count: set(order[:count]) for count in counts} for order in orders]
     correlation = [[rank_correlation(a, b) for b in strengths] for a in strengths]
-    overlap = [[[len(a[count] & b[count]) / count for count in counts] for b in first] for a in first]
+    overlap = [
+        [[len(a[count] & b[count]) / (count if scored.size else np.nan) for count in counts] for b in first]
+        for a in first
+    ]
     result = xr.Dataset(
         {
             "correlation": (("ranking", "other"), correlation, _described("rank correlation of two rankings")),
             "overlap": (("ranking", "other", "top"), overlap, _described("share of the first N channels in common")),
-            "overlap_expected": ("top", np.array(counts) / n_channels, _described("share in common by chance, N/C")),
+            "overlap_expected": (
+                "top",
+                np.array(counts) / (scored.size or np.nan),
+                _described("share in common by chance, N/C"),
+            ),
             "stability": (
                 "ranking",
                 [float(ranking.stability) for ranking in rankings],

@@ -196,9 +196,11 @@ def asked_scores(score: Any) -> tuple[dict[str, Score], bool]:
     Raises
     ------
     ArgumentError
-        If a score is unknown.
+        If there is none, or one is unknown.
     """
     asked = [score] if isinstance(score, str | Mapping) or not isinstance(score, Iterable) else list(score)
+    if not asked:
+        raise ArgumentError(f"score={score!r}: expected at least one score, such as 'accuracy'.")
     return resolve_scores([item for item in asked if item != _POSITION]), _POSITION in asked
 
 

@@ -287,7 +287,7 @@ def resolve_scores(score: Any) -> dict[str, Score]:
 def _score_of(name: Any, meaning: Any) -> Score:
     if isinstance(meaning, str) and meaning in SCORES:
         return SCORES[meaning]()
-    if hasattr(meaning, "amounts") and hasattr(meaning, "value"):
+    if isinstance(name, str) and hasattr(meaning, "amounts") and hasattr(meaning, "value"):
         return meaning
     if callable(meaning) and isinstance(name, str):
         return PerImage(name, meaning)
@@ -301,6 +301,11 @@ def _predicted(output: Tensor) -> Tensor:
         raise ArgumentError(
             f"score: the model's output has the shape {tuple(output.shape)}; expected (image, class) or (image, class, "
             "row, column). Pass a function of the output instead."
+        )
+    if output.shape[1] == 1:
+        raise ArgumentError(
+            f"score: the model's output has the shape {tuple(output.shape)}, one number instead of one for each class. "
+            "Pass a function of the output instead."
         )
     if output.ndim == 2:
         return output.argmax(dim=1).masked_fill(output.isnan().any(dim=1), _UNKNOWN)

@@ -96,8 +96,8 @@ class Stacked:
         """Tell why settings cannot run at once, empty if they can."""
         try:
             found = self._run(images, removed)
-        except (RuntimeError, ValueError, ModelError) as error:
-            return f"a repeated batch does not fit: {str(error).splitlines()[0]}"
+        except Exception as error:  # whatever the model checks; setting by setting it has just run
+            return f"a repeated batch does not fit: {(str(error) or type(error).__name__).splitlines()[0]}"
         tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().max() if expected.is_floating_point() else 0
         if not (found - expected).abs().max() <= tolerance:
             return "a repeated batch gives other results"

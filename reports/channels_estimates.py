@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from reports.padding_estimates import Estimate
 
@@ -46,16 +46,15 @@ class Removal:
         return "same"
 
 
-def interval(mean: float, standard_error: float, *, degrees: int | None = None) -> Estimate:
-    """Return a mean with its 95 % interval: normal, or Student's t with so many degrees of freedom.
+def interval(mean: float, standard_error: float, *, degrees: int) -> Estimate:
+    """Return a mean with its 95 % interval, Student's t with so many degrees of freedom.
 
     Examples
     --------
-    >>> round(interval(0.5, 0.1).half_width, 3), round(interval(0.5, 0.1, degrees=4).half_width, 3)
-    (0.196, 0.278)
+    >>> round(interval(0.5, 0.1, degrees=4).half_width, 3)
+    0.278
     """
-    upper = (1 + _CONFIDENCE) / 2
-    quantile = ndtri(upper) if degrees is None else stdtrit(degrees, upper)
+    quantile = stdtrit(degrees, (1 + _CONFIDENCE) / 2)
     return Estimate(float(mean), float(quantile * standard_error), int(np.isfinite(mean)))
 
 
@@ -78,16 +77,17 @@ def removal(
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, _BAND) if draws.size else (np.nan, np.nan)
     mean = float(draws.mean()) if draws.size else np.nan
+    degrees = int(result.attrs["folds"]) - 1
     difference, error = chosen[f"top_minus_{against}"], chosen[f"top_minus_{against}_se"]
     return Removal(
         count=count,
-        intact=interval(chosen.intact.item(), chosen.intact_se.item()),
-        ranked=interval(chosen.top.item(), chosen.top_se.item()),
+        intact=interval(chosen.intact.item(), chosen.intact_se.item(), degrees=degrees),
+        ranked=interval(chosen.top.item(), chosen.top_se.item(), degrees=degrees),
         random=mean,
         low=float(low),
         high=float(high),
         n_draws=draws.size,
-        difference=interval(difference.item(), error.item()),
+        difference=interval(difference.item(), error.item(), degrees=degrees),
     )
 
 

@@ -52,7 +52,7 @@ def _draw_curve(ax: Axes, curve: xr.Dataset) -> None:
     _draw_band(ax, counts, curve.random, _RANDOM, "random channels")
     _draw_band(ax, counts, curve.matched, _MATCHED, "random, as active")
     ax.plot(counts, curve.bottom, "--", color=_BOTTOM, linewidth=1.2, label="ranked last")
-    half = interval(0, 1).half_width * curve.top_se.values
+    half = interval(0, 1, degrees=int(curve.attrs["folds"]) - 1).half_width * curve.top_se.values
     ax.errorbar(counts, curve.top, half, fmt=".-", color=_RANKED, linewidth=1.6, capsize=2, label="ranked first")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=ax)

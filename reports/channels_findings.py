@@ -85,17 +85,19 @@ def _judge(found: Removal, others: str) -> str:
 def _all_rankings(result: xr.Dataset) -> str:
     """Say which rankings, at which counts, find channels that are needed more than random ones."""
     score, counts = main_score(result), [int(count) for count in result["count"].values]
-    verdicts = {
-        str(ranking): {count: removal(result, str(ranking), score, count).verdict for count in counts}
+    found = {
+        str(ranking): {count: removal(result, str(ranking), score, count) for count in counts}
         for ranking in result.ranking.values
     }
+    verdicts = {name: {count: one.verdict for count, one in by.items()} for name, by in found.items()}
     known = sum(verdict != "unknown" for found in verdicts.values() for verdict in found.values())
     if not known:
         return ""
     rankings = f"{len(verdicts)} rankings" if len(verdicts) > 1 else "one ranking"
+    below = sum(_chance_below(one.n_draws) for by in found.values() for one in by.values() if one.n_draws)
     setting = (
         f"Over {rankings} and {len(counts)} counts from {counts[0]} to {counts[-1]} channels ({known} comparisons, of "
-        f"which about {0.05 * known:.1f} would fall below the band by chance),"
+        f"which about {below:.1f} would fall below the band by chance),"
     )
     more, less = (_hits(verdicts, wanted) for wanted in ("more", "less"))
     if not more and not less:
@@ -103,6 +105,11 @@ def _all_rankings(result: xr.Dataset) -> str:
     harm = f"{score} falls further than without random channels for {listed(more)}" if more else "none does more harm"
     spared = f"it falls less for {listed(less)}" if less else "never falls less"
     return f"{setting} {harm}; {spared}."
+
+
+def _chance_below(n_draws: int) -> float:
+    """Return how often one more random draw lies below the 5th percentile, interpolated, of so many."""
+    return (1 + 0.05 * (n_draws - 1)) / (n_draws + 1)
 
 
 def _hits(verdicts: Mapping[str, Mapping[int, Verdict]], wanted: Verdict) -> list[str]:
@@ -140,19 +147,20 @@ def _other_scores(result: xr.Dataset) -> list[str]:
 
 def _sides(result: xr.Dataset) -> list[str]:
     """Say whether rankings for one side of the image harm that side in particular."""
-    scores, rankings = (_by_side(result[name].values) for name in ("score", "ranking"))
+    scores = {side: name for name, side in _with_side(result.score.values)}
     pairs = [(side, other) for pair in _SIDES for side, other in (pair, pair[::-1])]
     return [
-        _side(result, rankings[side], (side, scores[side]), (other, scores[other]))
+        _side(result, ranking, (side, scores[side]), (other, scores[other]))
         for side, other in pairs
-        if side in rankings and {side, other} <= scores.keys()
+        for ranking, aimed in _with_side(result.ranking.values)
+        if aimed == side and {side, other} <= scores.keys()
     ]
 
 
-def _by_side(names: Iterable[str]) -> dict[str, str]:
-    """Return the names that end with a side, such as flip-left or miou:left, by their side."""
+def _with_side(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names that end with a side, such as flip-left or miou:left, each with its side."""
     parts = {str(name): re.split("[-:]", str(name)) for name in names}
-    return {words[-1]: name for name, words in parts.items() if len(words) > 1}
+    return [(name, words[-1]) for name, words in parts.items() if len(words) > 1]
 
 
 def _side(result: xr.Dataset, ranking: str, own: tuple[str, str], opposite: tuple[str, str]) -> str:
@@ -201,7 +209,10 @@ def _position(result: xr.Dataset) -> str:
     if after.is_none:
         return f"{sentence} Removing them removes position."
     if after.mean < np.nanmin(random, initial=np.inf) and after.high < before.low:
-        return f"{sentence} Removing them takes some of it, more than any random draw, but position stays readable."
+        return (
+            f"{sentence} Removing them takes some of it, more than any random draw (by chance 1 time in "
+            f"{random.size + 1}), but position stays readable."
+        )
     if after.high < before.low:
         return f"{sentence} Some of it goes, but no more than with random channels."
     if after.low > before.high:

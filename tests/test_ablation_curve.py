@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 import probe
 from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, ProbeWarning
+from probe.performance import MeanIoU
 from probe.removals import plan_removals
 from probe.testing import CoordinateNet, noise_images, padded_net
 
@@ -434,6 +435,8 @@ def test_a_score_that_is_nan_warns_and_stays_nan():
         ({"ranking": {}}, ArgumentError, "ranking: no ranking"),
         ({"mode": "noise"}, ArgumentError, "mode='noise'"),
         ({"score": "iou"}, ArgumentError, "score='iou'"),
+        ({"score": []}, ArgumentError, "expected at least one score"),
+        ({"score": [MeanIoU()]}, ArgumentError, "a mapping of a name"),
         ({"score": "accuracy"}, ImagesError, "the score needs labels"),
         ({"ranking": [0, 1]}, ArgumentError, "2 of the 12 channels"),
         ({"ranking": np.append(ORDER[1:], 12)}, ArgumentError, "12 is out of range"),
@@ -485,6 +488,25 @@ def test_warnings_of_the_images_come_once():
             progress=False,
         )
     assert sum("as in images of 0 to 255" in str(warning.message) for warning in caught) <= 2
+
+
+class Asserting(Residual):
+    """Checks itself that its batch stays as large as it was."""
+
+    def forward(self, images):
+        found = self.outer(images)
+        inner = self.block["inner"](found)
+        assert inner.shape == found.shape
+        return self.last(found + inner).mean(dim=(2, 3))
+
+
+def test_a_model_that_checks_its_batch_runs_setting_by_setting():
+    options = {"layer": "block.inner", "score": {"largest": largest}, **QUICK}
+    checked, free = (
+        probe.ablation_curve(seeded(make), IMAGES.double(), ORDER, **options) for make in (Asserting, Residual)
+    )
+    assert checked.sharing.startswith("not shared, every setting ran by itself: at block.inner")
+    xr.testing.assert_allclose(checked.top, free.top)
 
 
 def test_several_rankings_share_one_run_and_give_what_each_gives_alone():

@@ -115,6 +115,19 @@ def test_real_rankings_compare_save_and_load(tmp_path):
     assert probe.load(probe.save(agreement, tmp_path / "agreement.nc")).identical(agreement)
 
 
+def test_channels_without_a_score_are_neither_agreement_nor_chance():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 200))
+    first[100:] = second[100:] = np.nan
+    agreement = probe.compare_rankings(ranking(first), ranking(second, method="shift"), top=[50, 150])
+    assert agreement.top.values.tolist() == [50, 100]
+    np.testing.assert_allclose(agreement.overlap_expected, [0.5, 1.0])
+    alone = probe.compare_rankings(ranking(first[:100]), ranking(second[:100], method="shift"), top=[50, 100])
+    np.testing.assert_array_equal(agreement.overlap, alone.overlap)
+    unknown = probe.compare_rankings(ranking(first), ranking(second * np.nan, method="shift"), top=[50])
+    assert np.isnan([*unknown.overlap.values.ravel(), *unknown.overlap_expected.values]).all()
+
+
 @pytest.mark.parametrize(
     ("rankings", "options", "message"),
     [

@@ -14,6 +14,7 @@ from probe.errors import ArgumentError
 from probe.results import describe
 from reports.channels import build, findings
 from reports.channels_estimates import removal
+from reports.channels_findings import _chance_below
 from reports.channels_tables import agreement_table, curve_table, ranking_table
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
@@ -113,6 +114,7 @@ def channel_study(
         "model": "Net",
         "layer": layers[0],
         "removed": 8,
+        "folds": 10**9,  # so many that Student's t is normal
         "n_images": 60,
         "eval_n_images": 40,
         "settings": {"mode": "zero", "draws": 21, "seed": 0},
@@ -137,6 +139,19 @@ LIKE_RANDOM = (0.78, 0.75, 0.70, 0.50)
 
 
 # ---- Numbers
+
+
+def test_errors_follow_students_t_for_the_folds():
+    found = removal(channel_study({"flip": HARMFUL}, folds=10), "flip", "accuracy", 8)
+    half_width = scipy.stats.t.ppf(0.975, 9) * 0.005
+    np.testing.assert_allclose([found.ranked.half_width, found.difference.half_width], half_width)
+
+
+@pytest.mark.parametrize("n_draws", [2, 20])
+def test_how_often_a_draw_lies_below_the_band_by_chance(n_draws):
+    drawn = np.random.default_rng(0).random((100_000, n_draws + 1))
+    below = drawn[:, 0] < np.quantile(drawn[:, 1:], 0.05, axis=1)
+    assert _chance_below(n_draws) == pytest.approx(below.mean(), abs=0.005)
 
 
 def test_a_removal_is_compared_with_the_percentiles_of_the_draws():
@@ -173,7 +188,7 @@ def test_channels_that_are_needed():
         "The model needs them more than random ones: the difference is −0.300 ± 0.010."
     )
     assert second == (
-        "Over 2 rankings and 4 counts from 2 to 12 channels (8 comparisons, of which about 0.4 would fall below the "
+        "Over 2 rankings and 4 counts from 2 to 12 channels (8 comparisons, of which about 0.7 would fall below the "
         "band by chance), accuracy falls further than without random channels for flip (2, 4, 8 and 12); never "
         "falls less."
     )
@@ -252,7 +267,7 @@ def test_a_ranking_that_harms_the_other_side():
     ("r2", "r2_random", "end"),
     [
         ((0.5, 0.001), (0.4, 0.45), "Removing them removes position."),
-        ((0.5, 0.2), (0.4, 0.45), "more than any random draw, but position stays readable."),
+        ((0.5, 0.2), (0.4, 0.45), "more than any random draw (by chance 1 time in 3), but position stays readable."),
         ((0.5, 0.42), (0.4, 0.45), "Some of it goes, but no more than with random channels."),
         ((0.5, 0.499), (0.4, 0.45), "it is carried by the other channels as well."),
         ((0.3, 0.4), (0.35, 0.45), "Removing them does not remove position: it can even be read better."),

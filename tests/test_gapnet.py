@@ -143,6 +143,12 @@ def test_classes_are_read_evenly_and_at_one_size(folder):
     assert read_classes(folder / "train", size=32)[0].shape == (60, 3, 32, 32)
 
 
+def test_other_classes_in_the_test_set_are_refused(folder):
+    next(path for path in (folder / "test").iterdir() if path.is_dir()).rename(folder / "test" / "zebra")
+    with pytest.raises(ImagesError, match="classes of train/ and test/ differ in .*zebra"):
+        run(preset="quick", images=folder, nets=["GAPNet"], grids=[2], progress=False)
+
+
 def test_a_damaged_file_is_named(folder):
     (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(ImagesError, match=r"images: .*0\.png cannot be read: .* Mend or remove it"):

@@ -167,3 +167,9 @@ def test_labels_of_pixels_may_be_pictures():
         as_label(0.5)
     with pytest.raises(ImagesError, match="a label is a str"):
         as_label("cat")
+
+
+def test_one_number_for_each_image_is_no_prediction():
+    shown = Shown({"natural": torch.randn(4, 1)}, list(torch.tensor([0, 1, 1, 0])), [0, 1, 2, 3], (8, 8), 0)
+    with pytest.raises(ArgumentError, match="one number instead of one for each class"):
+        resolve_scores("accuracy")["accuracy"].amounts(shown)
