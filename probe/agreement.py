@@ -79,19 +79,15 @@ def compare_rankings(*rankings: xr.Dataset, top: Sequence[int] = (10, 50, 100)) 
     counts = sorted({min(int(count), scored.size or n_channels) for count in top})
     first = [{count: set(order[:count]) for count in counts} for order in orders]
     correlation = [[rank_correlation(a, b) for b in strengths] for a in strengths]
-    overlap = [
-        [[len(a[count] & b[count]) / (count if scored.size else np.nan) for count in counts] for b in first]
-        for a in first
-    ]
+    overlap = np.array([[[len(a[count] & b[count]) / count for count in counts] for b in first] for a in first])
+    expected = np.array(counts) / max(scored.size, 1)
+    if scored.size == 0:
+        overlap[:], expected[:] = np.nan, np.nan
     result = xr.Dataset(
         {
             "correlation": (("ranking", "other"), correlation, _described("rank correlation of two rankings")),
             "overlap": (("ranking", "other", "top"), overlap, _described("share of the first N channels in common")),
-            "overlap_expected": (
-                "top",
-                np.array(counts) / (scored.size or np.nan),
-                _described("share in common by chance, N/C"),
-            ),
+            "overlap_expected": ("top", expected, _described("share in common by chance, N/C")),
             "stability": (
                 "ranking",
                 [float(ranking.stability) for ranking in rankings],

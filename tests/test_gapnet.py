@@ -145,7 +145,7 @@ def test_classes_are_read_evenly_and_at_one_size(folder):
 
 def test_other_classes_in_the_test_set_are_refused(folder):
     next(path for path in (folder / "test").iterdir() if path.is_dir()).rename(folder / "test" / "zebra")
-    with pytest.raises(ImagesError, match="classes of train/ and test/ differ in .*zebra"):
+    with pytest.raises(ImagesError, match=r"classes of train/ and test/ differ in .*zebra"):
         run(preset="quick", images=folder, nets=["GAPNet"], grids=[2], progress=False)
 
 
