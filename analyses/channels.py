@@ -5,6 +5,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from analyses.channel_examples import find_examples
 from probe.ablation import AblationMode, ablate
 from probe.agreement import compare_rankings, ranking_name
 from probe.curves import ablation_curve, asked_scores
-from probe.errors import ArgumentError, ProbeWarning
+from probe.errors import ArgumentError, ProbeWarning, warn
 from probe.probing import channelwise, layerwise, list_layers
 from probe.ranking import rank_channels
 from probe.results import describe, layer_map, versions
@@ -121,6 +122,9 @@ def run(
         raise ArgumentError(
             f"eval_groups: {n_groups} distinct labels are too few for {_FOLDS} folds. Make more of them."
         )
+    warned: list[str] = []
+    if (folder := _folder(images)) is not None and folder == _folder(eval_images):
+        warn("eval_images: the folder that channels are ranked on, which favours the ranking. Score on others.", warned)
     rankings: dict[str, xr.Dataset] = {}
     for ranking in _rank(model, images, layer, methods, on_images):
         numbers = _counts(counts, ranking.sizes["channel"])
@@ -150,7 +154,7 @@ def run(
         "removed": removed,
         "sharing": curves.attrs["sharing"],
         "folds": curves.attrs["folds"],
-        "warnings": _warnings([*rankings.values(), curves, positions]),
+        "warnings": [*warned, *_warnings([*rankings.values(), curves, positions])],
         "settings": {"methods": list(methods), "counts": numbers, "draws": draws, "mode": mode, "seed": seed},
         "command": command,
         "versions": versions(),
@@ -158,6 +162,12 @@ def run(
         "duration_s": round(time.monotonic() - started, 1),
     }
     return describe(result, facts)
+
+
+def _folder(images: Any) -> Path | None:
+    """Return the folder that images come from, if it is known."""
+    root = images if isinstance(images, str | Path) else getattr(images, "root", None)
+    return Path(root).resolve() if isinstance(root, str | Path) else None
 
 
 def _rank(

@@ -68,7 +68,7 @@ class LabelledFolder:
     """
 
     def __init__(self, images: Path, labels: Path) -> None:
-        self._images = Folder(images)
+        self.root, self._images = images, Folder(images)
         self.paths = self._images.paths
         self.labels = [labels / path.relative_to(images).with_suffix(".png") for path in self.paths]
         missing = [path for path in self.labels if not path.is_file()]

@@ -191,6 +191,16 @@ def test_what_the_position_readouts_warn_of_is_on_record():
     assert any("samples a feature" in message for message in json.loads(found.attrs["warnings"]))
 
 
+def test_ranking_and_scoring_on_one_folder_is_warned_of(workplace):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    with pytest.warns(ProbeWarning, match="eval_images: the folder that channels are ranked on"):
+        found = run(
+            net, "photos", workplace / "photos", layer="0", methods=["flip"], counts=[2], draws=2, examples=0,
+            max_images=5, score={"mean": lambda output: output.mean(dim=(1, 2, 3))}, progress=False,
+        )  # fmt: skip
+    assert any("eval_images" in message for message in json.loads(found.attrs["warnings"]))
+
+
 def test_an_image_that_gives_nan_is_no_example():
     images = IMAGES.clone()
     images[7] = torch.nan
