@@ -10,7 +10,7 @@ from reports.channels_findings import findings, number, reading_layer, spoken
 from reports.channels_tables import agreement_table, curve_table, position_table, ranking_table
 from reports.channels_texts import DEFINITIONS, methods, ranking_meanings
 from reports.document import Report, Section
-from reports.padding_findings import listed
+from reports.estimates import listed
 from reports.provenance import add_provenance, json_attribute
 
 __all__ = ["build", "findings"]

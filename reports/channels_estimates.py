@@ -5,15 +5,13 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from scipy.special import stdtrit
 
-from reports.padding_estimates import Estimate
+from reports.estimates import Estimate, interval
 
-__all__ = ["Removal", "Verdict", "interval", "later_layers", "main_ranking", "main_score", "position", "removal"]
+__all__ = ["Removal", "Verdict", "later_layers", "main_ranking", "main_score", "position", "removal"]
 
 Verdict = Literal["more", "less", "same", "unknown"]
 
-_CONFIDENCE = 0.95
 _BAND = (0.05, 0.95)
 
 
@@ -44,18 +42,6 @@ class Removal:
         if self.ranked.mean > self.high and self.difference.low > 0:
             return "less"
         return "same"
-
-
-def interval(mean: float, standard_error: float, *, degrees: int) -> Estimate:
-    """Return a mean with its 95 % interval, Student's t with so many degrees of freedom.
-
-    Examples
-    --------
-    >>> round(interval(0.5, 0.1, degrees=4).half_width, 3)
-    0.278
-    """
-    quantile = stdtrit(degrees, (1 + _CONFIDENCE) / 2)
-    return Estimate(float(mean), float(quantile * standard_error), int(np.isfinite(mean)))
 
 
 def main_ranking(result: xr.Dataset) -> str:

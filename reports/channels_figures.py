@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from probe.plots import draw_map, name_layers
-from reports.channels_estimates import interval, main_score, position, removal
+from reports.channels_estimates import main_score, position, removal
+from reports.estimates import interval
 
 __all__ = ["draw_agreement", "draw_changes", "draw_curves", "draw_position", "draw_strongest"]
 

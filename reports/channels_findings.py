@@ -8,8 +8,7 @@ import numpy as np
 import xarray as xr
 
 from reports.channels_estimates import Removal, Verdict, later_layers, main_ranking, main_score, position, removal
-from reports.padding_estimates import Estimate
-from reports.padding_findings import listed
+from reports.estimates import Estimate, listed
 
 __all__ = ["findings", "number", "reading_layer", "spoken"]
 

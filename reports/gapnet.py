@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reports.document import Report
-from reports.padding_estimates import Estimate, estimate
+from reports.estimates import Estimate, estimate
 
 __all__ = ["add_figures", "draw_accuracy", "draw_learning", "draw_readouts", "findings"]
 
@@ -150,15 +150,11 @@ def _chance(result: xr.Dataset, measure: str, grid: int) -> str:
 
 
 def _percent(value: Estimate) -> str:
-    return f"{value.mean:.1f}{_interval(value)} %"
+    return f"{value.told('.1f')} %"
 
 
 def _points(value: Estimate) -> str:
-    return f"{value.mean:.1f}{_interval(value)} points".replace("-", "−")
-
-
-def _interval(value: Estimate) -> str:
-    return "" if np.isnan(value.half_width) else f" ± {value.half_width:.1f}"
+    return f"{value.told('.1f')} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.document import Report
-from reports.padding_estimates import Estimate, estimate
-from reports.padding_findings import listed
+from reports.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "draw_rings", "draw_scores", "findings"]
 
@@ -164,15 +163,11 @@ def _descending(scores: dict[str, Estimate]) -> dict[str, Estimate]:
 
 
 def _percent(score: Estimate) -> str:
-    return f"{score.mean:.1f}{_error(score)} %"
+    return f"{score.told('.1f')} %"
 
 
 def _points(difference: Estimate) -> str:
-    return f"{difference.mean:+.1f}{_error(difference)} points".replace("-", "−")
-
-
-def _error(score: Estimate) -> str:
-    return "" if np.isnan(score.half_width) else f" ± {score.half_width:.1f}"
+    return f"{difference.told('+.1f')} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

@@ -4,13 +4,8 @@ import xarray as xr
 
 from probe.errors import ArgumentError
 from reports.document import Report, Section
-from reports.padding_estimates import (
-    Estimate,
-    content_part,
-    focus_layer,
-    padding_estimates,
-    position_r2,
-)
+from reports.estimates import Estimate, listed
+from reports.padding_estimates import content_part, focus_layer, padding_estimates, position_r2
 from reports.padding_figures import (
     draw_by_depth,
     draw_channels,
@@ -19,7 +14,7 @@ from reports.padding_figures import (
     draw_mean_maps,
     draw_shares,
 )
-from reports.padding_findings import findings, listed, percent
+from reports.padding_findings import findings, percent
 from reports.padding_tables import channel_table, depth_table, network_table, overview_table
 from reports.padding_texts import DEFINITIONS, PADDINGS, digit_methods, given_methods, readout_methods
 from reports.provenance import add_provenance, json_attribute

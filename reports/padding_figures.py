@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from probe.plots import STIMULUS_COLOURS, draw_map, draw_sorted, name_layers
-from reports.padding_estimates import content_part, estimate, position_r2
+from reports.estimates import estimate
+from reports.padding_estimates import content_part, position_r2
 
 __all__ = ["draw_by_depth", "draw_channels", "draw_content", "draw_decoded_maps", "draw_mean_maps", "draw_shares"]
 

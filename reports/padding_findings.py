@@ -1,21 +1,14 @@
 """The sentences of the padding report, written from the numbers of a result."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
-from reports.padding_estimates import (
-    NEGLIGIBLE,
-    Estimate,
-    content_part,
-    estimate,
-    focus_layer,
-    padding_estimates,
-    position_r2,
-)
+from reports.estimates import NEGLIGIBLE, Estimate, estimate, listed
+from reports.padding_estimates import content_part, focus_layer, padding_estimates, position_r2
 
-__all__ = ["findings", "listed", "percent"]
+__all__ = ["findings", "percent"]
 
 
 def findings(result: xr.Dataset) -> list[str]:
@@ -186,18 +179,6 @@ def _scored(scores: Mapping[str, Estimate]) -> str:
 
 def _signed(change: Estimate) -> str:
     return f"{'+' if change.mean > 0 else ''}{change}"
-
-
-def listed(words: Iterable[str]) -> str:
-    """Join words as in a sentence.
-
-    Examples
-    --------
-    >>> listed(["zeros", "partial", "full"])
-    'zeros, partial and full'
-    """
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def percent(share: float) -> str:

@@ -3,7 +3,8 @@
 import pandas as pd
 import xarray as xr
 
-from reports.padding_estimates import content_part, estimate, padding_estimates, position_r2
+from reports.estimates import estimate
+from reports.padding_estimates import content_part, padding_estimates, position_r2
 
 __all__ = ["channel_table", "depth_table", "network_table", "overview_table"]
 

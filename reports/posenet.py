@@ -7,8 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from reports.document import Report
-from reports.padding_estimates import Estimate, estimate
-from reports.padding_findings import listed
+from reports.estimates import Estimate, estimate, listed
 from reports.posenet_figures import draw_blocks, draw_images, draw_maps, draw_readouts
 from reports.posenet_scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 from reports.provenance import json_attribute

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probe.plots import STIMULUS_COLOURS
-from reports.padding_estimates import Estimate
+from reports.estimates import Estimate
 from reports.posenet_scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 
 __all__ = ["draw_blocks", "draw_images", "draw_maps", "draw_readouts"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import xarray as xr
 
-from reports.padding_estimates import Estimate, estimate
+from reports.estimates import Estimate, estimate
 
 __all__ = ["block_settings", "correlation_at", "correlations", "encoder_settings", "fitted_twice"]
 

@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.document import Report
-from reports.padding_estimates import Estimate, estimate
-from reports.padding_findings import listed
+from reports.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "draw_accuracy", "findings"]
 
@@ -101,10 +100,9 @@ def _is_told(accuracy: Estimate) -> bool:
 
 def _spoken(result: xr.Dataset, net: str, training: str, border: int) -> str:
     accuracy = _by_border(result, net, training, _CLEAN)[border]
-    error = "" if np.isnan(accuracy.half_width) else f" ± {accuracy.half_width:.1f}"
     published = float(result.published.sel(net=net, training=training, border=border, test_set=_LEAKING))
     beside = "" if np.isnan(published) else f"; published {published:g} %"
-    return f"{border} pixels ({accuracy.mean:.1f}{error} %{beside})"
+    return f"{border} pixels ({accuracy.told('.1f')} %{beside})"
 
 
 def _name(net: str) -> str:

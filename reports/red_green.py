@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.document import Report
-from reports.padding_estimates import estimate
-from reports.padding_findings import listed
+from reports.estimates import estimate, listed
 
 __all__ = ["add_figures", "findings"]
 
@@ -160,8 +159,7 @@ def _both(result: xr.Dataset, padding: str) -> str:
 
 def _spoken(result: xr.Dataset, padding: str, test: str) -> str:
     found = estimate(result.here_by_seed.sel(padding=padding, test=test).values)
-    error = "" if np.isnan(found.half_width) else f" ± {found.half_width:.1f}"
-    return f"{found.mean:.1f}{error} %".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{found.told('.1f')}\N{NO-BREAK SPACE}%"
 
 
 def _pairs(result: xr.Dataset, suffix: str) -> str:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from probe.plots import draw_map
 from reports.document import Report
-from reports.padding_findings import listed
+from reports.estimates import listed
 
 __all__ = ["add_figures", "findings"]
 

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.document import Report, Section
-from reports.padding_estimates import Estimate, estimate
-from reports.padding_findings import listed
+from reports.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "findings"]
 

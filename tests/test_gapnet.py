@@ -199,7 +199,7 @@ ACCURACIES = {
 
 
 def test_findings_state_the_numbers_with_their_errors(tiny):
-    said = findings(filled(tiny, ACCURACIES))
+    said = [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in findings(filled(tiny, ACCURACIES))]
     interval = 12.706 * 0.5  # t of one degree of freedom, times the standard error of two values 1 apart
     assert f"(chance 11.1 %), GAPNet tells the cell of 99.5 ± {interval:.1f} %" in said[0]
     assert "PermuteNet that of 60.0 ±" in said[0] and "each image it is 55.0 ±" in said[0]

@@ -160,7 +160,7 @@ def test_a_padding_that_cannot_run_is_recorded(monkeypatch):
         result = study.run(preset="tiny", paddings=["zeros", "valid"], seeds=1, progress=False)
     assert result.here.sel(padding="valid").isnull().all() and result.here.sel(padding="zeros").notnull().all()
     assert "valid, grid 2" in result.attrs["warnings"]
-    assert page.findings(result)
+    assert sentences(result)
 
 
 @pytest.mark.parametrize(
@@ -196,33 +196,37 @@ def made(result, location, by_ring=None):
     return changed
 
 
+def sentences(result):
+    return [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in page.findings(result)]
+
+
 def test_findings_say_which_padding_knows_the_cell(result):
     location = dict.fromkeys(probe.PADDINGS, (11.0, 11.2)) | {"zeros": (90.0, 90.2), "full": (30.0, 80.0)}
-    sentences = page.findings(made(result, location))
-    assert "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 ± 1.3 %, full 55.0 ± 317.7 %" in sentences[0]
-    assert sentences[1].startswith("Under reflect, replicate, circular, partial, valid and full the cell is not told")
-    everywhere = page.findings(made(result, dict.fromkeys(probe.PADDINGS, (90.0, 90.2))))
+    said = sentences(made(result, location))
+    assert "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 ± 1.3 %, full 55.0 ± 317.7 %" in said[0]
+    assert said[1].startswith("Under reflect, replicate, circular, partial, valid and full the cell is not told")
+    everywhere = sentences(made(result, dict.fromkeys(probe.PADDINGS, (90.0, 90.2))))
     assert everywhere[1] == "Under every padding the cell is told beyond chance and error on some grid."
 
 
 def test_one_network_is_said_to_have_no_error(result):
     single = result.isel(seed=[0])
     location = dict.fromkeys(probe.PADDINGS, 11.0) | {"zeros": 90.0}
-    sentences = page.findings(made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)}))
-    assert not any("beyond error" in sentence or "and error" in sentence for sentence in sentences)
-    assert sentences[1].endswith("is not told beyond chance (of one network each, without an error) on any grid.")
-    (border,) = (s for s in sentences if s.startswith("Classification in cells"))
+    said = sentences(made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)}))
+    assert not any("beyond error" in sentence or "and error" in sentence for sentence in said)
+    assert said[1].endswith("is not told beyond chance (of one network each, without an error) on any grid.")
+    (border,) = (s for s in said if s.startswith("Classification in cells"))
     assert "lower there under zeros (−20.0 points)" in border
     assert "no different under" in border and border.endswith("(of one network each, without an error).")
-    (task,) = (s for s in sentences if s.startswith("Classification (3×3)"))
+    (task,) = (s for s in said if s.startswith("Classification (3×3)"))
     assert "is highest with" in task and "(of one network each, without an error). The others" in task
-    told = page.findings(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
+    told = sentences(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
     assert told == (
         "Under every padding the cell is told beyond chance (of one network each, without an error) on some grid."
     )
     canvases = single.isel(canvas=[0, 0]).assign_coords(canvas=["black", "white"])
     canvases.here_by_seed.loc[{"task": "location", "padding": "zeros", "canvas": "white"}] = 5.0
-    (colours,) = (s for s in page.findings(canvases) if s.startswith("Zero padding tells the cell"))
+    (colours,) = (s for s in sentences(canvases) if s.startswith("Zero padding tells the cell"))
     assert colours.endswith("points, of one network each, without an error.")
 
 
@@ -242,7 +246,7 @@ def test_networks_on_a_gpu_are_not_trained_side_by_side(monkeypatch):
 def test_findings_compare_the_border_with_the_middle(result):
     equal = dict.fromkeys(probe.PADDINGS, ((50.0, 51.0), (51.0, 50.0)))
     rings = equal | {"valid": ((40.0, 41.0), (60.0, 61.0)), "full": ((70.0, 71.0), (60.0, 61.0))}
-    (sentence,) = (s for s in page.findings(made(result, {}, rings)) if s.startswith("Classification in cells"))
+    (sentence,) = (s for s in sentences(made(result, {}, rings)) if s.startswith("Classification in cells"))
     assert "lower there under valid (−20.0 ± 0.0 points)" in sentence
     assert "higher there under full (+10.0 ± 0.0 points)" in sentence
     assert "no different beyond error under zeros, reflect, replicate, circular and partial" in sentence
@@ -254,7 +258,7 @@ def test_findings_name_tasks_that_were_not_learned(result):
     changed.here.loc[{"task": "segmentation", "padding": ["valid", "full"]}] = (
         changed.chance.sel(task="segmentation") + 0.5
     )
-    (sentence,) = (s for s in page.findings(changed) if s.startswith("Less than a point above a constant answer"))
+    (sentence,) = (s for s in sentences(changed) if s.startswith("Less than a point above a constant answer"))
     assert "training: segmentation (3×3) under valid and full." in sentence
 
 

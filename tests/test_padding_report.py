@@ -13,8 +13,9 @@ import reports
 from probe.errors import ArgumentError
 from probe.results import describe
 from reports.document import Report
+from reports.estimates import estimate
 from reports.padding import build, findings
-from reports.padding_estimates import content_part, estimate, focus_layer, position_r2
+from reports.padding_estimates import content_part, focus_layer, position_r2
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
 LAYERS = ["input", "conv1", "conv2"]

@@ -175,6 +175,22 @@ def column_values(table, column):
     return values
 
 
+@pytest.fixture
+def check_findings_and_figures(open_page):
+    """Check that a page begins with its findings, and that its figures are drawn."""
+
+    def check(path, findings, n_figures, least_width=300):
+        page = open_page(path).page
+        expect(page.locator("main > section").first.get_by_role("listitem")).to_have_text(findings)
+        images = page.locator("main img")
+        images.evaluate_all("images => Promise.all(images.map((image) => image.decode()))")
+        sizes = images.evaluate_all("images => images.map((image) => [image.naturalWidth, image.naturalHeight])")
+        assert len(sizes) == n_figures
+        assert all(width > least_width and height > 100 for width, height in sizes)
+
+    return check
+
+
 def check_zoom(page):
     """A figure is enlarged by click, Enter and space bar; Escape closes it and gives the focus back."""
     dialog = page.get_by_role("dialog")

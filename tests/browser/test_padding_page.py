@@ -1,5 +1,4 @@
 import pytest
-from playwright.sync_api import expect
 
 from analyses.padding_comparison import run
 from reports.padding import build, findings
@@ -21,14 +20,5 @@ def test_the_page_passes_every_check(check_page, path):
     check_page(path, "padding")
 
 
-def test_the_findings_come_first(open_page, path, result):
-    page = open_page(path).page
-    expect(page.locator("main > section").first.get_by_role("listitem")).to_have_text(findings(result))
-
-
-def test_every_figure_is_drawn(open_page, path):
-    images = open_page(path).page.locator("main img")
-    images.evaluate_all("images => Promise.all(images.map((image) => image.decode()))")
-    sizes = images.evaluate_all("images => images.map((image) => [image.naturalWidth, image.naturalHeight])")
-    assert len(sizes) == 6
-    assert all(width > 300 and height > 100 for width, height in sizes)
+def test_the_findings_come_first_and_every_figure_is_drawn(check_findings_and_figures, path, result):
+    check_findings_and_figures(path, findings(result), n_figures=6)
