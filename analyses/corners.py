@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from analyses.nets import bagnet33
 from probe.canvases import place_at
 from probe.capture import reading, survey
 from probe.layers import unwrap
-from probe.weight_names import renamed_as_today
+from probe.weight_files import load_weights
 
 __all__ = [
     "Corners",
@@ -103,9 +103,7 @@ def build_network(name: str, seed: int, weights: Any = None) -> nn.Module:
     if name == "resnet18":
         net.maxpool.kernel_size = 2
     if weights is not None:
-        state = weights if isinstance(weights, Mapping) else torch.load(weights, weights_only=True, map_location="cpu")
-        state = renamed_as_today(state)
-        net.load_state_dict({key: value for key, value in state.items() if not key.startswith(f"{head}.")})
+        load_weights(net, weights, name, without=f"{head}.")
     return net
 
 

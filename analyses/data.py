@@ -1,4 +1,4 @@
-"""Images to train and to probe small networks on, made from data that comes with scikit-learn."""
+"""Images to train and to probe small networks on: read from folders, or made from what comes with scikit-learn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from probe.errors import ImagesError
-from probe.images import Transform, open_images
+from probe.images import Transform, evenly_spaced, open_images
 from probe.rows import Folder, Unreadable, as_label, as_tensor
 
 __all__ = [
@@ -258,8 +258,7 @@ def read_classes(folder: str | Path, *, size: int, max_images: int | None = None
         If there is no such folder, or a file that cannot be read.
     """
     files = Folder(Path(folder))
-    count = len(files) if max_images is None else min(len(files), max_images)
-    indices = [rank * len(files) // count for rank in range(count)]
+    indices = evenly_spaced(len(files), max_images)
     classes = sorted({path.parent.name for path in files.paths})
     images = []
     for index in indices:

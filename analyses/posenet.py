@@ -22,6 +22,7 @@ from analyses.training import training_device
 from probe.errors import ArgumentError
 from probe.images import Transform
 from probe.padding import with_padding
+from probe.weight_files import load_weights
 
 __all__ = ["PRESETS", "STUDY", "Preset", "run"]
 
@@ -39,7 +40,8 @@ STUDY = Study(
         "The published readout: a 3×3 convolution without padding to one map, batch normalisation and a sigmoid, "
         "resized to the image. SGD (learning rate 0.1, tenfold lower after two thirds, momentum 0.9, weight decay "
         "10⁻⁴), batches of 32, 15 epochs on DUT-S; the last epoch is tested on PASCAL-S and on black, white and noise "
-        "images. Variants: kernel 1, 3 or 7; depth 1, 2 or 3; padding 0, 1 or 2; single blocks.",
+        "images. Variants: kernel 1, 3 or 7; depth 1, 2 or 3; padding 0, 1 or 2; single blocks; “unpadded”, VGG-16 "
+        "with the same weights but without its padding, whose smaller maps are stretched to the same 28×28.",
         "Maps: gradients along columns (H) and rows (V), a Gaussian (G), and stripes that vary along rows (HS) or "
         "columns (VS), 2.5 periods, all from 0 to 1. The score is Spearman's correlation over all pixels of an image "
         "(0 for a constant map), and the mean absolute error; of stripes on the published scale from −1 to 1.",
@@ -62,9 +64,9 @@ STUDY = Study(
         "depth 2 and 3 but for the image itself. Their descent ends long before it converges: after 160 steps (quick), "
         "where the publication has 4,950.",
         "The closed form is fitted up to a number of features, channels times cells of the kernel, with which its cost "
-        "grows: 600 (tiny), 2,400 (quick) or 5,000 (paper). Beyond it gradient descent stands alone: with kernel 3 for "
-        "all blocks together and for wide blocks (quick: f4 and f5 of VGG-16, f4 of ResNet-18; paper: f3 and f4 of "
-        "ResNet-152), and with kernel 7 for all blocks.",
+        "grows: 600 (tiny), 4,608 (quick) or 18,432 (paper), which lets in "
+        "every single block with kernel 3 (but for tiny). Beyond it gradient descent stands alone: with kernel 3 for "
+        "all blocks together (paper: of ResNet-152 alone), and with kernel 7 for all blocks.",
     ),
     times={"tiny": "4 s", "quick": "8 min on 1 CPU core", "paper": "a day on a GPU (not run)"},
 )
@@ -102,12 +104,12 @@ PRESETS = {
     "quick": Preset(
         encoders=("image", "vgg16", "vgg16 unpadded", "resnet"), resnet="resnet18", size=224, grid=28, scored=56,
         n_training=32, n_test=12, batch_size=4, epochs=20, seeds=3, kernels=(1, 3, 7), deep=("image",),
-        most_features=2400,
+        most_features=4608,
     ),
     "paper": Preset(
         encoders=("image", "vgg16", "vgg16 unpadded", "resnet"), resnet="resnet152", size=224, grid=28, scored=224,
         n_training=10_533, n_test=850, batch_size=32, epochs=15, seeds=3, kernels=(1, 3, 7), deep=("image", "vgg16"),
-        most_features=5000,
+        most_features=18_432,
     ),
 }  # fmt: skip
 
@@ -265,7 +267,7 @@ def _build(name: str, seed: int, weights: str | None) -> Any:
         torch.manual_seed(seed)
         model = torchvision.models.get_model(name, weights=None if is_file else weights)
     if is_file:
-        model.load_state_dict(torch.load(str(weights), map_location="cpu", weights_only=True))
+        load_weights(model, str(weights), name)
     return model
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from analyses.data import sample_crops
 from analyses.position_readouts import BlockReader
 from probe.errors import ImagesError
-from probe.images import Transform, open_images
+from probe.images import Transform, evenly_spaced, open_images
 from probe.rows import Folder, as_tensor
 from probe.stimuli import apply_stimulus
 
@@ -105,8 +105,7 @@ def _photographs(folder: Path, part: Path) -> Folder:
 
 
 def _spaced(rows: Any, indices: Sequence[int], count: int) -> Chosen:
-    count = min(count, len(indices))
-    return Chosen(rows, [indices[rank * len(indices) // count] for rank in range(count)])
+    return Chosen(rows, [indices[place] for place in evenly_spaced(len(indices), count)])
 
 
 def resized(size: int) -> Transform:

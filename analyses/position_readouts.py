@@ -1,7 +1,6 @@
 """Readouts of maps of position from stacked feature maps: by gradient descent, and in closed form from statistics."""
 
 import copy
-import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analyses.training import clock
 from probe.capture import reading, survey
 from probe.collected import Statistics
 from probe.errors import LayerNotFoundError, ProbeWarning
@@ -173,7 +173,7 @@ class Descent:
 
     def update(self, features: Tensor) -> None:
         """Take a step; each readout's loss is its mean squared error."""
-        start = time.perf_counter()
+        start = clock(features.device)
         self.stacks.train()
         with torch.enable_grad():
             errors = (self._resized(features) - self.maps).square()
@@ -181,7 +181,7 @@ class Descent:
             errors.mean(dim=(0, 2, 3)).sum().backward()
             self.optimiser.step()
         self.schedule.step()
-        self.seconds += time.perf_counter() - start
+        self.seconds += clock(features.device) - start
 
     @torch.no_grad()
     def predict(self, features: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ class ClosedForm:
 
     def update(self, features: Tensor) -> None:
         """Add the statistics of some images."""
-        start = time.perf_counter()
+        start = clock(features.device)
         model = nn.Sequential(OrderedDict(neighbourhoods=_Neighbourhoods(self.kernel, self.padding)))
         with warnings.catch_warnings():
             # Features are no images, which should be normalised.
@@ -255,7 +255,7 @@ class ClosedForm:
         self.statistics = found if self.statistics is None else self.statistics.merge(found)
         self._n_images += len(features)
         self.convolution = None
-        self.seconds += time.perf_counter() - start
+        self.seconds += clock(features.device) - start
 
     def predict(self, features: Tensor) -> Tensor:
         """Return the maps read from features, shape (image, target, row, column)."""
@@ -267,7 +267,7 @@ class ClosedForm:
 
     def _fitted(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return the readouts as the weights and biases of one convolution."""
-        start = time.perf_counter()
+        start = clock(features.device)
         assert self.statistics is not None
         gram = self.statistics.grams["natural", "neighbourhoods"]
         # What they make of nothing, and of each feature by itself.
@@ -275,7 +275,7 @@ class ClosedForm:
         read = decode(gram, alone, len(self.targets), self.alpha)[:, 0]
         levels = np.array(self.statistics.settings["target_offsets"])
         weights = (read[:, 1:] - read[:, :1]).reshape(len(self.targets), -1, self.kernel, self.kernel)
-        self.seconds += time.perf_counter() - start
+        self.seconds += clock(features.device) - start
         return torch.from_numpy(weights).to(features), torch.from_numpy(read[:, 0] + levels).to(features)
 
 

@@ -168,7 +168,8 @@ def run(
     -------
     xarray.Dataset
         As `analyses.studies.study_result` describes it, on (padding, test), in per cent. Besides, ``by_distance``:
-        accuracy on (padding, test, distance), pooled over seeds, where ``distance`` is that of the boxes in columns;
+        accuracy on (seed, padding, test, distance), where ``distance`` is that of the boxes in columns; ``images``: how
+        many there are of it, on (test, distance);
         ``epochs``: the kept epoch, on (padding, seed); ``example``: one image of each class, on (label, test, row,
         column, colour).
 
@@ -279,19 +280,22 @@ def _others(right: xr.DataArray, tests: Mapping[str, Boxes], epochs: Sequence[in
     by_test = []
     for name, boxes in tests.items():
         labelled = right.sel(test=name).assign_coords(distance=("image", boxes.distances.numpy()))
-        by_test.append(100 * labelled.groupby("distance").mean(["image", "seed"]))
-    by_distance = xr.concat(by_test, "test", join="outer")
+        groups = labelled.groupby("distance")
+        by_test.append(xr.Dataset({"by_distance": 100 * groups.mean("image"), "images": groups.count("image")[0, 0]}))
+    joined = xr.concat(by_test, "test", join="outer")
+    by_distance, images = joined.by_distance, joined.images.fillna(0)
     by_distance.attrs = {"long_name": "accuracy by the distance of the boxes", "units": "%"}
+    images.attrs = {"long_name": "number of test images", "units": "1"}
     kept = xr.DataArray(
         torch.tensor(epochs).reshape(right.sizes["padding"], right.sizes["seed"]).numpy(),
         dims=("padding", "seed"),
         attrs={"long_name": "epoch with the lowest validation loss", "units": "epoch"},
     )
-    images = torch.stack([boxes.images[:2] for boxes in tests.values()], dim=1).permute(0, 1, 3, 4, 2)
+    examples = torch.stack([boxes.images[:2] for boxes in tests.values()], dim=1).permute(0, 1, 3, 4, 2)
     example = xr.DataArray(
-        images.numpy(),
+        examples.numpy(),
         dims=("label", "test", "row", "column", "colour"),
         coords={"label": ["red left of green", "green left of red"], "colour": ["red", "green", "blue"]},
         attrs={"long_name": "an image of each class", "units": "1"},
     )
-    return {"by_distance": by_distance, "epochs": kept, "example": example}
+    return {"by_distance": by_distance, "images": images, "epochs": kept, "example": example}

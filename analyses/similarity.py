@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torchvision
 import xarray as xr
+from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -17,11 +18,12 @@ from analyses.antialiasing import anti_aliased
 from analyses.data import CANVAS, digit_batches, load_digits, sample_crops, square_images
 from analyses.nets import small_net
 from analyses.studies import Study, check_preset, study_result
-from analyses.training import side_by_side, train, training_device
+from analyses.training import clock, side_by_side, train, training_device
 from probe.errors import ArgumentError
 from probe.images import Transform
 from probe.isolation import borrowed
 from probe.layers import unwrap
+from probe.rows import as_tensor
 from probe.shifts import Placements, shift_similarity
 
 __all__ = ["MEASURES", "PRESETS", "STUDY", "VARIANTS", "Preset", "run"]
@@ -53,10 +55,11 @@ STUDY = Study(
         "plain and once anti-aliased (everywhere, as its first convolution has a stride too), stands beside them.",
         "Sizes of frame and objects, and the objects themselves, are not told in the parts of the paper that we could "
         "read; 225, 121 and 61 pixels give the numbers of shifts that are reported of it.",
-        "The presets tiny and quick take smaller frames, with objects of about the same share of them, ResNet-18 in "
-        "place of ResNet-50 and fewer objects.",
+        "Without a folder of images the objects of the networks of torchvision are crops of two photographs.",
+        "The presets tiny and quick take smaller frames, with objects of about the same share of them (tiny: "
+        "that nearly fill them), ResNet-18 in place of ResNet-50 and fewer objects.",
     ),
-    times={"tiny": "4 s", "quick": "8 min on 1 CPU core", "paper": "about 1 hour on a GPU (not run)"},
+    times={"tiny": "4 s", "quick": "4 min on 2 CPU cores", "paper": "about 1 hour on a GPU (not run)"},
 )
 
 VARIANTS = ("plain", "anti-aliased")
@@ -77,6 +80,7 @@ _RANDOM_WEIGHTS = (
     "The torchvision networks have random weights. Published results are those of networks trained on ImageNet; give "
     "one with model= and layers=."
 )
+_CROPS = "The objects are crops of two photographs: pass images= for natural ones that vary."
 _MEAN, _DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
@@ -127,7 +131,7 @@ def run(
     layers: Sequence[str] = (),
     images: Any = None,
     transform: Transform | None = None,
-    background: float | Sequence[float] = 0.0,
+    background: float | Sequence[float] | None = None,
     max_images: int | None = None,
     batch_size: int = 32,
     device: str | torch.device = "auto",
@@ -154,7 +158,8 @@ def run(
     transform
         Applied to each file, for a given model; its result is resized to the size of the objects.
     background
-        Value of the frame for a given model, in its own units: after normalisation 0 is the mean colour.
+        Value of the frame for a given model, in its own units; by default what `transform` makes of black, or 0 without
+        one.
     max_images
         Number of objects; by default that of the preset.
     batch_size
@@ -178,7 +183,8 @@ def run(
     Raises
     ------
     ArgumentError
-        If the preset is unknown, or a model comes without layers or images, or layers or a transform without a model.
+        If the preset is unknown, or a model comes without layers or images or with several seeds, or layers, a
+        transform or a background without a model.
 
     Examples
     --------
@@ -190,10 +196,11 @@ def run(
     check_preset(preset)
     settings = PRESETS[preset]
     count = (1 if model is not None else settings.seeds) if seeds is None else seeds
-    _check(model, blurred, layers, images, transform, count)
+    _check(model, blurred, layers, images, transform, background, count)
     place = training_device(device)
     n_objects = max_images or settings.n_objects
     if model is not None:
+        background = _black(transform, settings.frame) if background is None else background
         cases = _given_cases(model, blurred, layers, images, transform, background, settings, n_objects)
     else:
         cases = _published_cases(images, settings, n_objects, count)
@@ -210,10 +217,16 @@ def run(
         xr.full_like(here.isel(seed=0, drop=True), np.nan),
         here,
         preset=preset,
-        settings={**asdict(settings), "n_objects": n_objects, "batch_size": batch_size, "device": str(place)},
+        settings={
+            **asdict(settings),
+            "n_objects": n_objects,
+            "batch_size": batch_size,
+            "device": str(place),
+            "background": "black" if background is None else background,
+        },
         started=started,
         others=others,
-        warnings=[] if model is not None else [_RANDOM_WEIGHTS],
+        warnings=_warnings(model, images),
         command=command,
     )
 
@@ -224,6 +237,7 @@ def _check(
     layers: Sequence[str],
     images: Any,
     transform: Transform | None,
+    background: float | Sequence[float] | None,
     seeds: int,
 ) -> None:
     if seeds < 1:
@@ -232,8 +246,25 @@ def _check(
         raise ArgumentError(
             "model: pass layers= whose features are to be compared, and images= of objects, as the model takes them."
         )
-    if model is None and (blurred is not None or layers or transform is not None):
-        raise ArgumentError("blurred, layers and transform belong to a model of your own: pass model= as well.")
+    if model is not None and seeds > 1:
+        raise ArgumentError(f"seeds={seeds}: a model of your own has weights already; leave seeds out.")
+    if model is None and (blurred is not None or layers or transform is not None or background is not None):
+        raise ArgumentError(
+            "blurred, layers, transform and background belong to a model of your own: pass model= as well."
+        )
+
+
+def _warnings(model: nn.Module | None, images: Any) -> list[str]:
+    if model is not None:
+        return []
+    return [_RANDOM_WEIGHTS] if images is not None else [_RANDOM_WEIGHTS, _CROPS]
+
+
+def _black(transform: Transform | None, size: int) -> list[float] | float:
+    """Return black in the units of a model, one value a channel."""
+    if transform is None:
+        return 0.0
+    return as_tensor(transform(Image.new("RGB", (size, size)))).float().mean(dim=(1, 2)).tolist()
 
 
 def _given_cases(
@@ -314,11 +345,9 @@ def _frames_per_second(case: _Case, batch_size: int, device: torch.device) -> fl
             frames = frames.contiguous()
             model(frames)
         for _ in range(_TIMED):
-            start = time.perf_counter()
+            start = clock(device)
             model(frames)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            durations.append(time.perf_counter() - start)
+            durations.append(clock(device) - start)
     return len(frames) / statistics.median(durations)
 
 

@@ -1,5 +1,6 @@
 """Training small classifiers, and what a classifier predicts."""
 
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from probe.layers import unwrap
 from probe.options import Options
 from probe.stimuli import apply_stimulus
 
-__all__ = ["LEARNING_RATE", "predict", "rolled_agreement", "side_by_side", "train", "training_device"]
+__all__ = ["LEARNING_RATE", "clock", "predict", "rolled_agreement", "side_by_side", "train", "training_device"]
 
 LEARNING_RATE = 0.01
 """Highest learning rate of the one-cycle schedule."""
@@ -46,6 +47,13 @@ def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, steps: 
             optimiser.step()
             schedule.step()
     model.eval()
+
+
+def clock(device: torch.device) -> float:
+    """Return the time in seconds at which `device` has done all that it was given; only differences mean anything."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from torch.utils.data import (
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.rows import Folder, Rows, Transform, as_label, as_tensor, collate, image_in, label_in
 
-__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "open_images"]
+__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "evenly_spaced", "open_images"]
 
 _MOST_UNREADABLE = 0.05
 _BRIGHTEST_NORMALISED = 20.0
@@ -189,6 +189,18 @@ def _known_length(batches: Any) -> int | None:
         return None
 
 
+def evenly_spaced(length: int, most: int | None) -> list[int]:
+    """Return the numbers below `length`, or `most` of them, evenly spaced.
+
+    Examples
+    --------
+    >>> evenly_spaced(7, most=3), evenly_spaced(2, most=None)
+    ([0, 2, 4], [0, 1])
+    """
+    count = length if most is None else min(length, most)
+    return [rank * length // count for rank in range(count)]
+
+
 def _shuffles(batches: Any) -> bool:
     if not isinstance(batches, DataLoader):
         return False
@@ -201,9 +213,10 @@ def _reading_order(length: int, max_images: int | None, first_image: int, fold_o
 
     They are numbered anew: evenly spaced indices could all fall into one fold.
     """
-    count = length if max_images is None else min(length, max_images)
-    chosen = [(first_image + rank, rank * length // count) for rank in range(count)]
-    places = [_Place(number, index, fold_of(number, first_image + index)) for number, index in chosen]
+    places = [
+        _Place(number, index, fold_of(number, first_image + index))
+        for number, index in enumerate(evenly_spaced(length, max_images), start=first_image)
+    ]
     return sorted(places, key=lambda image: (image.fold, image.number))
 
 

@@ -3,11 +3,9 @@
 import difflib
 import importlib
 import inspect
-import pickle
-import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from probe.errors import ArgumentError, ModelError
-from probe.weight_names import renamed_as_today
+from probe.weight_files import load_weights
 
 __all__ = ["ModelSource", "open_model"]
 
@@ -26,8 +24,6 @@ _CROP = 224
 _RESIZE_TO_CROP = 256 / 224
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-_NESTING = ("state_dict", "model", "model_state_dict")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 _WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
@@ -88,7 +84,7 @@ def open_model(name: str, weights: str | None = None, *, size: int | str | None 
         torch.manual_seed(seed)
         model = _call_function(name) if ":" in name else _build(name, named)
     if weights is not None and is_file:
-        _load_weights(model, name, Path(weights))
+        load_weights(model, weights, name)
     transform, preprocessing = _preprocessing(named, size)
     if weights is None:
         origin = f"as {name} gives them (seed {seed})" if ":" in name else f"random (seed {seed})"
@@ -165,73 +161,6 @@ def _find_weights(model_name: str, weights: str) -> Any:
             f"{missing}, and {model_name} has the weights {', '.join(choices.__members__) or '(none)'}."
         )
     return choices[short]
-
-
-def _load_weights(model: nn.Module, name: str, path: Path) -> None:
-    state = _read_state(path)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError:
-        raise ModelError(
-            f"weights {path}: do not fit {name}: {_differences(model.state_dict(), state)}. "
-            "For another architecture or number of classes, write a function that makes the model and pass "
-            "module:function."
-        ) from None
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    """Read a state dict, taken out of the dictionaries and prefixes that training scripts wrap it in."""
-    if not path.is_file():
-        raise ArgumentError(f"weights {str(path)!r}: there is no such file.")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)|global (\S+)", str(error))
-        objects = f"Python objects ({found[1] or found[2]})" if found else "something else than tensors"
-        raise ModelError(
-            f"weights {path}: refused, and nothing in it was run: it is damaged, or holds {objects}, which could run "
-            "code. Save the tensors alone: torch.save(model.state_dict(), path)."
-        ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"weights {path}: cannot be read: {str(error).partition('. ')[0]}.") from error
-    for key in _NESTING:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        found_keys = f" with the keys {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else ""
-        raise ModelError(
-            f"weights {path}: expected a state dict (names and tensors), found a {type(content).__name__}{found_keys}."
-        )
-    state = {str(key): value for key, value in content.items()}
-    for prefix in _WRAPPER_PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return renamed_as_today(state)
-
-
-def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    order = {key: place for place, key in enumerate(own)}
-    shapes = [
-        f"{key} ({_shape(given[key])} instead of {_shape(own[key])})"
-        for key in own
-        if key in given and _shape(own[key]) != _shape(given[key])
-    ]
-    parts = {
-        # Counters come last: files of older versions lack them, and load all the same.
-        "missing": sorted(set(own) - set(given), key=lambda key: (key.endswith("num_batches_tracked"), order[key])),
-        "not in the model": [key for key in given if key not in own],
-        "of another shape": shapes,
-    }
-    return "; ".join(f"{len(keys)} {what}: {_first(keys)}" for what, keys in parts.items() if keys)
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return tuple(getattr(tensor, "shape", ()))
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _offer(name: str, known: list[str]) -> str:

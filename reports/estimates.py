@@ -55,6 +55,11 @@ class Estimate:
             return abs(self.mean) < NEGLIGIBLE
         return self.low <= 0 <= self.high
 
+    @property
+    def differs(self) -> bool:
+        """Whether, as a difference, it can be told from 0, and is not negligible."""
+        return self.is_known and not self.is_tie and abs(self.mean) >= NEGLIGIBLE
+
     def __str__(self) -> str:
         return self.told("z.3f")
 

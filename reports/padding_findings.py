@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from reports.estimates import NEGLIGIBLE, Estimate, estimate, listed
+from reports.estimates import Estimate, estimate, listed
 from reports.padding_estimates import content_part, focus_layer, padding_estimates, position_r2
 
 __all__ = ["findings", "percent"]
@@ -128,9 +128,7 @@ def _learned(result: xr.Dataset, layer: str) -> str:
     known = {padding: change for padding, change in changes.items() if change.is_known}
     ends = [padding_estimates(rolled.sel(training=training)) for training in ("trained", "untrained")]
     still = [
-        padding
-        for padding, change in known.items()
-        if change.is_tie or abs(change.mean) < NEGLIGIBLE or all(end[padding].is_none for end in ends)
+        padding for padding, change in known.items() if not change.differs or all(end[padding].is_none for end in ends)
     ]
     raised = _descending({p: change for p, change in known.items() if p not in still and change.mean > 0})
     lowered = _descending({p: change for p, change in known.items() if p not in still and change.mean < 0})

@@ -149,33 +149,41 @@ def _borders(result: xr.Dataset) -> str:
     return " ".join(sentences)
 
 
-def _difference(scores: xr.DataArray) -> Estimate:
-    spc = scores.sel(measure="SPC")
-    return estimate((spc.sel(readout="closed form") - spc.sel(readout="descent")).values)
+def _difference(scores: xr.DataArray, measure: str = "SPC") -> Estimate:
+    of_measure = scores.sel(measure=measure)
+    return estimate((of_measure.sel(readout="closed form") - of_measure.sel(readout="descent")).values)
 
 
 def _closed_form(result: xr.Dataset) -> str:
     """Say where the closed form is lower than gradient descent, and where it is higher."""
-    found = {
-        (setting, training, target): _difference(scores) for setting, training, target, scores in fitted_twice(result)
-    }
-    if not found:
+    scored = {(setting, training, target): scores for setting, training, target, scores in fitted_twice(result)}
+    if not scored:
         return ""
-    lower = {key: each for key, each in found.items() if each.high < 0 and not each.is_none}
-    higher = [key for key, each in found.items() if each.low > 0 and not each.is_none]
+    found = {key: _difference(scores) for key, scores in scored.items()}
+    lower = {key: each for key, each in found.items() if each.differs and each.mean < 0}
+    higher = [each for each in found.values() if each.differs and each.mean > 0]
     median = np.median([each.mean for each in found.values()])
     sentence = (
         f"In {len(found)} comparisons the closed form is higher than gradient descent"
         f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}; the median difference of "
-        f"the correlations is {median:+.3f}"
+        f"the correlations is {median:+.3f}. {_errors(list(scored.values()))}"
     ).replace("-", "−")
     if not lower:
-        return f"{sentence}."
+        return sentence
     worst = sorted(lower, key=lambda key: lower[key].mean)[:4]
     names = [
         f"{setting}, {target}, {training} ({lower[setting, training, target]})" for setting, training, target in worst
     ]
-    return f"{sentence}. It is lowest, against descent, for {'; '.join(names)}."
+    return f"{sentence} Its correlation is lowest, against that of descent, for {'; '.join(names)}."
+
+
+def _errors(scored: list[xr.DataArray]) -> str:
+    """Say how often the closed form errs less than gradient descent, and how often more."""
+    found = [_difference(scores, "MAE") for scores in scored]
+    less = sum(each.differs and each.mean < 0 for each in found)
+    more = sum(each.differs and each.mean > 0 for each in found)
+    median = np.median([each.mean for each in found])
+    return f"Its mean absolute error is smaller in {less}, larger in {more}; the median difference is {median:+.3f}."
 
 
 def _times(result: xr.Dataset) -> str:

@@ -1,5 +1,7 @@
 """What the page of the study on quadrants says and shows. Never loads torch."""
 
+from itertools import takewhile
+
 import numpy as np
 import seaborn as sns
 import xarray as xr
@@ -40,12 +42,12 @@ def findings(result: xr.Dataset) -> list[str]:
 def _reach(result: xr.Dataset, net: str, training: str) -> str:
     """Say up to which border the corner is told on new images, and what becomes of it behind the next one."""
     accuracies = _by_border(result, net, training, _CLEAN)
-    told = [border for border, accuracy in accuracies.items() if _is_told(accuracy)]
+    told = list(takewhile(lambda border: _is_told(accuracies[border]), accuracies))
     subject = f"{_name(net)}, {training}{'' if result.sizes['seed'] > 1 else ' (one network, without an error)'}:"
     beyond = " beyond error" if result.sizes["seed"] > 1 else ""
     if not told:
-        first = _spoken(result, net, training, next(iter(accuracies)))
-        return f"{subject} the corner is not told{beyond} at any measured border ({first})."
+        least = _spoken(result, net, training, next(iter(accuracies)))
+        return f"{subject} the corner is not told{beyond} even at a border of {least}."
     sentence = f"{subject} the corner is told up to a border of {_spoken(result, net, training, told[-1])}"
     wider = [border for border in accuracies if border > told[-1]]
     if not wider:

@@ -117,8 +117,6 @@ def _seeds(result: xr.Dataset) -> str:
 def _speed(result: xr.Dataset) -> str:
     speed = result.shifts_per_second
     sentence = f"Between {float(speed.min()):,.0f} and {float(speed.max()):,.0f} shifts were measured in a second"
-    if "relative_speed" not in result:
-        return f"{sentence}."
     share = result.relative_speed
     return f"{sentence}: {float(share.min()):.2f} to {float(share.max()):.2f} times the images of a bare forward pass."
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # The library from the bottom up: a file imports only from files above it in this list.
 LIBRARY = [
     "probe.errors",
-    "probe.weight_names",
+    "probe.weight_files",
     "probe.layouts",
     "probe.layers",
     "probe.capture",

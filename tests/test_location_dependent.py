@@ -151,6 +151,23 @@ def test_a_folder_of_classes_is_read(tmp_path):
     assert settings["n"] == 9 and settings["images"] == tmp_path.name
 
 
+def test_every_class_of_a_folder_is_tested(tmp_path):
+    classes = ("bird", "cat", "dog", "frog")
+    folder = folder_of(tmp_path, classes, count=16)
+    training, tested = study._load(folder, "tiny", 64, torch.device("cpu"))
+    assert len(tested.labels) == study._PRESETS["tiny"].n_tested < len(classes) * 16 // 4
+    assert sorted(set(tested.labels.tolist())) == [0, 1, 2, 3] and training.n_classes == 4
+
+
+def test_departures_name_what_the_presets_leave_out():
+    quick, paper = study._PRESETS["quick"], study._PRESETS["paper"]
+    (departure,) = (text for text in study.STUDY.departures if text.startswith("The presets tiny and quick"))
+    assert f"for {quick.steps} steps, on grids of 3×3 and 5×5 alone, and tests {quick.n_tested} images;" in departure
+    assert f"{quick.max_images:,} images at {quick.size}×{quick.size} pixels" in departure
+    assert f"for {paper.steps:,} steps and tests {paper.n_tested:,} images" in departure
+    assert quick.grids == (3, 5) and 4 * quick.width == paper.width
+
+
 def test_a_padding_that_cannot_run_is_recorded(monkeypatch):
     from dataclasses import replace
 

@@ -15,7 +15,7 @@ import reports.quadrants as page
 from analyses import quadrants
 from analyses.corners import Corners, LastMap, build_network, fit_readout, read_features, train_from_scratch
 from analyses.nets import bagnet33
-from probe.errors import ArgumentError, ImagesError
+from probe.errors import ArgumentError, ImagesError, ModelError
 from probe.testing import noise_images, padded_net, pointwise_net
 from reports.document import Report
 
@@ -233,6 +233,8 @@ def test_images_of_training_are_in_no_other_set():
         ({"preset": "paper"}, ImagesError, "ILSVRC 2012 at https://image-net.org.*images="),
         ({"seeds": 0}, ArgumentError, "seeds=0"),
         ({"weights": {"vgg16": {}}}, ArgumentError, "no network 'vgg16'; expected some of bagnet33, resnet18"),
+        ({"weights": {"resnet18": "no/such.pth"}}, ArgumentError, "weights 'no/such.pth': there is no such file"),
+        ({"weights": {"resnet18": {}}}, ModelError, "weights: do not fit resnet18: 120 missing: conv1.weight"),
         ({"images": torch.rand(4, 3, 8, 8)}, ImagesError, "found 4; expected at least 6"),
     ],
 )
@@ -270,7 +272,9 @@ def test_findings_say_up_to_which_border_the_corner_is_told(result):
     )
     assert "0 pixels (100.0 ± 0.0 %; published 100 %), the widest measured." in sentences(made(result, b0=100))[0]
     untold = sentences(made(result, b0=50))[0]
-    assert "not told beyond error at any measured border (0 pixels (50.0 ± 0.0 %" in untold
+    assert "not told beyond error even at a border of 0 pixels (50.0 ± 0.0 %" in untold
+    gap = sentences(made(result, b0=(100, 100), b32=(50, 50), b64=(90, 90.2)))[0]
+    assert "told up to a border of 0 pixels" in gap and "not beyond error behind 32 pixels" in gap
 
 
 def test_one_network_has_no_error(result):

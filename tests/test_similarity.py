@@ -1,10 +1,12 @@
 """The study of similarity at shifted positions, and its page."""
 
+import json
 import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import probe
@@ -67,6 +69,23 @@ def test_a_given_network_stands_beside_its_blurred_counterpart():
     assert list(result.variant.values) == ["plain", "anti-aliased"]
 
 
+def test_the_frame_of_a_given_network_is_black_in_its_own_units(tmp_path):
+    """Black objects on a black frame are the same at every position, even for a network that knows where things are."""
+    for number in range(2):
+        Image.new("RGB", (12, 12)).save(tmp_path / f"{number}.png")
+    options = {"preset": "tiny", "layers": ["conv4"], "images": tmp_path, "progress": False}
+
+    def normalised(image):
+        mean = torch.tensor([0.5, 0.4, 0.3])[:, None, None]
+        return (torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - mean) / 0.2
+
+    black = similarity.run(model=padded_net("zeros"), transform=normalised, **options)
+    grey = similarity.run(model=padded_net("zeros"), transform=normalised, background=0.0, **options)
+    np.testing.assert_allclose(black.here.sel(measure="global similarity"), 1, atol=1e-6)
+    assert (grey.here.sel(measure="global similarity", variant="plain") < 0.9999).all()
+    assert json.loads(grey.attrs["settings"])["background"] == 0
+
+
 class Slow(nn.Module):
     """Takes 20 ms for each batch, and nothing for its content."""
 
@@ -103,6 +122,11 @@ def test_crops_are_drawn_from_their_seed_and_lie_in_the_photographs():
         ({"model": padded_net("zeros"), "images": noise_images(2, 9)}, "model: pass layers="),
         ({"model": padded_net("zeros"), "layers": ["conv4"]}, "and images= of objects"),
         ({"layers": ["conv1"]}, "belong to a model of your own"),
+        ({"background": 1.0}, "belong to a model of your own"),
+        (
+            {"model": padded_net("zeros"), "layers": ["conv4"], "images": noise_images(2, 9), "seeds": 3},
+            "seeds=3: a model of your own has weights already",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(options, message):
