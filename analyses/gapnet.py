@@ -56,7 +56,7 @@ STUDY = Study(
     ),
     times={
         "tiny": "3 s",
-        "quick": "9 min on 2 CPU cores",
+        "quick": "8 min on 2 CPU cores",
         "paper": "not run: about 5 hours a seed on a recent GPU, by the number of operations",
     },
 )

@@ -72,7 +72,7 @@ STUDY = Study(
     times={
         "tiny": "3 s",
         "quick": "4 min on 2 CPU cores",
-        "paper": "a GPU and a folder of 3,000 images; not measured",
+        "paper": "9 hours on a recent GPU, by the number of operations (not run); needs 3,000 images",
     },
 )
 

@@ -5,14 +5,13 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 
 from probe.plots import name_layers
 from reports.document import Report
+from reports.estimates import estimate
 
 __all__ = ["add_figures", "findings"]
 
-_CONFIDENCE = 0.95
 _COLOURS = sns.color_palette("colorblind").as_hex()
 _MOST_PROFILES = 6
 _FAINTEST = 1e-9  # of the signal's variance, below the rounding of single precision
@@ -53,7 +52,7 @@ def _first_reached(result: xr.Dataset) -> str:
 
 def _share_of(result: xr.Dataset, layer: str) -> str:
     share = result.share.sel(layer=layer)
-    mean, half = float(share.mean()), _half_width(share.values)
+    mean, half = float(share.mean()), estimate(share.values).half_width
     if np.isnan(half):
         error = float(result.share_se.sel(layer=layer).mean())
         return f"{100 * mean:.3g} % (standard error over images {100 * error:.2g} %)"
@@ -126,7 +125,7 @@ def _effective(result: xr.Dataset) -> list[str]:
 
 
 def _spread(values: np.ndarray) -> str:
-    half = _half_width(values)
+    half = estimate(values).half_width
     return f" ± {half:.2g}" if np.isfinite(half) else ""
 
 
@@ -138,12 +137,6 @@ def _limits(result: xr.Dataset) -> list[str]:
         f"In {len(met)} of {result.sizes['layer']} layers, from {met[0]} on, the border of the larger image can reach "
         "the crop too, so there the share is that of a border against one farther away."
     ]
-
-
-def _half_width(values: np.ndarray) -> float:
-    """Return half of the 95 % interval of the mean over seeds; NaN for one seed."""
-    n = len(values)
-    return float(stdtrit(n - 1, (1 + _CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:
@@ -218,7 +211,7 @@ def _panel(result: xr.Dataset) -> tuple[Figure, Axes]:
 def _draw_band(ax: Axes, values: np.ndarray, colour: str, label: str) -> None:
     """Draw the mean over seeds of values, shape (layer, seed), with its interval."""
     depth, means = np.arange(len(values)), values.mean(axis=1)
-    half = np.nan_to_num([_half_width(row) for row in values])
+    half = np.nan_to_num([estimate(row).half_width for row in values])
     ax.plot(depth, means, color=colour, marker=".", label=label)
     ax.fill_between(depth, means - half, means + half, color=colour, alpha=0.22, linewidth=0)
 
