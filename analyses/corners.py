@@ -92,6 +92,11 @@ def build_network(name: str, seed: int, weights: Any = None) -> nn.Module:
     weights
         A state dict, or a file of one, such as those that torchvision releases; what is in it of the last layer is
         not used.
+
+    Raises
+    ------
+    ArgumentError, ModelError
+        If there is no such file, it cannot be read, or the weights do not fit.
     """
     with _building, torch.random.fork_rng([]):
         torch.manual_seed(seed)

@@ -68,7 +68,7 @@ STUDY = Study(
         "every single block with kernel 3 (but for tiny). Beyond it gradient descent stands alone: with kernel 3 for "
         "all blocks together (paper: of ResNet-152 alone), and with kernel 7 for all blocks.",
     ),
-    times={"tiny": "4 s", "quick": "8 min on 2 CPU cores", "paper": "a day on a GPU (not run)"},
+    times={"tiny": "4 s", "quick": "8 min on 2 CPU cores", "paper": "a day or two on a GPU with 24 GB (not run)"},
 )
 
 _VGG_BLOCKS = {f"f{number}": layer for number, layer in enumerate(("3", "8", "15", "22", "29"), start=1)}
@@ -174,6 +174,8 @@ def run(
     ArgumentError, ImagesError
         If the preset is unknown, a model comes without layers or layers without a model, `weights` are of a network
         that is not read or there is no such file, or images are missing.
+    ModelError
+        If weights cannot be read, or do not fit their network.
 
     Examples
     --------

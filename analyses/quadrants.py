@@ -185,7 +185,9 @@ def run(
     Raises
     ------
     ArgumentError
-        If the preset or a network is unknown, or there are no seeds.
+        If the preset or a network is unknown, there are no seeds, or there is no such file of weights.
+    ModelError
+        If weights cannot be read, or do not fit their network.
     ImagesError
         If the preset ``"paper"`` comes without images, or there are too few.
 

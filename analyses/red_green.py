@@ -168,8 +168,8 @@ def run(
     -------
     xarray.Dataset
         As `analyses.studies.study_result` describes it, on (padding, test), in per cent. Besides, ``by_distance``:
-        accuracy on (seed, padding, test, distance), where ``distance`` is that of the boxes in columns; ``images``: how
-        many there are of it, on (test, distance);
+        accuracy on (seed, padding, test, distance), where ``distance`` is that of the boxes in columns; ``images``:
+        number of test images at each distance, on (test, distance);
         ``epochs``: the kept epoch, on (padding, seed); ``example``: one image of each class, on (label, test, row,
         column, colour).
 
@@ -281,7 +281,14 @@ def _others(right: xr.DataArray, tests: Mapping[str, Boxes], epochs: Sequence[in
     for name, boxes in tests.items():
         labelled = right.sel(test=name).assign_coords(distance=("image", boxes.distances.numpy()))
         groups = labelled.groupby("distance")
-        by_test.append(xr.Dataset({"by_distance": 100 * groups.mean("image"), "images": groups.count("image")[0, 0]}))
+        by_test.append(
+            xr.Dataset(
+                {
+                    "by_distance": 100 * groups.mean("image"),
+                    "images": groups.count("image").isel(padding=0, seed=0, drop=True),
+                }
+            )
+        )
     joined = xr.concat(by_test, "test", join="outer")
     by_distance, images = joined.by_distance, joined.images.fillna(0)
     by_distance.attrs = {"long_name": "accuracy by the distance of the boxes", "units": "%"}

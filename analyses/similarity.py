@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,8 +159,8 @@ def run(
     transform
         Applied to each file, for a given model; its result is resized to the size of the objects.
     background
-        Value of the frame for a given model, in its own units; by default what `transform` makes of black, or 0 without
-        one.
+        Value of the frame for a given model, in its own units. By default, of files with a `transform`, what it makes
+        of black; else 0.
     max_images
         Number of objects; by default that of the preset.
     batch_size
@@ -200,7 +201,9 @@ def run(
     place = training_device(device)
     n_objects = max_images or settings.n_objects
     if model is not None:
-        background = _black(transform, settings.frame) if background is None else background
+        if background is None:
+            is_file = isinstance(images, str | Path)
+            background = _black(transform, settings.frame) if transform is not None and is_file else 0.0
         cases = _given_cases(model, blurred, layers, images, transform, background, settings, n_objects)
     else:
         cases = _published_cases(images, settings, n_objects, count)
@@ -222,7 +225,7 @@ def run(
             "n_objects": n_objects,
             "batch_size": batch_size,
             "device": str(place),
-            "background": "black" if background is None else background,
+            "background": "black" if model is None else background,
         },
         started=started,
         others=others,
@@ -260,10 +263,8 @@ def _warnings(model: nn.Module | None, images: Any) -> list[str]:
     return [_RANDOM_WEIGHTS] if images is not None else [_RANDOM_WEIGHTS, _CROPS]
 
 
-def _black(transform: Transform | None, size: int) -> list[float] | float:
+def _black(transform: Transform, size: int) -> list[float]:
     """Return black in the units of a model, one value a channel."""
-    if transform is None:
-        return 0.0
     return as_tensor(transform(Image.new("RGB", (size, size)))).float().mean(dim=(1, 2)).tolist()
 
 

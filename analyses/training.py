@@ -1,4 +1,4 @@
-"""Training small classifiers, and what a classifier predicts."""
+"""Training small classifiers, what a classifier predicts, and the time that a device takes."""
 
 import time
 from collections.abc import Iterable, Iterator

@@ -70,8 +70,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | Path, name
         which = f"weights {weights}" if isinstance(weights, str | Path) else "weights"
         raise ModelError(
             f"{which}: do not fit {name}: {_differences(model.state_dict(), state)}. "
-            "For another architecture or number of classes, write a function that makes the model and pass "
-            "module:function."
+            "Pass weights of this architecture and number of classes, or as model a function of yours that makes "
+            "another: module:function."
         ) from None
 
 

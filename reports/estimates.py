@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 __all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "listed"]
 
 NEGLIGIBLE = 0.01
-"""An R² or a difference below this is called none, whatever its error."""
+"""An R² or a difference below this, in its own units, is called none, whatever its error."""
 
 _CONFIDENCE = 0.95
 

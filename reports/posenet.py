@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from reports.document import Report
-from reports.estimates import Estimate, estimate, listed
+from reports.estimates import NEGLIGIBLE, Estimate, estimate, listed
 from reports.posenet_figures import draw_blocks, draw_images, draw_maps, draw_readouts
 from reports.posenet_scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 from reports.provenance import json_attribute
@@ -165,8 +165,9 @@ def _closed_form(result: xr.Dataset) -> str:
     median = np.median([each.mean for each in found.values()])
     sentence = (
         f"In {len(found)} comparisons the closed form is higher than gradient descent"
-        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}; the median difference of "
-        f"the correlations is {median:+.3f}. {_errors(list(scored.values()))}"
+        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}, where differences below "
+        f"{NEGLIGIBLE} do not count; the median difference of the correlations is {median:+z.3f}. "
+        f"{_errors(list(scored.values()))}"
     ).replace("-", "−")
     if not lower:
         return sentence
@@ -183,7 +184,7 @@ def _errors(scored: list[xr.DataArray]) -> str:
     less = sum(each.differs and each.mean < 0 for each in found)
     more = sum(each.differs and each.mean > 0 for each in found)
     median = np.median([each.mean for each in found])
-    return f"Its mean absolute error is smaller in {less}, larger in {more}; the median difference is {median:+.3f}."
+    return f"Its mean absolute error is smaller in {less}, larger in {more}; the median difference is {median:+z.3f}."
 
 
 def _times(result: xr.Dataset) -> str:

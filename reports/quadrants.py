@@ -47,12 +47,14 @@ def _reach(result: xr.Dataset, net: str, training: str) -> str:
     beyond = " beyond error" if result.sizes["seed"] > 1 else ""
     if not told:
         least = _spoken(result, net, training, next(iter(accuracies)))
-        return f"{subject} the corner is not told{beyond} even at a border of {least}."
+        return f"{subject} the corner is not told{beyond} at the least border, of {least}."
     sentence = f"{subject} the corner is told up to a border of {_spoken(result, net, training, told[-1])}"
     wider = [border for border in accuracies if border > told[-1]]
     if not wider:
         return f"{sentence}, the widest measured."
-    return f"{sentence}, and not{beyond} behind {_spoken(result, net, training, wider[0])}."
+    again = [border for border in wider if _is_told(accuracies[border])]
+    then = f", but again at {_spoken(result, net, training, again[0])}" if again else ""
+    return f"{sentence}, and not{beyond} behind {_spoken(result, net, training, wider[0])}{then}."
 
 
 def _blind(result: xr.Dataset) -> str:

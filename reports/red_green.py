@@ -103,8 +103,8 @@ def _unseen(result: xr.Dataset) -> str:
     if not losses:
         beyond = " beyond its error" if result.sizes["seed"] > 1 else ""
         return f"{told}; on unseen ones of the same places no accuracy is lost{beyond}."
-    values = [f"{padding} by {loss.told('.1f')}" for padding, loss in losses.items()]
-    return f"{told}. On unseen ones of the same places the accuracy is lower: {listed(values)} points."
+    values = listed(f"{padding} ({loss.told('.1f')} points)" for padding, loss in losses.items())
+    return f"{told}. On unseen ones of the same places the accuracy is lower under {values}."
 
 
 def _apart(result: xr.Dataset) -> str:

@@ -203,4 +203,11 @@ def test_no_loss_is_told_where_there_is_none(result):
     told.by_distance[:], told.here_by_seed[:] = 100.0, 100.0
     sentences = findings(told)
     assert not any("far apart" in sentence for sentence in sentences)
-    assert any("no accuracy is lost" in sentence for sentence in sentences)
+    assert any(sentence.endswith("no accuracy is lost beyond its error.") for sentence in sentences)
+    single = findings(told.isel(seed=[0]))
+    assert any(sentence.endswith("no accuracy is lost.") for sentence in single)
+    told.here_by_seed.loc[{"seed": 0, "padding": "zeros", "test": "similar, unseen"}] = 90.0
+    told.by_distance.loc[{"seed": 0, "padding": "full", "distance": slice(21, 27)}] = 60.0
+    lost, apart = findings(told.isel(seed=[0]))[-2:]
+    assert lost.endswith("the accuracy is lower under zeros (10.0 points).")
+    assert apart.endswith("60.0 % at 21 to 27: lower by 40.0 points.")

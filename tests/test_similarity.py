@@ -84,6 +84,22 @@ def test_the_frame_of_a_given_network_is_black_in_its_own_units(tmp_path):
     np.testing.assert_allclose(black.here.sel(measure="global similarity"), 1, atol=1e-6)
     assert (grey.here.sel(measure="global similarity", variant="plain") < 0.9999).all()
     assert json.loads(grey.attrs["settings"])["background"] == 0
+    of_black = json.loads(black.attrs["settings"])["background"]
+    np.testing.assert_allclose(of_black, [-2.5, -2.0, -1.5], rtol=1e-6)
+
+
+def test_the_frame_is_0_where_a_transform_is_for_no_files():
+    images = torch.utils.data.TensorDataset(noise_images(2, 12))
+    result = similarity.run(
+        preset="tiny", model=padded_net("zeros"), layers=["conv4"], images=images, transform=lambda image: 2 * image,
+        progress=False,
+    )  # fmt: skip
+    assert json.loads(result.attrs["settings"])["background"] == 0
+
+
+def test_objects_cut_from_two_photographs_are_told(tiny):
+    assert "crops of two photographs" in tiny.attrs["warnings"]
+    assert "crops of two photographs" not in " ".join(similarity._warnings(None, "a folder"))
 
 
 class Slow(nn.Module):
