@@ -36,7 +36,7 @@ STUDY = Study(
         "Position is read from each layer of each, trained and untrained, on natural and on rolled images.",
     ),
     departures=("It is our own: there are no published numbers.",),
-    times={"tiny": "2 s", "quick": "1 min on 2 CPU cores", "paper": "20 min on 2 CPU cores"},
+    times={"tiny": "2 s", "quick": "1 min on 2 CPU cores", "paper": "12 min on 2 CPU cores"},
 )
 
 _TARGETS = ("row", "column")
