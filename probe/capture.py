@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError
+from probe.expansions import Expansion, expansion_of
 from probe.layers import INPUT, Layer, is_default_layer, module_names
 from probe.layouts import LAYOUTS, Grid, as_maps, first_tensor, infer_layout
 
-__all__ = ["LayoutOption", "Receiver", "input_grids", "reading", "survey"]
+__all__ = ["ExpansionReceiver", "LayoutOption", "Receiver", "input_grids", "reading", "survey"]
 
 Receiver = Callable[[Layer, Tensor], None]
+ExpansionReceiver = Callable[[Layer, Tensor, Expansion], None]
 LayoutOption = str | Mapping[str, str] | None
 Run = Callable[[Tensor], None]
 
@@ -54,7 +56,12 @@ class _Grids:
 
 
 @contextmanager
-def reading(model: nn.Module, layers: Sequence[Layer], receive: Receiver) -> Iterator[Run]:
+def reading(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    receive: Receiver,
+    receive_expansion: ExpansionReceiver | None = None,
+) -> Iterator[Run]:
     """Hand the maps of chosen layers to `receive` while the model runs.
 
     Parameters
@@ -65,6 +72,9 @@ def reading(model: nn.Module, layers: Sequence[Layer], receive: Receiver) -> Ite
         What to read, from `survey`.
     receive
         Called as receive(layer, maps) in order of execution, maps of shape (image, channel, row, column).
+    receive_expansion
+        Called in its place for pointwise expansions, as receive_expansion(layer, maps, expansion), the sources of
+        the expansion as maps of shape (image, source, row, column).
 
     Yields
     ------
@@ -87,8 +97,15 @@ def reading(model: nn.Module, layers: Sequence[Layer], receive: Receiver) -> Ite
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             layer = wanted.get((name, calls[name]))
             calls[name] += 1
-            if layer is not None:
-                receive(layer, _read(layer, output, n_images, grids.sizes))
+            if layer is None:
+                return
+            maps = _read(layer, output, n_images, grids.sizes)
+            expansion = expansion_of(module, inputs, output) if receive_expansion and layer.n_sources else None
+            sources = None if expansion is None else as_maps(expansion.sources, layer.layout, grids.sizes)
+            if receive_expansion is None or expansion is None or sources is None:
+                receive(layer, maps)
+            else:
+                receive_expansion(layer, maps, replace(expansion, sources=sources))
 
         return hook
 
@@ -160,6 +177,8 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
     calls: Counter[str] = Counter()
     images = torch.cat([image, image])
     found = [_input_layer(image)]
+    # What others change of an output need not be the same for each image, so that no trial would show it.
+    hooked = {module for module in names if module._forward_hooks}
 
     def ancestry(name: str) -> Iterator[nn.Module]:
         while name:
@@ -186,7 +205,9 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         layout = _given_layout(options, layer.name, tensor.ndim)
         if layout is None and tensor.ndim in LAYOUTS.values():
             layout = infer_layout(tensor.shape, len(images), ancestry(layer.module), grids.sizes)
-        found.append(replace(layer, **_size(tensor, layout, len(images), grids.sizes)))
+        expansion = None if module in hooked else expansion_of(module, inputs, output)
+        n_sources = 0 if expansion is None else expansion.weight.shape[1]
+        found.append(replace(layer, n_sources=n_sources, **_size(tensor, layout, len(images), grids.sizes)))
 
     with ExitStack() as stack:
         grids = _Grids(model, stack)

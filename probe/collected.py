@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from probe.errors import ArgumentError, ResultFileError
+from probe.expansion_gram import ChannelGram, ExpansionGram, gram_from_state
 from probe.layers import Layer
 from probe.results import write_atomically
-from probe.statistics import Gram, PositionMoments
+from probe.statistics import PositionMoments
 
 __all__ = ["Statistics"]
 
-_FORMAT = "position-probe statistics 1"
+_FORMAT = "position-probe statistics 2"
 
 Key = tuple[str, str]
 
@@ -35,7 +36,7 @@ class Statistics:
     settings : dict
         All that must agree for two statistics to be merged.
     grams : dict
-        (stimulus, layer name) -> `probe.statistics.Gram`.
+        (stimulus, layer name) -> `probe.statistics.Gram`, or `probe.expansion_gram.ExpansionGram`.
     moments : dict
         (stimulus, layer name) -> `probe.statistics.PositionMoments`.
     images : list of tuple
@@ -46,7 +47,7 @@ class Statistics:
 
     layers: list[Layer]
     settings: dict[str, Any]
-    grams: dict[Key, Gram] = field(default_factory=dict)
+    grams: dict[Key, ChannelGram] = field(default_factory=dict)
     moments: dict[Key, PositionMoments] = field(default_factory=dict)
     images: list[tuple[int, int]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Statistics:
         _check_same_settings(self.settings, other.settings)
         _check_disjoint(self.images, other.images)
         for key, gram in other.grams.items():
-            self.grams[key].merge(gram)
+            self.grams[key] = _merged(self.grams[key], gram)
         for key, moments in other.moments.items():
             self.moments[key].merge(moments)
         self.images = sorted([*self.images, *other.images])
@@ -135,11 +136,21 @@ class Statistics:
         return cls(
             layers=[Layer(**layer) for layer in content["layers"]],
             settings=content["settings"],
-            grams={key: Gram.from_state(state) for key, state in content["grams"].items()},
+            grams={key: gram_from_state(state) for key, state in content["grams"].items()},
             moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
             images=content["images"],
             facts=content["facts"],
         )
+
+
+def _merged(mine: ChannelGram, other: ChannelGram) -> ChannelGram:
+    """Add `other`; `mine` may be changed."""
+    if isinstance(mine, ExpansionGram) and isinstance(other, ExpansionGram):
+        mine.merge(other)
+        return mine
+    gram, added = (one.as_gram() if isinstance(one, ExpansionGram) else one for one in (mine, other))
+    gram.merge(added)
+    return gram
 
 
 def _check_same_layers(first: list[Layer], second: list[Layer]) -> None:

@@ -1,6 +1,7 @@
 """One reading of the images, one run of the model for each stimulus, and sums in the end."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from probe.capture import reading
 from probe.collected import Statistics
 from probe.errors import TooLargeError, noting, warn
+from probe.expansion_gram import ChannelGram, ExpansionGram, expansion_gram_bytes
+from probe.expansions import Expansion
 from probe.images import Batch
 from probe.layers import INPUT, Layer, LayerSelection, module_names, select_layers
 from probe.options import Options
@@ -25,6 +28,7 @@ __all__ = ["collect_statistics", "find_layers", "statistics_bytes"]
 
 _IMAGES_WHERE_UNKNOWN = 1000
 _SHARE_OF_MEMORY = 0.8
+_TRIED_SAMPLES = 64
 
 
 def collect_statistics(
@@ -76,11 +80,20 @@ def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
 
 
 def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
-    """Return what the statistics of some layers take, in bytes: C²/2 numbers a fold and stimulus, and the maps."""
+    """Return what the statistics of some layers take, in bytes: C²/2 numbers a fold and stimulus, and the maps.
+
+    C is the number of channels, or of what a pointwise expansion makes them of.
+    """
     n_design = len(options.target_functions) * (2 + N_CONTROLS)
-    size = sum(gram_bytes(options.folds, n_design, layer.n_channels) for layer in layers) if grams else 0
+    size = sum(_gram_bytes(options.folds, n_design, layer) for layer in layers) if grams else 0
     size += sum(8 * options.folds * layer.n_channels * layer.height * layer.width for layer in moments)
     return size * len(options.stimulus_names)
+
+
+def _gram_bytes(n_folds: int, n_design: int, layer: Layer) -> int:
+    if layer.n_sources:
+        return expansion_gram_bytes(n_folds, n_design, layer.n_channels, layer.n_sources)
+    return gram_bytes(n_folds, n_design, layer.n_channels)
 
 
 def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dict[str, int | None]:
@@ -138,7 +151,7 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
 def _run(reader: Reader, collector: "_Collector", layers: list[Layer], options: Options) -> list[int]:
     """Run the model on all images under all stimuli; return the image numbers."""
     numbers: list[int] = []
-    with reading(reader.model, layers, collector.receive) as run:
+    with reading(reader.model, layers, collector.receive, collector.receive_expansion) as run:
         for batch, pixels in reader.batches():
             numbers.extend(batch.numbers)
             for stimulus in options.stimulus_names:
@@ -177,25 +190,43 @@ class _Collector:
 
     def receive(self, layer: Layer, maps: Tensor) -> None:
         """Add the maps of a layer, shape (image, channel, row, column)."""
+        self._add(layer, maps, None)
+
+    def receive_expansion(self, layer: Layer, maps: Tensor, expansion: Expansion) -> None:
+        """Add the maps of a pointwise expansion, shape (image, channel, row, column)."""
+        self._add(layer, maps, expansion)
+
+    def _add(self, layer: Layer, maps: Tensor, expansion: Expansion | None) -> None:
         key = (self._stimulus, layer.name)
         with torch.autocast(maps.device.type, enabled=False):
             if self.grams:
-                self._add_to_gram(key, maps)
+                self._add_to_gram(key, maps, expansion)
             if layer.name in self.moments:
                 self._add_to_moments(key, maps)
 
-    def _add_to_gram(self, key: tuple[str, str], maps: Tensor) -> None:
+    def _add_to_gram(self, key: tuple[str, str], maps: Tensor, expansion: Expansion | None) -> None:
         dtype = summing_dtype(maps)
         cells, design = self._drawn((maps.shape[2], maps.shape[3]), self.cells[key[1]], dtype, maps.device)
-        samples = maps.flatten(2).transpose(1, 2)
         n_cells = cells.shape[1]
-        features = _chosen(samples, cells)
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
         gram = self.statistics.grams.get(key)
         if gram is None:
-            gram = Gram(self.options.folds, design.shape[1], pilot_mean(features), dtype)
-            self.statistics.grams[key] = gram
-        gram.update(design, features, parts)
+            gram = self._new_gram(design.shape[1], maps, cells, expansion)
+        elif isinstance(gram, ExpansionGram) and expansion is None:
+            gram = gram.as_gram()
+        self.statistics.grams[key] = gram
+        read = expansion.sources if expansion is not None and isinstance(gram, ExpansionGram) else maps
+        gram.update(design, _chosen(read, cells), parts)
+
+    def _new_gram(self, n_design: int, maps: Tensor, cells: Tensor, expansion: Expansion | None) -> ChannelGram:
+        def gram_of(read: Tensor) -> Gram:
+            return Gram(self.options.folds, n_design, pilot_mean(_chosen(read, cells)), summing_dtype(read))
+
+        if expansion is not None:
+            few = cells[:, : math.ceil(_TRIED_SAMPLES / len(cells))]
+            if expansion.gives(_chosen(maps, few), _chosen(expansion.sources, few)):
+                return ExpansionGram(gram_of(expansion.sources), expansion.weight, expansion.bias)
+        return gram_of(maps)
 
     def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
         grid = (maps.shape[2], maps.shape[3])
@@ -237,8 +268,9 @@ class _Collector:
         return self._draws[key]
 
 
-def _chosen(samples: Tensor, cells: Tensor) -> Tensor:
-    """Return the chosen cells of each image, shape (image · cell, channel), from samples (image, cell, channel)."""
+def _chosen(maps: Tensor, cells: Tensor) -> Tensor:
+    """Return the chosen cells of each image, shape (image · cell, channel), from maps (image, channel, row, column)."""
+    samples = maps.flatten(2).transpose(1, 2)
     if cells.shape[1] == samples.shape[1]:
         return samples.reshape(-1, samples.shape[2])
     image = torch.arange(len(samples), device=samples.device)[:, None]

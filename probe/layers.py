@@ -47,6 +47,8 @@ class Layer:
         ``NCHW``, ``NHWC``, ``NLC`` or ``LNC``; N images, C channels, H rows, W columns, L tokens.
     n_channels, height, width : int
         Size of the map for the first image.
+    n_sources : int
+        Number of channels that each cell is made of, if it is a pointwise expansion (`probe.expansions`); else 0.
     default : bool
         Whether ``layers="auto"`` reads it.
     problem : str
@@ -62,6 +64,7 @@ class Layer:
     n_channels: int = 0
     height: int = 0
     width: int = 0
+    n_sources: int = 0
     default: bool = False
     problem: str = ""
 

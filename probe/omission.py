@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from probe.errors import ArgumentError
-from probe.statistics import Gram
+from probe.expansion_gram import ChannelGram
+from probe.fitting import live_channels
 
 __all__ = ["OmissionScores", "Ridge", "fit_ridge", "score_omissions"]
-
-# The same bounds as in `probe.readout`: what varies less than its own rounding carries no signal.
-_ROUNDING_ERRORS = 32
-_SQUARED_ROUNDING_ERRORS = 1e4
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class _Sums:
     xy: Tensor  # (channel, target)
 
 
-def _sums(gram: Gram, folds: Sequence[int], n_targets: int) -> _Sums:
+def _sums(gram: ChannelGram, folds: Sequence[int], n_targets: int) -> _Sums:
     upper = gram.upper(folds)
     first = len(upper) - len(gram.pilot)
     features = upper[first:, first:]
@@ -92,7 +89,7 @@ def _sums(gram: Gram, folds: Sequence[int], n_targets: int) -> _Sums:
     )
 
 
-def fit_ridge(gram: Gram, folds: Sequence[int], n_targets: int, alpha: float) -> Ridge:
+def fit_ridge(gram: ChannelGram, folds: Sequence[int], n_targets: int, alpha: float) -> Ridge:
     """Fit the readouts of all targets to some folds.
 
     Parameters
@@ -114,10 +111,12 @@ def fit_ridge(gram: Gram, folds: Sequence[int], n_targets: int, alpha: float) ->
     return _fit(_sums(gram, folds, n_targets), gram, alpha)
 
 
-def _fit(sums: _Sums, gram: Gram, alpha: float) -> Ridge:
+def _fit(sums: _Sums, gram: ChannelGram, alpha: float) -> Ridge:
     mean = sums.x / sums.count
     squares = sums.xx.diagonal() - sums.x * mean
-    live = _varies(sums, gram, mean, squares)
+    # A channel that is not finite in some other fold could not be scored there.
+    finite = torch.isfinite(gram.squares[:, -len(gram.pilot) :]).all(dim=0)
+    live = live_channels(gram, squares, sums.xx.diagonal(), mean, sums.count) & finite
     mean, spread = mean[live], squares[live].sqrt()
     covariances = sums.xx[live][:, live] - torch.outer(mean, sums.x[live])
     system = covariances / spread / spread[:, None]
@@ -133,17 +132,7 @@ def _fit(sums: _Sums, gram: Gram, alpha: float) -> Ridge:
     return Ridge(live, inverse @ cross, inverse, mean, scale, sums.y / sums.count)
 
 
-def _varies(sums: _Sums, gram: Gram, mean: Tensor, squares: Tensor) -> Tensor:
-    deviation = (squares.clamp(min=0) / sums.count).sqrt()
-    magnitude = (mean + gram.pilot).abs() + deviation
-    rounding = torch.finfo(gram.dtype).eps
-    varies = deviation > _ROUNDING_ERRORS * rounding * magnitude
-    varies &= squares > _SQUARED_ROUNDING_ERRORS * rounding * sums.xx.diagonal()
-    # A channel that is not finite in some other fold could not be scored there.
-    return varies & torch.isfinite(gram.squares[:, -len(gram.pilot) :]).all(dim=0)
-
-
-def score_omissions(gram: Gram, folds: Sequence[Sequence[int]], n_targets: int, alpha: float) -> OmissionScores:
+def score_omissions(gram: ChannelGram, folds: Sequence[Sequence[int]], n_targets: int, alpha: float) -> OmissionScores:
     """Score the readouts of one layer, and those without each single channel.
 
     Parameters
@@ -163,6 +152,7 @@ def score_omissions(gram: Gram, folds: Sequence[Sequence[int]], n_targets: int, 
     The target is the first feature; the second one is noise.
 
     >>> features = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> from probe.statistics import Gram
     >>> gram = Gram(n_folds=2, n_design=1, pilot=torch.zeros(2, dtype=torch.float64))
     >>> gram.update(design=features[:, :1], features=features, parts=[(0, 0, 100), (1, 100, 200)])
     >>> score_omissions(gram, [[0], [1]], n_targets=1, alpha=1e-3).losses > 0.5

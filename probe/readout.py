@@ -1,8 +1,6 @@
 """Scores from statistics: cross-validated ridge readouts, their controls, and scores of single channels.
 
-Knows neither models nor images. The readout of a target y from the p features x of a sample is ridge regression on
-standardised features with an intercept, w = (C + alpha·diag C)⁻¹ c, with C and c the covariances over the training
-folds: what scikit-learn calls ``Ridge(n·alpha)`` after ``StandardScaler``. Every score follows from the sums.
+Knows neither models nor images. Every score follows from the sums.
 """
 
 from collections.abc import Iterator
@@ -12,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.errors import ArgumentError
-from probe.statistics import Gram, PositionMoments
+from probe.expansion_gram import ChannelGram, kept_sums
+from probe.fitting import Fit, fit_readouts
+from probe.rounding import varies
+from probe.statistics import PositionMoments
 from probe.targets import N_CONTROLS
 
 __all__ = [
@@ -25,12 +25,6 @@ __all__ = [
     "score_channels",
     "score_readout",
 ]
-
-# A channel that varies by less than this many rounding errors of its magnitude carries no signal, and one whose
-# variance is less than so many rounding errors of its square about the pilot cannot be told from rounding.
-_ROUNDING_ERRORS = 32
-_SQUARED_ROUNDING_ERRORS = 1e4
-_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -88,64 +82,7 @@ class ChannelScores:
     mean_map: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Ridge readouts of all design columns, and their squared errors on the samples that they were fitted to."""
-
-    weights: Tensor  # (channel, design column)
-    intercepts: Tensor  # (design column,)
-    squared_errors: Tensor  # (design column,)
-    live: Tensor  # (channel,)
-
-
-def _fit(sums: Tensor, gram: Gram, n_design: int, alpha: float) -> _Fit:
-    """Fit from the upper triangle of a Gram's sums, which are overwritten."""
-    first = 1 + n_design
-    count, totals = sums[0, 0], sums[0, 1:]
-    design_mean, feature_mean = totals[:n_design] / count, totals[n_design:] / count
-    cross = sums[1:first, first:].T - torch.outer(feature_mean, totals[:n_design])
-    design_squares = sums.diagonal()[1:first] - totals[:n_design] * design_mean
-    squares = sums.diagonal()[first:] - totals[n_design:] * feature_mean
-    deviation = (squares.clamp(min=0) / count).sqrt()
-    magnitude = (feature_mean + gram.pilot).abs() + deviation
-    rounding = torch.finfo(gram.dtype).eps
-    live = deviation > _ROUNDING_ERRORS * rounding * magnitude
-    live &= squares > _SQUARED_ROUNDING_ERRORS * rounding * sums.diagonal()[first:]
-    inverse_scale = torch.where(live, squares.rsqrt(), 0.0)
-
-    system = sums[first:, first:]
-    system.addr_(feature_mean, totals[n_design:], alpha=-1)
-    system.mul_(inverse_scale[:, None]).mul_(inverse_scale)
-    system.diagonal().fill_(1 + alpha)
-    try:
-        _factorise(system)
-    except torch.linalg.LinAlgError:
-        raise ArgumentError(
-            f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
-        ) from None
-    weights = torch.cholesky_solve(cross * inverse_scale[:, None], system.T) * inverse_scale[:, None]
-    # The normal equations give the errors on the training samples without another pass over the sums.
-    penalty = alpha * (weights.square() * squares[:, None]).sum(dim=0)
-    squared_errors = design_squares - (weights * cross).sum(dim=0) - penalty
-    return _Fit(weights, design_mean - feature_mean @ weights, squared_errors, live)
-
-
-def _factorise(upper: Tensor) -> None:
-    """Replace the upper triangle of a positive definite matrix by its Cholesky factor, in place.
-
-    By blocks, so that nearly all work is matrix products: for 1,000 channels two to three times as fast as
-    ``torch.linalg.cholesky`` on a CPU, where the factorisations would otherwise be half the cost of scoring.
-    """
-    for start in range(0, len(upper), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        upper[block, start:].addmm_(upper[:start, block].T, upper[:start, start:], alpha=-1)
-        factor = torch.linalg.cholesky(upper[block, block].T)
-        upper[block, block] = factor.T
-        behind = upper[block, start + _BLOCK :]
-        behind.copy_(torch.linalg.solve_triangular(factor, behind, upper=False))
-
-
-def _squared_errors(upper: Tensor, fits: list[_Fit], n_design: int) -> Tensor:
+def _squared_errors(upper: Tensor, fits: list[Fit], n_design: int) -> Tensor:
     """Return the squared errors of each fit over all samples, shape (fit, design column).
 
     `upper` is the triangle of the sums over all folds, with zeros below.
@@ -160,7 +97,7 @@ def _squared_errors(upper: Tensor, fits: list[_Fit], n_design: int) -> Tensor:
     return (columns * products.view_as(columns)).sum(dim=0)
 
 
-def score_readout(gram: Gram, n_targets: int, alpha: float) -> ReadoutScores:
+def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutScores:
     """Score the cross-validated ridge readouts of one layer.
 
     Parameters
@@ -184,13 +121,14 @@ def score_readout(gram: Gram, n_targets: int, alpha: float) -> ReadoutScores:
     fits = []
     for held_out in folds:
         training = [fold for fold in folds if fold != held_out]
-        sums = gram.upper(training, out=sums)
-        fits.append(_fit(sums, gram, n_design, alpha))
-    on_all = _squared_errors(gram.upper(folds, out=sums).triu_(), fits, n_design)
+        fit, sums = fit_readouts(gram, training, n_design, alpha, out=sums)
+        fits.append(fit)
+    kept = kept_sums(gram)
+    on_all = _squared_errors(kept.upper(folds, out=sums).triu_(), fits, n_design)
     sse = torch.stack([errors - fit.squared_errors for errors, fit in zip(on_all, fits, strict=True)], dim=1)
 
-    counts, totals = gram.totals[:, 0], gram.totals[:, 1 : 1 + n_design].T
-    squares = gram.squares[:, 1 : 1 + n_design].T
+    counts, totals = kept.totals[:, 0], kept.totals[:, 1 : 1 + n_design].T
+    squares = kept.squares[:, 1 : 1 + n_design].T
     mean = (totals.sum(dim=1) / counts.sum())[:, None]
     sst = squares - 2 * mean * totals + counts * mean**2
     constant = sst.sum(dim=1) <= 1e-6 * squares.sum(dim=1)
@@ -251,7 +189,7 @@ def position_bits(r2: np.ndarray, n_values: int) -> np.ndarray:
     return np.minimum(bits, np.log2(n_values)) + 0.0
 
 
-def decode(gram: Gram, mean_map: np.ndarray, n_targets: int, alpha: float) -> np.ndarray:
+def decode(gram: ChannelGram, mean_map: np.ndarray, n_targets: int, alpha: float) -> np.ndarray:
     """Apply the readouts, fitted to all folds, to the mean map of a layer.
 
     Parameters
@@ -266,9 +204,9 @@ def decode(gram: Gram, mean_map: np.ndarray, n_targets: int, alpha: float) -> np
     numpy.ndarray
         Shape (target, row, column): the decoded value of each design column that is a target, at each position.
     """
-    fit = _fit(gram.upper(range(len(gram.totals))), gram, n_targets * (2 + N_CONTROLS), alpha)
+    fit, _ = fit_readouts(gram, range(len(gram.totals)), n_targets * (2 + N_CONTROLS), alpha)
     features = torch.as_tensor(mean_map).to(gram.pilot) - gram.pilot[:, None, None]
-    decoded = torch.einsum("ct,chw->thw", fit.weights[:, :n_targets], features)
+    decoded = torch.einsum("ct,chw->thw", fit.channel_weights[:, :n_targets], features)
     return (decoded + fit.intercepts[:n_targets, None, None]).cpu().numpy()
 
 
@@ -310,12 +248,10 @@ class _Sums:
 def _selections(moments: PositionMoments) -> Iterator[_Sums]:
     """Yield the sums over all folds, then over all but each one."""
     n_folds = len(moments.images)
-    rounding = _ROUNDING_ERRORS * torch.finfo(moments.dtype).eps
     for keep in [torch.arange(n_folds), *(torch.arange(n_folds)[torch.arange(n_folds) != f] for f in range(n_folds))]:
         cells, squares, cross = (getattr(moments, n)[keep].sum(dim=0) for n in ("cells", "squares", "cross"))
         mean = cross[1:, 0] / cells
         deviation = (squares / cells - mean**2).clamp(min=0).sqrt()
-        varies = deviation > rounding * ((mean + moments.pilot).abs() + deviation)
         yield _Sums(
             images=float(moments.images[keep].sum()),
             cells=float(cells),
@@ -324,7 +260,7 @@ def _selections(moments: PositionMoments) -> Iterator[_Sums]:
             cross=cross.cpu().numpy(),
             target_squares=moments.target_squares[keep].sum(dim=0).cpu().numpy(),
             maps=None if moments.maps is None else moments.maps[keep].sum(dim=0).flatten(1).cpu().numpy(),
-            varies=varies.cpu().numpy(),
+            varies=varies(deviation, mean + moments.pilot, moments.dtype).cpu().numpy(),
         )
 
 

@@ -15,12 +15,13 @@ from probe.attribution import attribute_readouts, layer_attribution
 from probe.collected import Statistics
 from probe.collecting import collect_statistics
 from probe.errors import ArgumentError, ImagesError
+from probe.expansion_gram import ChannelGram
 from probe.layers import Layer
 from probe.omission import fit_ridge, score_omissions
 from probe.options import Options
 from probe.readout import score_channels
 from probe.running import single
-from probe.statistics import Gram, PositionMoments
+from probe.statistics import PositionMoments
 from probe.strengths import ChannelStrengths
 
 __all__ = ["score_attributions", "score_omega2", "score_readout_losses"]
@@ -101,12 +102,12 @@ def _collect(model: nn.Module, images: Any, options: Options, *, grams: bool) ->
     return collect_statistics(model, images, replace(options, folds=folds), grams=grams, moments=not grams)[0]
 
 
-def _only_gram(statistics: Statistics, options: Options) -> tuple[Layer, Gram]:
+def _only_gram(statistics: Statistics, options: Options) -> tuple[Layer, ChannelGram]:
     layer = single(statistics.layers, options.layers)
     return layer, statistics.grams[options.stimulus_names[0], layer.name]
 
 
-def _check_targets(gram: Gram, layer: Layer, options: Options) -> None:
+def _check_targets(gram: ChannelGram, layer: Layer, options: Options) -> None:
     """Raise unless some target varies over the map."""
     targets = slice(1, 1 + len(options.target_functions))
     totals, squares = gram.totals.sum(dim=0), gram.squares.sum(dim=0)[targets]
