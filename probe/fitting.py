@@ -13,6 +13,7 @@ from torch import Tensor
 
 from probe.errors import ArgumentError
 from probe.expansion_gram import ChannelGram, ExpansionGram, kept_sums
+from probe.products import product
 from probe.rounding import keeps_digits, varies
 
 __all__ = ["Fit", "fit_readouts", "live_channels"]
@@ -161,7 +162,7 @@ def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> _Solutio
     correlations = (sums.products.triu() + sums.products.triu(1).T) * inverse_scale * inverse_scale[:, None]
     weight = gram.weight.double()
     loads = weight * torch.where(live_sources, sums.squares.sqrt(), 0.0)
-    squares = ((loads @ correlations) * loads).sum(dim=1)
+    squares = (product(loads.to(gram.dtype), correlations.to(gram.dtype)) * loads).sum(dim=1)
     live = live_channels(gram, squares, weight.square() @ sums.raw, weight @ sums.mean, sums.count)
     channel_scale = torch.where(live, squares.rsqrt(), 0.0)[:, None]
     loads *= channel_scale

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.errors import ArgumentError
+from probe.products import product
 
 __all__ = ["Gram", "Part", "PositionMoments", "gram_bytes", "pilot_mean", "summing_dtype"]
 
@@ -20,7 +21,6 @@ Part = tuple[int, int, int]
 
 _BLOCK = 256
 _MOST_AT_ONCE = 4096  # samples whose products are summed in the precision of the activations
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def pilot_mean(features: Tensor) -> Tensor:
@@ -103,6 +103,7 @@ class Gram:
             The rows of each fold: (fold, first row, last row plus one).
         """
         n_before = 1 + design.shape[1]
+        pilot = self.pilot.to(self.dtype)
         for fold, start, stop in parts:
             if fold != self._latest_fold or self._n_latest + stop - start > _MOST_AT_ONCE:
                 self._settle()
@@ -111,10 +112,10 @@ class Gram:
             )  # (column, sample)
             columns[0] = 1
             columns[1:n_before] = design[start:stop].T
-            columns[n_before:].copy_(features[start:stop].T).sub_(self.pilot.to(self.dtype)[:, None])
+            columns[n_before:] = (features[start:stop].to(self.dtype) - pilot).T
             for latest in self._latest:
                 behind = columns[-latest.shape[1] :]
-                _add_products(latest, behind[: latest.shape[0]], behind)
+                latest += product(behind[: latest.shape[0]], behind)
             self._latest_fold, self._n_latest = fold, self._n_latest + stop - start
 
     def _settle(self) -> None:
@@ -195,19 +196,6 @@ class Gram:
         gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
         gram._begin()
         return gram
-
-
-def _add_products(sums: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """Add rows @ columns.T to `sums`.
-
-    Where torch is built with oneDNN, which it takes for convolutions, single-precision products on a CPU go there as
-    well: MKL, which it takes for matrix products, leaves half of the vector width of AMD's processors unused. Only
-    the operator behind compiled linear layers leads there; without it, all goes the common way.
-    """
-    if _HAS_ONEDNN and rows.device.type == "cpu" and rows.dtype == torch.float32:
-        sums += torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
-    else:
-        sums.addmm_(rows, columns.T)
 
 
 def _blocks(n_columns: int) -> list[tuple[int, int]]:

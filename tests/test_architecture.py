@@ -30,6 +30,7 @@ LIBRARY = [
     "probe.targets",
     "probe.positions",
     "probe.isolation",
+    "probe.products",
     "probe.statistics",
     "probe.expansion_gram",
     "probe.fitting",
