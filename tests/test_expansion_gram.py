@@ -1,5 +1,7 @@
 """An expansion's sums and scores are those of its channels, measured themselves."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def both_grams(sources, weight, bias, design, dtype=torch.float64):
     expansion = ExpansionGram(Gram(FOLDS, N_DESIGN, pilot_mean(sources), dtype), weight, bias)
     direct = Gram(FOLDS, N_DESIGN, pilot_mean(channels), dtype)
     edges = np.linspace(0, len(sources), FOLDS + 1).astype(int)
-    parts = [(fold, int(start), int(stop)) for fold, (start, stop) in enumerate(zip(edges, edges[1:], strict=False))]
+    parts = [(fold, int(start), int(stop)) for fold, (start, stop) in enumerate(itertools.pairwise(edges))]
     expansion.update(design.to(dtype), sources.to(dtype), parts)
     direct.update(design.to(dtype), channels.to(dtype), parts)
     return expansion, direct
