@@ -2,32 +2,27 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 import xarray as xr
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
-from analyses.antialiasing import anti_aliased
-from analyses.data import CANVAS, digit_batches, load_digits, sample_crops, square_images
-from analyses.nets import small_net
+from analyses.similarity_cases import PRESETS, VARIANTS, Case, black, given_cases, published_cases
 from analyses.studies import Study, check_preset, study_result
-from analyses.training import clock, side_by_side, train, training_device
+from analyses.training import clock, training_device
 from probe.errors import ArgumentError
 from probe.images import Transform
 from probe.isolation import borrowed
 from probe.layers import unwrap
-from probe.rows import as_tensor
 from probe.shifts import Placements, shift_similarity
 
-__all__ = ["MEASURES", "PRESETS", "STUDY", "VARIANTS", "Preset", "run"]
+__all__ = ["MEASURES", "PRESETS", "STUDY", "run"]
 
 STUDY = Study(
     name="similarity",
@@ -63,64 +58,17 @@ STUDY = Study(
     times={"tiny": "4 s", "quick": "4 min on 2 CPU cores", "paper": "about 1 hour on a GPU (not run)"},
 )
 
-VARIANTS = ("plain", "anti-aliased")
 MEASURES = ("global similarity", "local roughness")
 
 _TIMED = 5  # batches
 
 _QUANTITY = "similarity of features at shifted positions, and its roughness"
 
-_FEATURES = {
-    "alexnet": {"alexnet fc6": "classifier.1", "alexnet fc7": "classifier.4", "alexnet fc8": "classifier.6"},
-    "resnet18": {"resnet18": "avgpool"},
-    "resnet50": {"resnet50": "avgpool"},
-    "mobilenet_v2": {"mobilenet_v2": "features.18.2"},
-}
-_DIGITS = "small net, trained on digits"
 _RANDOM_WEIGHTS = (
     "The torchvision networks have random weights. Published results are those of networks trained on ImageNet; give "
     "one with model= and layers=."
 )
 _CROPS = "The objects are crops of two photographs: pass images= for natural ones that vary."
-_MEAN, _DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Which networks, how large the frame and the objects in it (pixels), and how long small networks are trained."""
-
-    nets: Sequence[str]
-    frame: int
-    sizes: Mapping[str, int]
-    n_objects: int
-    seeds: int
-    steps: int
-
-
-PRESETS = {
-    "tiny": Preset(("mobilenet_v2",), 36, {"large": 32, "small": 30}, n_objects=2, seeds=2, steps=4),
-    "quick": Preset(
-        ("alexnet", "resnet18", "mobilenet_v2"), 65, {"large": 35, "small": 17}, n_objects=2, seeds=3, steps=220
-    ),
-    "paper": Preset(
-        ("alexnet", "resnet50", "mobilenet_v2"), 225, {"large": 121, "small": 61}, n_objects=20, seeds=3, steps=220
-    ),
-}
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A network in one of its variants, and an object size, to be measured together."""
-
-    net: str
-    variant: str
-    size: str
-    seed: int
-    model: nn.Module
-    objects: Tensor
-    layers: Mapping[str, str]
-    frame: int
-    background: Sequence[float] | float
 
 
 def run(
@@ -203,10 +151,10 @@ def run(
     if model is not None:
         if background is None:
             is_file = isinstance(images, str | Path)
-            background = _black(transform, settings.frame) if transform is not None and is_file else 0.0
-        cases = _given_cases(model, blurred, layers, images, transform, background, settings, n_objects)
+            background = black(transform, settings.frame) if transform is not None and is_file else 0.0
+        cases = given_cases(model, blurred, layers, images, transform, background, settings, n_objects)
     else:
-        cases = _published_cases(images, settings, n_objects, count)
+        cases = published_cases(images, settings, n_objects, count)
     measured = []
     for case in tqdm(cases, desc="similarity", unit="network", disable=None if progress else True):
         found = shift_similarity(
@@ -263,73 +211,7 @@ def _warnings(model: nn.Module | None, images: Any) -> list[str]:
     return [_RANDOM_WEIGHTS] if images is not None else [_RANDOM_WEIGHTS, _CROPS]
 
 
-def _black(transform: Transform, size: int) -> list[float]:
-    """Return black in the units of a model, one value a channel."""
-    return as_tensor(transform(Image.new("RGB", (size, size)))).float().mean(dim=(1, 2)).tolist()
-
-
-def _given_cases(
-    model: nn.Module,
-    blurred: nn.Module | None,
-    layers: Sequence[str],
-    images: Any,
-    transform: Transform | None,
-    background: float | Sequence[float],
-    settings: Preset,
-    n_objects: int,
-) -> Iterator[_Case]:
-    name = type(model).__name__
-    names = {f"{name} {layer}": layer for layer in layers}
-    for variant, network in zip(VARIANTS, (model, blurred), strict=True):
-        if network is None:
-            continue
-        for size, pixels in settings.sizes.items():
-            objects = _objects(images, pixels, n_objects, transform)
-            yield _Case(name, variant, size, 0, network, objects, names, settings.frame, background)
-
-
-def _objects(images: Any, size: int, count: int, transform: Transform | None = None) -> Tensor:
-    if images is None:
-        return sample_crops(count, size=size)
-    return square_images(images, size=size, max_images=count, transform=transform)
-
-
-def _published_cases(images: Any, settings: Preset, n_objects: int, seeds: int) -> Iterator[_Case]:
-    """Yield the networks of the study with random weights, and small ones trained on digits."""
-    black = (-_MEAN / _DEVIATION).tolist()
-    objects = {
-        size: (_objects(images, pixels, n_objects) - _MEAN[:, None, None]) / _DEVIATION[:, None, None]
-        for size, pixels in settings.sizes.items()
-    }
-    for seed in range(seeds):
-        for net in settings.nets:
-            with torch.random.fork_rng([]):
-                torch.manual_seed(seed)
-                plain = torchvision.models.get_model(net, weights=None).eval()
-            for variant, network in zip(VARIANTS, (plain, anti_aliased(plain)), strict=True):
-                for size in settings.sizes:
-                    yield _Case(net, variant, size, seed, network, objects[size], _FEATURES[net], settings.frame, black)
-    yield from _digit_cases(settings, n_objects, seeds)
-
-
-def _digit_cases(settings: Preset, n_objects: int, seeds: int) -> Iterator[_Case]:
-    """Train small networks on digits, plain and anti-aliased, and yield them with held-out digits as objects."""
-    training, held_out = load_digits()
-    nets = {}
-    with side_by_side() as pool:
-        for seed in range(seeds):
-            plain = small_net(seed=seed)
-            for variant, net in zip(VARIANTS, (plain, anti_aliased(plain, from_pixels=True)), strict=True):
-                batches = digit_batches(training, steps=settings.steps, batch_size=64, seed=seed)
-                nets[variant, seed] = net, pool.submit(train, net, batches, steps=settings.steps)
-        for _, done in nets.values():
-            done.result()
-    for (variant, seed), (net, _) in nets.items():
-        digits = held_out.strokes[:n_objects, None]
-        yield _Case(_DIGITS, variant, "large", seed, net, digits, {_DIGITS: "mean"}, CANVAS, 0.0)
-
-
-def _frames_per_second(case: _Case, batch_size: int, device: torch.device) -> float:
+def _frames_per_second(case: Case, batch_size: int, device: torch.device) -> float:
     """Return how many frames a network takes in a second, in batches as large as those of its shifts."""
     model = unwrap(case.model)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), case.objects)
@@ -353,7 +235,7 @@ def _frames_per_second(case: _Case, batch_size: int, device: torch.device) -> fl
 
 
 def _joined(
-    measured: Sequence[tuple[_Case, xr.Dataset, float]],
+    measured: Sequence[tuple[Case, xr.Dataset, float]],
 ) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
     """Put all cases on common dims: what was found of each, and the frames a second of its bare network."""
     cases = [case for case, *_ in measured]

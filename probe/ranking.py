@@ -101,7 +101,7 @@ def rank_channels(
         others, since content tells position as well.
     folds, groups
         Of the readout, as in `layerwise`. With `groups`, the halves keep them together too, and there must be twice
-        as many as folds.
+        as many as folds; four for omega2.
     batch_size, num_workers, device, autocast, transform, input_key, layout, max_images, seed, progress
         As in `collect`.
 

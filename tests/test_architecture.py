@@ -104,6 +104,7 @@ SHARED = {
     "analyses.posenet_scores",
     "analyses.position_readouts",
     "analyses.pooled_nets",
+    "analyses.similarity_cases",
     "analyses.studies",
     "analyses.training",
 }
