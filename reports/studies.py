@@ -101,7 +101,7 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     table = comparison_table(result)
     about = result.here_by_seed.attrs
     quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
-    digits = 1 if units == "%" else 3
+    digits = 1 if units == "%" else _decimals(table.here)
     section.add_paragraph(_agreement(table, units, digits))
     section.add_table(
         table,
@@ -112,6 +112,12 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
         digits=digits,
         formats={str(column): "d" for column in table if pd.api.types.is_integer_dtype(table[column])},
     )
+
+
+def _decimals(values: pd.Series) -> int:
+    """Return decimals that leave two digits of the least number, from three to five."""
+    least = values.abs()[values != 0].min()
+    return 3 if pd.isna(least) else int(np.clip(np.ceil(1 - np.log10(least)), 3, 5))
 
 
 def _agreement(table: pd.DataFrame, units: str, digits: int) -> str:

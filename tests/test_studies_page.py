@@ -96,6 +96,17 @@ def test_distances_from_published_numbers_are_told():
 # ---- The page
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [([0.978, 0.00054], "0.00054"), ([0.978, 0.5], "0.978"), ([0.978, 1e-9], "0.97800"), ([0.0, 0.5], "0.000")],
+)
+def test_small_numbers_keep_two_digits(values, shown):
+    result = result_of([values], [np.nan, np.nan])
+    result.here_by_seed.attrs["units"] = "1"
+    text = text_of(build(result).html())
+    assert f" {shown} " in text[text.index("Table 1") :]
+
+
 def test_the_page_tells_everything_in_order(result):
     report = build(result)
     assert report.title == "A title" and report.summary == "A title?"
