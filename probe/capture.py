@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError
-from probe.expansions import Expansion, expansion_of
+from probe.expansions import Expansion, does_more, expansion_of
 from probe.layers import INPUT, Layer, is_default_layer, module_names
 from probe.layouts import LAYOUTS, Grid, as_maps, first_tensor, infer_layout
 
@@ -100,12 +100,13 @@ def reading(
             if layer is None:
                 return
             maps = _read(layer, output, n_images, grids.sizes)
-            expansion = expansion_of(module, inputs, output) if receive_expansion and layer.n_sources else None
-            sources = None if expansion is None else as_maps(expansion.sources, layer.layout, grids.sizes)
-            if receive_expansion is None or expansion is None or sources is None:
+            expansion = None
+            if receive_expansion is not None and layer.n_sources:
+                expansion = _expansion(module, inputs, output, layer.layout, grids.sizes)
+            if receive_expansion is None or expansion is None:
                 receive(layer, maps)
             else:
-                receive_expansion(layer, maps, replace(expansion, sources=sources))
+                receive_expansion(layer, maps, expansion)
 
         return hook
 
@@ -177,8 +178,7 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
     calls: Counter[str] = Counter()
     images = torch.cat([image, image])
     found = [_input_layer(image)]
-    # What others change of an output need not be the same for each image, so that no trial would show it.
-    hooked = {module for module in names if module._forward_hooks}
+    unsure = {module for module in names if does_more(module)}
 
     def ancestry(name: str) -> Iterator[nn.Module]:
         while name:
@@ -205,9 +205,11 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         layout = _given_layout(options, layer.name, tensor.ndim)
         if layout is None and tensor.ndim in LAYOUTS.values():
             layout = infer_layout(tensor.shape, len(images), ancestry(layer.module), grids.sizes)
-        expansion = None if module in hooked else expansion_of(module, inputs, output)
-        n_sources = 0 if expansion is None else expansion.weight.shape[1]
-        found.append(replace(layer, n_sources=n_sources, **_size(tensor, layout, len(images), grids.sizes)))
+        layer = replace(layer, **_size(tensor, layout, len(images), grids.sizes))
+        expansion = None
+        if layer.layout and module not in unsure:
+            expansion = _expansion(module, inputs, output, layer.layout, grids.sizes)
+        found.append(replace(layer, n_sources=0 if expansion is None else expansion.weight.shape[1]))
 
     with ExitStack() as stack:
         grids = _Grids(model, stack)
@@ -270,6 +272,21 @@ def _size(tensor: Tensor, layout: str | None, n_images: int, grids: Sequence[Gri
     if maps is None:
         return {"problem": f"the tokens of its output of shape {shape} fit no grid; pass layout="}
     return {"layout": layout, "n_channels": maps.shape[1], "height": maps.shape[2], "width": maps.shape[3]}
+
+
+def _expansion(
+    module: nn.Module, inputs: tuple[Any, ...], output: Any, layout: str, grids: Sequence[Grid]
+) -> Expansion | None:
+    """Return the expansion that a module is, with its sources as maps; None if it expands another axis."""
+    expansion = expansion_of(module, inputs, output)
+    if expansion is None:
+        return None
+    maps, sources = as_maps(output, layout, grids), as_maps(expansion.sources, layout, grids)
+    if maps is None or sources is None:
+        return None
+    widths = (maps.shape[1], sources.shape[1])
+    cells = [(len(read), *read.shape[2:]) for read in (maps, sources)]
+    return replace(expansion, sources=sources) if widths == expansion.weight.shape and cells[0] == cells[1] else None
 
 
 def _run_once(model: nn.Module, images: Tensor) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from probe.errors import ArgumentError, ResultFileError
-from probe.expansion_gram import ChannelGram, ExpansionGram, gram_from_state
+from probe.expansion_gram import ChannelGram, gram_from_state, merged
 from probe.layers import Layer
 from probe.results import write_atomically
 from probe.statistics import PositionMoments
@@ -82,7 +82,7 @@ class Statistics:
         _check_same_settings(self.settings, other.settings)
         _check_disjoint(self.images, other.images)
         for key, gram in other.grams.items():
-            self.grams[key] = _merged(self.grams[key], gram)
+            self.grams[key] = merged(self.grams[key], gram)
         for key, moments in other.moments.items():
             self.moments[key].merge(moments)
         self.images = sorted([*self.images, *other.images])
@@ -141,16 +141,6 @@ class Statistics:
             images=content["images"],
             facts=content["facts"],
         )
-
-
-def _merged(mine: ChannelGram, other: ChannelGram) -> ChannelGram:
-    """Add `other`; `mine` may be changed."""
-    if isinstance(mine, ExpansionGram) and isinstance(other, ExpansionGram):
-        mine.merge(other)
-        return mine
-    gram, added = (one.as_gram() if isinstance(one, ExpansionGram) else one for one in (mine, other))
-    gram.merge(added)
-    return gram
 
 
 def _check_same_layers(first: list[Layer], second: list[Layer]) -> None:

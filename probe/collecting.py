@@ -82,7 +82,8 @@ def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
 def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
     """Return what the statistics of some layers take, in bytes: C²/2 numbers a fold and stimulus, and the maps.
 
-    C is the number of channels, or of what a pointwise expansion makes them of.
+    C is the number of channels, or of the sources of a pointwise expansion. One whose outputs turn out to be something
+    else takes what any layer does.
     """
     n_design = len(options.target_functions) * (2 + N_CONTROLS)
     size = sum(_gram_bytes(options.folds, n_design, layer) for layer in layers) if grams else 0
@@ -98,7 +99,9 @@ def _gram_bytes(n_folds: int, n_design: int, layer: Layer) -> int:
 
 def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dict[str, int | None]:
     n_images = options.max_images or _IMAGES_WHERE_UNKNOWN if length is None else length
-    cells = {layer.name: cells_per_image(options.positions, layer.n_channels, n_images) for layer in layers}
+    cells = {
+        layer.name: cells_per_image(options.positions, layer.n_channels, n_images, layer.n_sources) for layer in layers
+    }
     for layer in layers:
         count = cells[layer.name]
         if count is not None and count >= layer.height * layer.width:
@@ -151,7 +154,7 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
 def _run(reader: Reader, collector: "_Collector", layers: list[Layer], options: Options) -> list[int]:
     """Run the model on all images under all stimuli; return the image numbers."""
     numbers: list[int] = []
-    with reading(reader.model, layers, collector.receive, collector.receive_expansion) as run:
+    with reading(reader.model, layers, collector.receive, collector.receive) as run:
         for batch, pixels in reader.batches():
             numbers.extend(batch.numbers)
             for stimulus in options.stimulus_names:
@@ -188,15 +191,8 @@ class _Collector:
         starts = [i for i in range(len(folds)) if i == 0 or folds[i] != folds[i - 1]]
         self._parts = [(folds[a], a, b) for a, b in zip(starts, [*starts[1:], len(folds)], strict=True)]
 
-    def receive(self, layer: Layer, maps: Tensor) -> None:
-        """Add the maps of a layer, shape (image, channel, row, column)."""
-        self._add(layer, maps, None)
-
-    def receive_expansion(self, layer: Layer, maps: Tensor, expansion: Expansion) -> None:
-        """Add the maps of a pointwise expansion, shape (image, channel, row, column)."""
-        self._add(layer, maps, expansion)
-
-    def _add(self, layer: Layer, maps: Tensor, expansion: Expansion | None) -> None:
+    def receive(self, layer: Layer, maps: Tensor, expansion: Expansion | None = None) -> None:
+        """Add the maps of a layer, shape (image, channel, row, column), and what they were made of."""
         key = (self._stimulus, layer.name)
         with torch.autocast(maps.device.type, enabled=False):
             if self.grams:
@@ -219,14 +215,16 @@ class _Collector:
         gram.update(design, _chosen(read, cells), parts)
 
     def _new_gram(self, n_design: int, maps: Tensor, cells: Tensor, expansion: Expansion | None) -> ChannelGram:
-        def gram_of(read: Tensor) -> Gram:
-            return Gram(self.options.folds, n_design, pilot_mean(_chosen(read, cells)), summing_dtype(read))
+        def gram_of(read: Tensor, dtype: torch.dtype) -> Gram:
+            return Gram(self.options.folds, n_design, pilot_mean(_chosen(read, cells)), dtype)
 
         if expansion is not None:
-            few = cells[:, : math.ceil(_TRIED_SAMPLES / len(cells))]
-            if expansion.gives(_chosen(maps, few), _chosen(expansion.sources, few)):
-                return ExpansionGram(gram_of(expansion.sources), expansion.weight, expansion.bias)
-        return gram_of(maps)
+            tried = math.ceil(_TRIED_SAMPLES / len(cells))
+            some = cells[:, torch.linspace(0, cells.shape[1] - 1, tried).long()]
+            if expansion.gives(_chosen(maps, some), _chosen(expansion.sources, some)):
+                sources = gram_of(expansion.sources, torch.float64)
+                return ExpansionGram(sources, expansion.weight, expansion.bias)
+        return gram_of(maps, summing_dtype(maps))
 
     def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
         grid = (maps.shape[2], maps.shape[3])

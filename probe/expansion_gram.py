@@ -8,21 +8,22 @@ from torch import Tensor
 
 from probe.statistics import Gram, Part, gram_bytes
 
-__all__ = ["ChannelGram", "ExpansionGram", "expansion_gram_bytes", "gram_from_state", "kept_sums"]
+__all__ = ["ChannelGram", "ExpansionGram", "expansion_gram_bytes", "gram_from_state", "kept_sums", "merged"]
 
 
 class ExpansionGram:
     """Sums of products of all pairs of [1, design, channels], where the channels are y = W·x + b: kept as those of x.
 
-    What is asked of a `Gram` can be asked of it as well. With q sources for p channels, the sums take (q / p)² of
-    the time and memory.
+    What is asked of a `Gram` can be asked of it as well. With q sources for p channels, there are about (q / p)² as
+    many products and sums.
 
     Parameters
     ----------
     sources
-        The Gram of x.
+        The Gram of x. Its products must be in double precision: where W takes differences of sources that are all but
+        equal, nothing is left of single ones.
     weight
-        W, shape (channel, source); copied.
+        W, shape (channel, source), in the precision of the channels; copied.
     bias
         b, shape (channel,); copied.
 
@@ -40,6 +41,7 @@ class ExpansionGram:
     """
 
     def __init__(self, sources: Gram, weight: Tensor, bias: Tensor) -> None:
+        assert sources.dtype == torch.float64
         self.sources, self.weight, self.bias = sources, weight.clone(), bias.clone()
 
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
@@ -48,8 +50,8 @@ class ExpansionGram:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the products."""
-        return self.sources.dtype
+        """Precision of the channels."""
+        return self.weight.dtype
 
     @property
     def pilot(self) -> Tensor:
@@ -78,10 +80,30 @@ class ExpansionGram:
         """Whether all samples, and their squares, were finite."""
         return self.sources.is_finite
 
+    @property
+    def finite_channels(self) -> Tensor:
+        """Whether all samples of a channel were finite, shape (channel,): they share their sources."""
+        return torch.full_like(self.bias, self.is_finite, dtype=torch.bool)
+
     def upper(self, folds: Sequence[int], out: Tensor | None = None) -> Tensor:
         """Return the sums over some folds, shape (column, column)."""
         columns = self._columns
         return torch.matmul(columns @ _symmetric(self.sources.upper(folds)), columns.T, out=out)
+
+    def of_channels(self, weights: Tensor, live: Tensor) -> Tensor:
+        """Return readouts of the channels that are these readouts of the sources.
+
+        Parameters
+        ----------
+        weights
+            Shape (source, readout).
+        live
+            Shape (channel,). The channels that may be used; the others get 0.
+        """
+        found = weights.new_zeros(len(live), weights.shape[1])
+        # Unlike the others, this driver takes weights of any rank.
+        found[live] = torch.linalg.lstsq(self.weight[live].double().T, weights, driver="gelsd").solution
+        return found
 
     def as_gram(self) -> Gram:
         """Return the `Gram` of the channels themselves."""
@@ -95,7 +117,7 @@ class ExpansionGram:
         return gram
 
     def merge(self, other: "ExpansionGram") -> None:
-        """Add the sums of `other`, of the same weights, which is left as it is."""
+        """Add the sums of `other`, which is left as it is; see `merged` for one of other weights."""
         self.sources.merge(other.sources)
 
     def state(self) -> dict[str, Any]:
@@ -118,6 +140,21 @@ def kept_sums(gram: ChannelGram) -> Gram:
     return gram.sources if isinstance(gram, ExpansionGram) else gram
 
 
+def merged(mine: ChannelGram, other: ChannelGram) -> ChannelGram:
+    """Return the sums of both; `mine` may be changed."""
+    if isinstance(mine, ExpansionGram) and isinstance(other, ExpansionGram) and _expand_alike(mine, other):
+        mine.merge(other)
+        return mine
+    gram, added = (one.as_gram() if isinstance(one, ExpansionGram) else one for one in (mine, other))
+    gram.merge(added)
+    return gram
+
+
+def _expand_alike(mine: ExpansionGram, other: ExpansionGram) -> bool:
+    pairs = (mine.weight, other.weight), (mine.bias, other.bias)
+    return all(ours.shape == theirs.shape and torch.equal(ours, theirs.to(ours)) for ours, theirs in pairs)
+
+
 def gram_from_state(state: dict[str, Any]) -> ChannelGram:
     """Restore what `Gram.state` or `ExpansionGram.state` returned."""
     if "sources" in state:
@@ -126,16 +163,16 @@ def gram_from_state(state: dict[str, Any]) -> ChannelGram:
 
 
 def expansion_gram_bytes(n_folds: int, n_design: int, n_channels: int, n_sources: int) -> int:
-    """Return what an `ExpansionGram` of products in single precision takes, in bytes.
+    """Return what an `ExpansionGram` of channels in single precision takes, in bytes.
 
     Examples
     --------
-    >>> sources = Gram(n_folds=5, n_design=20, pilot=torch.zeros(512), dtype=torch.float32)
+    >>> sources = Gram(n_folds=5, n_design=20, pilot=torch.zeros(512, dtype=torch.float64))
     >>> gram = ExpansionGram(sources, torch.zeros(2048, 512), torch.zeros(2048))
     >>> expansion_gram_bytes(5, 20, 2048, 512) == gram.nbytes
     True
     """
-    return gram_bytes(n_folds, n_design, n_sources) + 4 * n_channels * (n_sources + 1)
+    return gram_bytes(n_folds, n_design, n_sources, torch.float64) + 4 * n_channels * (n_sources + 1)
 
 
 def _symmetric(upper: Tensor) -> Tensor:

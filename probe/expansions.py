@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.rounding import ROUNDING_ERRORS, keeps_digits
+from probe.rounding import ROUNDING_ERRORS
 
-__all__ = ["Expansion", "expansion_of"]
+__all__ = ["Expansion", "does_more", "expansion_of"]
 
 _LEAST_RATIO = 3  # below it, scoring costs about what the shorter sums save
-_RELATIVE_ERROR = 1e-3  # of a channel's deviation; convolutions in TF32 stay below
+_RELATIVE_ERROR = 1e-3  # of a channel's deviation
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Expansion:
     bias: Tensor
 
     def gives(self, features: Tensor, sources: Tensor) -> bool:
-        """Tell whether features are W·x + b, and can be told from rounding where W·x nearly cancels.
+        """Tell whether features are W·x + b, up to a thousandth of their deviation and to rounding.
 
         Parameters
         ----------
@@ -52,20 +52,18 @@ class Expansion:
         >>> doubling.gives(2 * sources.expand(-1, 3), sources), doubling.gives(3 * sources.expand(-1, 3), sources)
         (True, False)
         """
-        rounding = ROUNDING_ERRORS * torch.finfo(features.dtype).eps
         x, weight, bias = sources.double(), self.weight.double(), self.bias.double()
-        variance = features.double().var(dim=0, correction=0)
-        tolerance = rounding * (x.abs() @ weight.abs().T + bias.abs())
-        is_given = (features - (x @ weight.T + bias)).abs() <= tolerance + _RELATIVE_ERROR * variance.sqrt()
-        parts = weight.square() @ x.var(dim=0, correction=0)
-        return bool(is_given.all() and (keeps_digits(variance, parts, features.dtype) | (parts == 0)).all())
+        rounding = ROUNDING_ERRORS * torch.finfo(features.dtype).eps * (x.abs() @ weight.abs().T + bias.abs())
+        deviation = features.double().std(dim=0, correction=0)
+        error = (features - (x @ weight.T + bias)).abs()
+        return bool((error <= rounding + _RELATIVE_ERROR * deviation).all())
 
 
 def expansion_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Expansion | None:
     """Return what a module expanded, if it is a 1×1 convolution or linear layer to at least three times the channels.
 
-    All must be in one precision, single or double: what is rounded to less is not W·x + b any more. Whether the
-    numbers are is for the caller to see, since hooks can change them.
+    All must be in one precision, single or double, and on a CPU: elsewhere products in double precision can cost more
+    than the fewer of them save.
 
     Examples
     --------
@@ -73,19 +71,48 @@ def expansion_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Exp
     >>> expansion_of(convolution, (images,), convolution(images)).sources.shape
     torch.Size([1, 2, 3, 3])
     """
-    if not isinstance(output, Tensor) or len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+    # Subclasses may do anything.
+    if not isinstance(module, nn.Conv2d | nn.Linear) or type(module) not in (nn.Conv2d, nn.Linear):
+        return None
+    tensors = [output, *inputs, module.weight, *([] if module.bias is None else [module.bias])]
+    if len(inputs) != 1 or not all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors):
         return None
     sources: Tensor = inputs[0]
-    if type(module) is nn.Conv2d:  # subclasses may do anything
-        if module.kernel_size != (1, 1) or module.groups != 1 or module.padding not in ((0, 0), "valid", "same"):
+    if sources.dtype not in (torch.float32, torch.float64) or any(
+        tensor.dtype != sources.dtype or tensor.device.type != "cpu" for tensor in tensors
+    ):
+        return None
+    weight = module.weight.detach()
+    if isinstance(module, nn.Conv2d):
+        is_pointwise = weight.shape[2:] == (1, 1) and module.groups == 1
+        is_padded = module.padding not in (0, (0, 0), "valid", "same")
+        if not is_pointwise or is_padded or weight.ndim != 4 or not _is_pair(module.stride):
             return None
-        sources = sources[..., :: module.stride[0], :: module.stride[1]]
-    elif type(module) is not nn.Linear:
-        return None
-    weight = module.weight.detach().flatten(1)
-    if len(weight) < _LEAST_RATIO * weight.shape[1]:
-        return None
-    if sources.dtype not in (torch.float32, torch.float64) or not sources.dtype == weight.dtype == output.dtype:
+        sources, weight = sources[..., :: module.stride[0], :: module.stride[1]], weight[:, :, 0, 0]
+    if weight.ndim != 2 or len(weight) < _LEAST_RATIO * weight.shape[1]:
         return None
     bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()
     return Expansion(sources, weight, bias)
+
+
+def does_more(module: nn.Module) -> bool:
+    """Tell whether calling a module may do more than its class says: by hooks, or a `forward` of its own.
+
+    What they change need not be alike for all images, so that a trial on some may not show it.
+
+    Examples
+    --------
+    >>> module = nn.Linear(2, 8)
+    >>> does_more(module)
+    False
+    >>> handle = module.register_forward_hook(print)
+    >>> does_more(module)
+    True
+    """
+    own = vars(module)
+    is_hooked = module._forward_hooks or module._forward_pre_hooks or torch.nn.modules.module._global_forward_hooks
+    return bool(is_hooked) or "forward" in own or "_conv_forward" in own
+
+
+def _is_pair(stride: Any) -> bool:
+    return isinstance(stride, tuple) and len(stride) == 2

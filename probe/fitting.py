@@ -13,7 +13,6 @@ from torch import Tensor
 
 from probe.errors import ArgumentError
 from probe.expansion_gram import ChannelGram, ExpansionGram, kept_sums
-from probe.products import product
 from probe.rounding import keeps_digits, varies
 
 __all__ = ["Fit", "fit_readouts", "live_channels"]
@@ -29,8 +28,6 @@ class Fit:
     ----------
     weights : torch.Tensor
         Shape (feature, design column), of the features of which the Gram keeps sums.
-    channel_weights : torch.Tensor
-        Shape (channel, design column). The same readouts, of the channels.
     intercepts : torch.Tensor
         Shape (design column,).
     squared_errors : torch.Tensor
@@ -40,7 +37,6 @@ class Fit:
     """
 
     weights: Tensor
-    channel_weights: Tensor
     intercepts: Tensor
     squared_errors: Tensor
     live: Tensor
@@ -61,7 +57,6 @@ class _Sums:
 @dataclass(frozen=True)
 class _Solution:
     weights: Tensor
-    channel_weights: Tensor
     penalty: Tensor  # (design column,)
     live: Tensor
 
@@ -108,7 +103,6 @@ def fit_readouts(
     explained = (solution.weights * sums.cross).sum(dim=0) + solution.penalty
     fit = Fit(
         weights=solution.weights,
-        channel_weights=solution.channel_weights,
         intercepts=design_mean - mean @ solution.weights,
         squared_errors=diagonal[1:first] - design * design_mean - explained,
         live=solution.live,
@@ -131,7 +125,7 @@ def live_channels(gram: ChannelGram, squares: Tensor, raw: Tensor, mean: Tensor,
         Number of samples.
     """
     deviation = (squares.clamp(min=0) / count).sqrt()
-    return varies(deviation, mean + gram.pilot, gram.dtype) & keeps_digits(squares, raw, gram.dtype)
+    return varies(deviation, mean + gram.pilot, gram.dtype) & keeps_digits(squares, raw, kept_sums(gram).dtype)
 
 
 def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> _Solution:
@@ -147,38 +141,46 @@ def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> _Solution:
         raise _too_small(alpha) from None
     weights = torch.cholesky_solve(sums.cross * inverse_scale[:, None], system.T) * inverse_scale[:, None]
     penalty = alpha * (weights.square() * sums.squares[:, None]).sum(dim=0)
-    return _Solution(weights, weights, penalty, live)
+    return _Solution(weights, penalty, live)
 
 
 def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> _Solution:
     """Solve for the sources, of which there are fewer than channels.
 
-    With channels y = W·x, their readout w is the readout v = Wᵀw of x, and the least penalty wᵀS·w of all w with
-    this v is vᵀM⁻¹v, with M = WᵀS⁻¹W. So v = (C + alpha·M⁻¹)⁻¹c for the covariances C, c of x, or v = M·z with
-    (C·M + alpha)·z = c, which needs no inverse of M; and w = S⁻¹W·z. All of it for standardised x.
+    Channels are y = W·x. For x with covariances C and c, and standardised y, L = S^(−1/2)·W = Q·R with orthonormal
+    columns of Q, the readout L·C·Lᵀ + alpha of y becomes u = (R·C·Rᵀ + alpha)⁻¹R·c, and that of x is Rᵀ·u. All of it
+    for standardised x, too.
     """
-    live_sources = live_channels(gram.sources, sums.squares, sums.raw, sums.mean, sums.count)
-    inverse_scale = torch.where(live_sources, sums.squares.rsqrt(), 0.0)
+    varying = keeps_digits(sums.squares, sums.raw, gram.sources.dtype)
+    inverse_scale = torch.where(varying, sums.squares.rsqrt(), 0.0)
     correlations = (sums.products.triu() + sums.products.triu(1).T) * inverse_scale * inverse_scale[:, None]
+    cross = sums.cross * inverse_scale[:, None]
+    # Sources that do not vary in the training folds may vary in the others, where their channels then do: scale 1.
+    scale = torch.where(varying, sums.squares.sqrt(), 1.0)
     weight = gram.weight.double()
-    loads = weight * torch.where(live_sources, sums.squares.sqrt(), 0.0)
-    squares = (product(loads.to(gram.dtype), correlations.to(gram.dtype)) * loads).sum(dim=1)
+    loads = weight * scale
+    squares = ((loads @ correlations) * loads).sum(dim=1)
     live = live_channels(gram, squares, weight.square() @ sums.raw, weight @ sums.mean, sums.count)
-    channel_scale = torch.where(live, squares.rsqrt(), 0.0)[:, None]
-    loads *= channel_scale
-    metric = loads.T @ loads
-    system = correlations @ metric
-    system.diagonal().add_(alpha)
+    loads *= torch.where(live, squares.rsqrt(), 0.0)[:, None]
+    triangle = _triangle(loads, alpha)
+    system = triangle @ correlations @ triangle.T
     if alpha < torch.finfo(system.dtype).eps * system.norm():
         raise _too_small(alpha)
-    solved = torch.linalg.solve(system, sums.cross * inverse_scale[:, None])
-    standardised = metric @ solved
-    return _Solution(
-        weights=standardised * inverse_scale[:, None],
-        channel_weights=loads @ solved * channel_scale,
-        penalty=alpha * (solved * standardised).sum(dim=0),
-        live=live,
-    )
+    system.diagonal().add_(alpha)
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if failed:
+        raise _too_small(alpha)
+    solved = torch.cholesky_solve(triangle @ cross, factor)
+    return _Solution(triangle.T @ solved / scale[:, None], alpha * solved.square().sum(dim=0), live)
+
+
+def _triangle(loads: Tensor, alpha: float) -> Tensor:
+    """Return R of loads = Q·R, fast by way of loadsᵀ·loads where its rounding is nothing beside `alpha`."""
+    squared = loads.T @ loads
+    factor, failed = torch.linalg.cholesky_ex(squared)
+    if failed or torch.finfo(squared.dtype).eps * squared.trace() > 1e-6 * alpha:
+        return torch.linalg.qr(loads, mode="r").R
+    return factor.T
 
 
 def _too_small(alpha: float) -> ArgumentError:

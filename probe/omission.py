@@ -115,8 +115,7 @@ def _fit(sums: _Sums, gram: ChannelGram, alpha: float) -> Ridge:
     mean = sums.x / sums.count
     squares = sums.xx.diagonal() - sums.x * mean
     # A channel that is not finite in some other fold could not be scored there.
-    finite = torch.isfinite(gram.squares[:, -len(gram.pilot) :]).all(dim=0)
-    live = live_channels(gram, squares, sums.xx.diagonal(), mean, sums.count) & finite
+    live = live_channels(gram, squares, sums.xx.diagonal(), mean, sums.count) & gram.finite_channels
     mean, spread = mean[live], squares[live].sqrt()
     covariances = sums.xx[live][:, live] - torch.outer(mean, sums.x[live])
     system = covariances / spread / spread[:, None]

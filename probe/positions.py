@@ -14,7 +14,7 @@ _LEAST_PER_CHANNEL = 20
 _MOST_PRODUCTS = 2.7e10  # of pairs of channels, in all samples: what 60 a channel cost at 768 channels
 
 
-def cells_per_image(positions: str | int | None, n_channels: int, n_images: int) -> int | None:
+def cells_per_image(positions: str | int | None, n_channels: int, n_images: int, n_sources: int = 0) -> int | None:
     """Return how many cells of each image to read in a layer; None for all.
 
     Parameters
@@ -27,15 +27,20 @@ def cells_per_image(positions: str | int | None, n_channels: int, n_images: int)
         Number of channels of the layer.
     n_images
         Number of images that are expected.
+    n_sources
+        Number of channels that a pointwise expansion makes them of, which then count in place of the channels, but for
+        the 20; 0 for all other layers.
 
     Examples
     --------
     >>> [cells_per_image("auto", n_channels, n_images=1000) for n_channels in (64, 512, 1024, 4096)]
     [20, 31, 26, 82]
+    >>> cells_per_image("auto", n_channels=2048, n_images=1000, n_sources=512)
+    41
     """
     if positions == "auto":
-        affordable = _MOST_PRODUCTS / n_channels**2
-        wanted = min(_SAMPLES_PER_CHANNEL * n_channels, affordable)
+        n_free = n_sources or n_channels
+        wanted = min(_SAMPLES_PER_CHANNEL * n_free, _MOST_PRODUCTS / n_free**2)
         return math.ceil(max(_LEAST_SAMPLES, wanted, _LEAST_PER_CHANNEL * n_channels) / n_images)
     assert not isinstance(positions, str)
     return positions

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.expansion_gram import ChannelGram, kept_sums
+from probe.expansion_gram import ChannelGram, ExpansionGram, kept_sums
 from probe.fitting import Fit, fit_readouts
 from probe.rounding import varies
 from probe.statistics import PositionMoments
@@ -205,8 +205,11 @@ def decode(gram: ChannelGram, mean_map: np.ndarray, n_targets: int, alpha: float
         Shape (target, row, column): the decoded value of each design column that is a target, at each position.
     """
     fit, _ = fit_readouts(gram, range(len(gram.totals)), n_targets * (2 + N_CONTROLS), alpha)
+    weights = fit.weights[:, :n_targets]
+    if isinstance(gram, ExpansionGram):
+        weights = gram.of_channels(weights, fit.live)
     features = torch.as_tensor(mean_map).to(gram.pilot) - gram.pilot[:, None, None]
-    decoded = torch.einsum("ct,chw->thw", fit.channel_weights[:, :n_targets], features)
+    decoded = torch.einsum("ct,chw->thw", weights, features)
     return (decoded + fit.intercepts[:n_targets, None, None]).cpu().numpy()
 
 

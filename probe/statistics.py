@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.errors import ArgumentError
-from probe.products import product
+from probe.products import add_products, empty_columns
 
 __all__ = ["Gram", "Part", "PositionMoments", "gram_bytes", "pilot_mean", "summing_dtype"]
 
@@ -107,15 +107,13 @@ class Gram:
         for fold, start, stop in parts:
             if fold != self._latest_fold or self._n_latest + stop - start > _MOST_AT_ONCE:
                 self._settle()
-            columns = torch.empty(
-                n_before + features.shape[1], stop - start, dtype=self.dtype, device=features.device
-            )  # (column, sample)
+            columns = empty_columns(n_before + features.shape[1], stop - start, self.dtype, features.device)
             columns[0] = 1
             columns[1:n_before] = design[start:stop].T
             columns[n_before:] = (features[start:stop].to(self.dtype) - pilot).T
             for latest in self._latest:
                 behind = columns[-latest.shape[1] :]
-                latest += product(behind[: latest.shape[0]], behind)
+                add_products(latest, behind[: latest.shape[0]], behind)
             self._latest_fold, self._n_latest = fold, self._n_latest + stop - start
 
     def _settle(self) -> None:
@@ -164,6 +162,11 @@ class Gram:
         """Whether all samples, and their squares, were finite."""
         return bool(torch.isfinite(self.totals).all() and torch.isfinite(self.squares).all())
 
+    @property
+    def finite_channels(self) -> Tensor:
+        """Whether all samples of a channel, and their squares, were finite, shape (channel,)."""
+        return torch.isfinite(self.squares[:, -len(self.pilot) :]).all(dim=0)
+
     def upper(self, folds: Sequence[int], out: Tensor | None = None) -> Tensor:
         """Return the sums over some folds, shape (column, column), of which only the upper triangle means anything.
 
@@ -203,8 +206,8 @@ def _blocks(n_columns: int) -> list[tuple[int, int]]:
     return [(start, min(_BLOCK, n_columns - start)) for start in range(0, n_columns, _BLOCK)]
 
 
-def gram_bytes(n_folds: int, n_design: int, n_channels: int) -> int:
-    """Return what a `Gram` of products in single precision takes, in bytes.
+def gram_bytes(n_folds: int, n_design: int, n_channels: int, dtype: torch.dtype = torch.float32) -> int:
+    """Return what a `Gram` of products in some precision takes, in bytes.
 
     Examples
     --------
@@ -213,7 +216,7 @@ def gram_bytes(n_folds: int, n_design: int, n_channels: int) -> int:
     True
     """
     n_columns = 1 + n_design + n_channels
-    return (8 * n_folds + 4) * sum(rows * (n_columns - start) for start, rows in _blocks(n_columns))
+    return (8 * n_folds + dtype.itemsize) * sum(rows * (n_columns - start) for start, rows in _blocks(n_columns))
 
 
 class PositionMoments:

@@ -1,5 +1,8 @@
 """Pointwise expansions are found, tried, and measured as all other layers are."""
 
+import contextlib
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from torch import nn
 
 import probe
 from probe.expansion_gram import ExpansionGram
-from probe.expansions import expansion_of
+from probe.expansions import Expansion, expansion_of
 from probe.statistics import Gram
 from probe.testing import noise_images
 
@@ -146,21 +149,30 @@ def test_estimates_count_the_sources(net):
 
 
 class TestWhatIsNoExpansionAfterAll:
-    images = noise_images(30, 10).double()
+    images = shaded_images(30).double()
 
-    def assert_measured_directly(self, net, monkeypatch, kind=Gram):
-        options = {"layers": "expand", "positions": 20, "stimuli": "natural"}
+    def assert_measured_directly(self, net, monkeypatch, n_sources=0, **options):
+        options = {"layers": "expand", "positions": 20, "stimuli": "natural", "batch_size": 8} | options
         found = measure(net, self.images, **options)
-        assert kinds(found) == {kind}
+        assert kinds(found) == {Gram}
+        assert [layer.n_sources for layer in found.layers] == [n_sources]
         direct(monkeypatch)
         assert_same_scores(found, measure(net, self.images, **options))
 
-    def test_an_output_that_a_hook_changes(self, net, monkeypatch):
-        def lose_half(module, inputs, output):
-            return output * (torch.arange(len(output)) % 2)[:, None, None, None]
+    @pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+    def test_a_module_with_hooks_which_may_change_later_batches_alone(self, net, monkeypatch, kind):
+        def change(module, *given):
+            is_last_batch = len(given[0][0]) == len(self.images) % 8
+            return given[-1] * 2 if kind == "register_forward_hook" and is_last_batch else None
 
-        net.double().expand.register_forward_hook(lose_half)
+        getattr(net.double().expand, kind)(change)
         self.assert_measured_directly(net, monkeypatch)
+
+    def test_a_hook_on_all_modules(self, net, monkeypatch):
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+        with contextlib.ExitStack() as stack:
+            stack.callback(handle.remove)
+            self.assert_measured_directly(net.double(), monkeypatch)
 
     @pytest.mark.filterwarnings("ignore:2 channels do not vary")
     @pytest.mark.parametrize("mode", ["zero", "mean", "resample"])
@@ -172,6 +184,17 @@ class TestWhatIsNoExpansionAfterAll:
         original = net.double().expand.forward
         net.expand.forward = lambda maps: original(maps).abs()
         self.assert_measured_directly(net, monkeypatch)
+
+    def test_a_class_that_was_changed_is_found_by_a_trial(self, net, monkeypatch):
+        original = nn.Conv2d.forward
+
+        def without_the_lower_half(module, maps):
+            output = original(module, maps).clone()
+            output[:, :, output.shape[2] // 2 :] = 0
+            return output
+
+        monkeypatch.setattr(nn.Conv2d, "forward", without_the_lower_half)
+        self.assert_measured_directly(net.double(), monkeypatch, n_sources=4, positions=None)
 
     def test_a_call_that_hides_its_input_from_the_second_batch_on(self, net, monkeypatch):
         class Hiding(nn.Module):
@@ -190,18 +213,74 @@ class TestWhatIsNoExpansionAfterAll:
         direct(monkeypatch)
         assert_same_scores(found, measure(Hiding(), self.images, **options))
 
-    def test_channels_that_nearly_cancel(self, net, monkeypatch):
-        # y = x₀ − x₁ of sources that are all but equal: their products in single precision do not hold it.
+    def test_an_expansion_along_another_axis(self, net, monkeypatch):
+        class Across(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.expand = nn.Linear(10, 30).double()
+
+            def forward(self, images):
+                return self.expand(images)
+
+        self.assert_measured_directly(Across(), monkeypatch, layout={"expand": "NCHW"})
+
+    @pytest.mark.parametrize("stride", [1, [2], (2,)])
+    def test_a_stride_that_was_edited(self, net, monkeypatch, stride):
+        net.double().expand.stride = stride
+        self.assert_measured_directly(net, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("factor", "is_given"), [(1.0, True), (1 + 1e-5, True), (1.01, False), (0.99, False), (torch.nan, False)]
+)
+def test_a_trial_allows_for_rounding_alone(factor, is_given):
+    generator = torch.Generator().manual_seed(0)
+    sources, weight = torch.randn(64, 4, generator=generator), torch.randn(12, 4, generator=generator)
+    weight[3] = 0
+    expansion = Expansion(torch.empty(0), weight, torch.full((12,), 5.0))
+    outputs = sources @ weight.T + 5
+    outputs[:, 7] = (outputs[:, 7] - 5) * factor + 5
+    assert expansion.gives(outputs, sources) == is_given
+
+
+class TestSourcesThatAreAllButEqual:
+    """y = x₀ − x₁: products in single precision would not hold it, nor would those of a first image that is black."""
+
+    @pytest.fixture
+    def net(self, net):
         with torch.no_grad():
-            net.conv.weight[1] = net.conv.weight[0] * (1 + 1e-4)
+            net.conv.weight[1] = net.conv.weight[0] + 1e-4 * net.conv.weight[2]
             net.conv.bias[1] = net.conv.bias[0]
-            net.expand.weight.zero_()
             net.expand.weight[:, :2, 0, 0] = torch.tensor([1.0, -1.0])
-        options = {"layers": "expand", "stimuli": "natural"}
-        single = measure(net, self.images.float(), **options)
-        assert kinds(single) == {Gram}
-        double = measure(net.double(), self.images, **options)
-        assert kinds(double) == {ExpansionGram}
+            net.expand.weight[:, 2:] = 0
+            net.expand.bias.zero_()
+        return net
+
+    @pytest.mark.filterwarnings("ignore:fewer than 20 samples")
+    @pytest.mark.parametrize("first", ["black", "quiet", "like the others"])
+    @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 1, "positions": 1}, {"batch_size": 16}])
+    def test_single_precision_gives_what_double_gives(self, net, monkeypatch, first, options):
+        images = shaded_images(60)
+        images[0] *= {"black": 0, "quiet": 1e-3, "like the others": 1}[first]
+        options = {"layers": "expand", "stimuli": "natural"} | options
+        found = probe.layerwise(measure(net, images, **options))
+        direct(monkeypatch)
+        expected = probe.layerwise(measure(net.double(), images.double(), **options))
+        assert expected.n_dead.item() == found.n_dead.item() == 0
+        assert np.allclose(found.r2, expected.r2, atol=1e-3)
+
+
+def test_a_source_that_varies_in_one_fold_alone(monkeypatch):
+    torch.manual_seed(0)
+    net = nn.Sequential(OrderedDict(expand=nn.Conv2d(3, 12, 1))).double()
+    images = shaded_images(40).double()
+    groups = [index // 8 for index in range(40)]
+    images[:, 0] = torch.where(torch.tensor(groups)[:, None, None] == 2, images[:, 0], 0.5)
+    options = {"layers": "expand", "groups": groups, "stimuli": "natural"}
+    found = measure(net, images, **options)
+    assert kinds(found) == {ExpansionGram}
+    direct(monkeypatch)
+    assert_same_scores(found, measure(net, images, **options))
 
 
 def test_a_layer_that_is_not_finite_is_marked(net):
