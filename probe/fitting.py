@@ -13,6 +13,7 @@ from torch import Tensor
 
 from probe.errors import ArgumentError
 from probe.expansion_gram import ChannelGram, ExpansionGram, kept_sums
+from probe.products import add_products
 from probe.rounding import keeps_digits, varies
 
 __all__ = ["Fit", "fit_readouts", "live_channels"]
@@ -159,7 +160,7 @@ def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> _Solutio
     scale = torch.where(varying, sums.squares.sqrt(), 1.0)
     weight = gram.weight.double()
     loads = weight * scale
-    squares = ((loads @ correlations) * loads).sum(dim=1)
+    squares = _variances(gram.weight, scale, correlations)
     live = live_channels(gram, squares, weight.square() @ sums.raw, weight @ sums.mean, sums.count)
     loads *= torch.where(live, squares.rsqrt(), 0.0)[:, None]
     triangle = _triangle(loads, alpha)
@@ -172,6 +173,18 @@ def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> _Solutio
         raise _too_small(alpha)
     solved = torch.cholesky_solve(triangle @ cross, factor)
     return _Solution(triangle.T @ solved / scale[:, None], alpha * solved.square().sum(dim=0), live)
+
+
+def _variances(weight: Tensor, scale: Tensor, correlations: Tensor) -> Tensor:
+    """Return the diagonal of L·C·Lᵀ, L = weight · scale, in the precision of the weights where none nearly cancels."""
+    loads = weight * scale.to(weight.dtype)
+    products = torch.zeros_like(loads)
+    add_products(products, loads, correlations.to(weight.dtype))
+    variances, parts = (products * loads).sum(dim=1), loads.square().sum(dim=1)
+    if (keeps_digits(variances, parts, weight.dtype) | (parts == 0)).all():
+        return variances.double()
+    loads = weight.double() * scale
+    return ((loads @ correlations) * loads).sum(dim=1)
 
 
 def _triangle(loads: Tensor, alpha: float) -> Tensor:

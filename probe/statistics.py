@@ -5,6 +5,8 @@ the first batch), which keeps single-precision products accurate under a large c
 a data set are merged by adding them, after a shift to a common pilot.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ __all__ = ["Gram", "Part", "PositionMoments", "gram_bytes", "pilot_mean", "summi
 Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
 
-_BLOCK = 256
+_MOST_ROWS = 256  # of a block
 _MOST_AT_ONCE = 4096  # samples whose products are summed in the precision of the activations
 
 
@@ -202,8 +204,10 @@ class Gram:
 
 
 def _blocks(n_columns: int) -> list[tuple[int, int]]:
-    """Return the first row of each block, and its number of rows."""
-    return [(start, min(_BLOCK, n_columns - start)) for start in range(0, n_columns, _BLOCK)]
+    """Return the first row of each block, and its number of rows: about as many in each."""
+    n_blocks = math.ceil(n_columns / _MOST_ROWS)
+    edges = [n_columns * block // n_blocks for block in range(n_blocks + 1)]
+    return [(start, stop - start) for start, stop in itertools.pairwise(edges)]
 
 
 def gram_bytes(n_folds: int, n_design: int, n_channels: int, dtype: torch.dtype = torch.float32) -> int:
