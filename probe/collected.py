@@ -161,7 +161,8 @@ def _check_same_settings(first: dict[str, Any], second: dict[str, Any]) -> None:
             layer = next(layer for layer in value if value[layer] != second[name][layer])
             raise ArgumentError(
                 f"merge: the cells read of each image differ: {value[layer]} and {second[name][layer]} in {layer} "
-                "(None: all). positions='auto' follows the number of images: collect both with positions= a number."
+                "(None: all). positions='auto' follows the number of images, and hooks and the device may change how a "
+                "layer is measured: collect both with positions= a number."
             )
         raise ArgumentError(
             f"merge: {name} differs: {value!r} and {second[name]!r}. Collect both with the same model and arguments."

@@ -206,12 +206,15 @@ class _Collector:
         n_cells = cells.shape[1]
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
         gram = self.statistics.grams.get(key)
+        read = maps
         if gram is None:
             gram = self._new_gram(design.shape[1], maps, cells, expansion)
-        elif isinstance(gram, ExpansionGram) and expansion is None:
-            gram = gram.as_gram()
+        if isinstance(gram, ExpansionGram):
+            if expansion is not None and gram.is_made_by(expansion.weight, expansion.bias):
+                read = expansion.sources
+            else:
+                gram = gram.as_gram()
         self.statistics.grams[key] = gram
-        read = expansion.sources if expansion is not None and isinstance(gram, ExpansionGram) else maps
         gram.update(design, _chosen(read, cells), parts)
 
     def _new_gram(self, n_design: int, maps: Tensor, cells: Tensor, expansion: Expansion | None) -> ChannelGram:

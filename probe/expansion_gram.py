@@ -116,6 +116,16 @@ class ExpansionGram:
                 block[fold] = upper[start : start + block.shape[1], start:]
         return gram
 
+    @property
+    def made_by(self) -> tuple[Tensor, Tensor]:
+        """W and b."""
+        return self.weight, self.bias
+
+    def is_made_by(self, weight: Tensor, bias: Tensor) -> bool:
+        """Tell whether these are its W and b."""
+        pairs = zip(self.made_by, (weight, bias), strict=True)
+        return all(mine.shape == given.shape and torch.equal(mine, given.to(mine)) for mine, given in pairs)
+
     def merge(self, other: "ExpansionGram") -> None:
         """Add the sums of `other`, which is left as it is; see `merged` for one of other weights."""
         self.sources.merge(other.sources)
@@ -142,17 +152,12 @@ def kept_sums(gram: ChannelGram) -> Gram:
 
 def merged(mine: ChannelGram, other: ChannelGram) -> ChannelGram:
     """Return the sums of both; `mine` may be changed."""
-    if isinstance(mine, ExpansionGram) and isinstance(other, ExpansionGram) and _expand_alike(mine, other):
+    if isinstance(mine, ExpansionGram) and isinstance(other, ExpansionGram) and mine.is_made_by(*other.made_by):
         mine.merge(other)
         return mine
     gram, added = (one.as_gram() if isinstance(one, ExpansionGram) else one for one in (mine, other))
     gram.merge(added)
     return gram
-
-
-def _expand_alike(mine: ExpansionGram, other: ExpansionGram) -> bool:
-    pairs = (mine.weight, other.weight), (mine.bias, other.bias)
-    return all(ours.shape == theirs.shape and torch.equal(ours, theirs.to(ours)) for ours, theirs in pairs)
 
 
 def gram_from_state(state: dict[str, Any]) -> ChannelGram:

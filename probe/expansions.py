@@ -109,9 +109,14 @@ def does_more(module: nn.Module) -> bool:
     >>> does_more(module)
     True
     """
-    own = vars(module)
-    is_hooked = module._forward_hooks or module._forward_pre_hooks or torch.nn.modules.module._global_forward_hooks
-    return bool(is_hooked) or "forward" in own or "_conv_forward" in own
+    of_all = torch.nn.modules.module
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        of_all._global_forward_hooks,
+        of_all._global_forward_pre_hooks,
+    )
+    return any(hooks) or "forward" in vars(module) or "_conv_forward" in vars(module)
 
 
 def _is_pair(stride: Any) -> bool:

@@ -168,8 +168,9 @@ class TestWhatIsNoExpansionAfterAll:
         getattr(net.double().expand, kind)(change)
         self.assert_measured_directly(net, monkeypatch)
 
-    def test_a_hook_on_all_modules(self, net, monkeypatch):
-        handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    @pytest.mark.parametrize("kind", ["register_module_forward_hook", "register_module_forward_pre_hook"])
+    def test_a_hook_on_all_modules(self, net, monkeypatch, kind):
+        handle = getattr(torch.nn.modules.module, kind)(lambda *_: None)
         with contextlib.ExitStack() as stack:
             stack.callback(handle.remove)
             self.assert_measured_directly(net.double(), monkeypatch)
@@ -212,6 +213,18 @@ class TestWhatIsNoExpansionAfterAll:
         assert kinds(found) == {Gram}
         direct(monkeypatch)
         assert_same_scores(found, measure(Hiding(), self.images, **options))
+
+    def test_weights_that_a_parent_writes_for_each_batch(self, net, monkeypatch):
+        class Hypernet(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.expand = nn.Conv2d(3, 12, 1).double()
+
+            def forward(self, images):
+                self.expand.weight.data.copy_(torch.linspace(-1, 1, 36).view(12, 3, 1, 1) + images.mean())
+                return self.expand(images)
+
+        self.assert_measured_directly(Hypernet(), monkeypatch, n_sources=3)
 
     def test_an_expansion_along_another_axis(self, net, monkeypatch):
         class Across(nn.Module):
