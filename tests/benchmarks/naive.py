@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import psutil
 import torch
 import torchvision
 from sklearn.linear_model import Ridge
@@ -12,6 +13,9 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import probe
 from tests.benchmarks.timing import compare, forward_pass, report, seconds
+
+_SHARE_OF_MEMORY = 0.5
+_BYTES_AN_IMAGE = 30_000_000  # stored, and copied by scikit-learn
 
 
 def stored_readouts(model: torch.nn.Module, images: torch.Tensor, layers: list[str]) -> int:
@@ -37,7 +41,9 @@ def stored_readouts(model: torch.nn.Module, images: torch.Tensor, layers: list[s
     return size
 
 
-def run(n_images: int = 128, repetitions: int = 1) -> None:
+def run(n_images: int | None = None, repetitions: int = 1) -> None:
+    if n_images is None:
+        n_images = int(_SHARE_OF_MEMORY * psutil.virtual_memory().available / _BYTES_AN_IMAGE)
     warnings.simplefilter("ignore", probe.ProbeWarning)
     model = torchvision.models.resnet18(weights=None).eval()
     images = torch.randn(n_images, 3, 224, 224)
