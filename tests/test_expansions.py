@@ -252,6 +252,7 @@ def test_a_trial_allows_for_rounding_alone(factor, is_given):
     weight[3] = 0
     expansion = Expansion(torch.empty(0), weight, torch.full((12,), 5.0))
     outputs = sources @ weight.T + 5
+    outputs[:, 3] = 5 * (1 + torch.finfo(torch.float32).eps)  # a channel that is constant, and rounded
     outputs[:, 7] = (outputs[:, 7] - 5) * factor + 5
     assert expansion.gives(outputs, sources) == is_given
 
