@@ -17,10 +17,13 @@ report: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
+# mypy looks for packages in folders of their names, which build/links has.
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	rm -rf build/links && mkdir -p build/links/probe
+	ln -s $(CURDIR)/probe/* $(CURDIR)/analyses $(CURDIR)/reports build/links/probe/
+	cd build/links && $(CURDIR)/$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m tests.benchmarks

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import torchvision
 import xarray as xr
+from probe.analyses.nets import cifar_resnet
+from probe.analyses.studies import Study, check_preset, study_result
 from torch import nn
 from tqdm.auto import tqdm
 
-from analyses.nets import cifar_resnet
-from analyses.studies import Study, check_preset, study_result
-from probe.auditing import audit
 from probe.errors import ArgumentError
+from probe.windows.auditing import audit
 
 __all__ = ["PRESETS", "STUDY", "Preset", "run"]
 
@@ -101,9 +101,9 @@ def run(
     Returns
     -------
     xarray.Dataset
-        See `analyses.studies.study_result`; ``here`` on ``case``, a network at a size. Beside it ``n_downsamplings``
-        on (case), ``even_size`` on (case, direction), and for each case the map ``foveation_i`` of the last layer whose
-        paths could be counted; ``foveation_asymmetry`` of these maps on (case, axis).
+        See `probe.analyses.studies.study_result`; ``here`` on ``case``, a network at a size. Beside it
+        ``n_downsamplings`` on (case), ``even_size`` on (case, direction), and for each case the map ``foveation_i`` of
+        the last layer whose paths could be counted; ``foveation_asymmetry`` of these maps on (case, axis).
 
     Raises
     ------

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from probe.errors import ImagesError
-from probe.images import Transform, evenly_spaced, open_images
-from probe.rows import Folder, Unreadable, as_label, as_tensor
+from probe.images.batches import Transform, evenly_spaced, open_images
+from probe.images.rows import Folder, Unreadable, as_label, as_tensor
 
 __all__ = [
     "CANVAS",

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 import xarray as xr
+from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
+from probe.analyses.training import predict, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from analyses.studies import Study, check_paddings, choose_preset, study_result
-from analyses.training import predict, side_by_side
-from probe.padding import PADDINGS, with_padding
+from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "TESTS", "Boxes", "Preset", "make_boxes", "red_green_net", "run", "train_on_boxes"]
 
@@ -167,9 +167,9 @@ def run(
     Returns
     -------
     xarray.Dataset
-        As `analyses.studies.study_result` describes it, on (padding, test), in per cent. Besides, ``by_distance``:
-        accuracy on (seed, padding, test, distance), where ``distance`` is that of the boxes in columns; ``images``:
-        number of test images at each distance, on (test, distance);
+        As `probe.analyses.studies.study_result` describes it, on (padding, test), in per cent. Besides,
+        ``by_distance``: accuracy on (seed, padding, test, distance), where ``distance`` is that of the boxes in
+        columns; ``images``: number of test images at each distance, on (test, distance);
         ``epochs``: the kept epoch, on (padding, seed); ``example``: one image of each class, on (label, test, row,
         column, colour).
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 import xarray as xr
+from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from analyses.studies import Study, check_paddings, choose_preset, study_result
-from probe.padding import PADDINGS, with_padding
+from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "Preset", "rook_images", "rook_net", "run"]
 
@@ -151,8 +151,8 @@ def run(
     Returns
     -------
     xarray.Dataset
-        As `analyses.studies.study_result` describes it, on (padding), in per cent. Besides, ``response``, the maximum
-        of the map after ReLU on (padding, seed, label), which is all that the last layer sees; ``filter`` on
+        As `probe.analyses.studies.study_result` describes it, on (padding), in per cent. Besides, ``response``, the
+        maximum of the map after ReLU on (padding, seed, label), which is all that the last layer sees; ``filter`` on
         (padding, seed, tap_row, tap_column); and for the padding number i, ``map_i``, the map of the first
         network on (epoch, label, row, column).
 

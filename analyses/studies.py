@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import xarray as xr
 
 from probe.errors import ArgumentError
-from probe.padding import PADDINGS
 from probe.results import describe, versions
+from probe.variants.padding import PADDINGS
 
 __all__ = [
     "PRESETS",
@@ -91,27 +91,33 @@ def check_paddings(paddings: Sequence[str]) -> None:
 
 
 def find_studies() -> dict[str, ModuleType]:
-    """Return the modules of `analyses` that have a ``STUDY``, by its name."""
-    modules = {name: import_module(f"analyses.{name}") for name in _module_names()}
+    """Return the modules of `probe.analyses` that have a ``STUDY``, by its name."""
+    modules = {name: _module(name) for name in _module_names()}
     return {name: module for name, module in modules.items() if hasattr(module, "STUDY")}
 
 
 def find_study(name: str) -> ModuleType:
-    """Return the module of a study.
+    """Return the module of a study: its file, or the file ``study`` in its folder.
 
     Raises
     ------
     ArgumentError
         If there is no such study.
     """
-    module = import_module(f"analyses.{name}") if name in _module_names() else None
+    module = _module(name) if name in _module_names() else None
     if module is None or not hasattr(module, "STUDY"):
         raise ArgumentError(f"there is no study {name!r}; expected one of {', '.join(find_studies())}.")
     return module
 
 
-def _module_names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+def _module_names() -> dict[str, str]:
+    """Return where each study is: the name of its file, or of its folder's file ``study``."""
+    found = sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda module: module.name)
+    return {module.name: f"{module.name}.study" if module.ispkg else module.name for module in found}
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"probe.analyses.{_module_names()[name]}")
 
 
 def beside_published(published: xr.DataArray, here: xr.DataArray) -> dict[str, xr.DataArray]:

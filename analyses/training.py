@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.images import as_floats, open_images
-from probe.isolation import borrowed, resolve_device
-from probe.layers import unwrap
-from probe.options import Options
-from probe.stimuli import apply_stimulus
+from probe.images.batches import as_floats, open_images
+from probe.images.stimuli import apply_stimulus
+from probe.models.layers import unwrap
+from probe.models.loan import borrowed, resolve_device
+from probe.reading.options import Options
 
 __all__ = ["LEARNING_RATE", "clock", "predict", "rolled_agreement", "side_by_side", "train", "training_device"]
 

@@ -11,60 +11,60 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probe.ablation import ablate as ablate
-    from probe.agreement import compare_rankings as compare_rankings
-    from probe.auditing import audit as audit
-    from probe.collected import Statistics as Statistics
-    from probe.curves import ablation_curve as ablation_curve
+    from probe.ablation.curves import ablation_curve as ablation_curve
+    from probe.ablation.hooks import ablate as ablate
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
-    from probe.padding import PADDINGS as PADDINGS
-    from probe.padding import with_padding as with_padding
-    from probe.plots import plot_channels as plot_channels
-    from probe.plots import plot_layers as plot_layers
-    from probe.plots import plot_maps as plot_maps
-    from probe.plots_ablation import plot_ablation as plot_ablation
-    from probe.plots_audit import plot_audit as plot_audit
-    from probe.plots_audit import plot_foveation as plot_foveation
-    from probe.pooling import pooled as pooled
-    from probe.probing import channelwise as channelwise
-    from probe.probing import collect as collect
-    from probe.probing import layerwise as layerwise
-    from probe.probing import list_layers as list_layers
-    from probe.ranking import rank_channels as rank_channels
+    from probe.images.stimuli import STIMULI as STIMULI
+    from probe.measures.pooling import pooled as pooled
+    from probe.measures.probing import channelwise as channelwise
+    from probe.measures.probing import collect as collect
+    from probe.measures.probing import layerwise as layerwise
+    from probe.measures.probing import list_layers as list_layers
+    from probe.measures.similarity import shift_similarity as shift_similarity
+    from probe.plots.ablation import plot_ablation as plot_ablation
+    from probe.plots.auditing import plot_audit as plot_audit
+    from probe.plots.auditing import plot_foveation as plot_foveation
+    from probe.plots.position import plot_channels as plot_channels
+    from probe.plots.position import plot_layers as plot_layers
+    from probe.plots.position import plot_maps as plot_maps
+    from probe.ranking.agreement import compare_rankings as compare_rankings
+    from probe.ranking.methods import rank_channels as rank_channels
+    from probe.readouts.targets import TARGETS as TARGETS
     from probe.results import load as load
     from probe.results import save as save
-    from probe.shifts import shift_similarity as shift_similarity
-    from probe.stimuli import STIMULI as STIMULI
-    from probe.targets import TARGETS as TARGETS
+    from probe.sums.statistics import Statistics as Statistics
+    from probe.variants.padding import PADDINGS as PADDINGS
+    from probe.variants.padding import with_padding as with_padding
+    from probe.windows.auditing import audit as audit
 
 _HOMES = {
-    "PADDINGS": "padding",
-    "STIMULI": "stimuli",
-    "TARGETS": "targets",
+    "PADDINGS": "variants.padding",
+    "STIMULI": "images.stimuli",
+    "TARGETS": "readouts.targets",
     "ProbeError": "errors",
     "ProbeWarning": "errors",
-    "Statistics": "collected",
-    "ablate": "ablation",
-    "ablation_curve": "curves",
-    "audit": "auditing",
-    "channelwise": "probing",
-    "collect": "probing",
-    "compare_rankings": "agreement",
-    "layerwise": "probing",
-    "list_layers": "probing",
+    "Statistics": "sums.statistics",
+    "ablate": "ablation.hooks",
+    "ablation_curve": "ablation.curves",
+    "audit": "windows.auditing",
+    "channelwise": "measures.probing",
+    "collect": "measures.probing",
+    "compare_rankings": "ranking.agreement",
+    "layerwise": "measures.probing",
+    "list_layers": "measures.probing",
     "load": "results",
-    "plot_ablation": "plots_ablation",
-    "plot_audit": "plots_audit",
-    "plot_channels": "plots",
-    "plot_foveation": "plots_audit",
-    "plot_layers": "plots",
-    "plot_maps": "plots",
-    "pooled": "pooling",
-    "rank_channels": "ranking",
+    "plot_ablation": "plots.ablation",
+    "plot_audit": "plots.auditing",
+    "plot_channels": "plots.position",
+    "plot_foveation": "plots.auditing",
+    "plot_layers": "plots.position",
+    "plot_maps": "plots.position",
+    "pooled": "measures.pooling",
+    "rank_channels": "ranking.methods",
     "save": "results",
-    "shift_similarity": "shifts",
-    "with_padding": "padding",
+    "shift_similarity": "measures.similarity",
+    "with_padding": "variants.padding",
 }
 
 __all__ = sorted(_HOMES)

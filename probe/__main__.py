@@ -1,6 +1,6 @@
 """Run the command: ``python -m probe``."""
 
-from probe.cli import main
+from probe.command.main import main
 
 if __name__ == "__main__":
     main()

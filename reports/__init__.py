@@ -7,12 +7,11 @@ from probe.errors import ArgumentError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from reports.document import Report
+    from probe.reports.page.document import Report
 
 __all__ = ["build"]
 
-_MODULES = {"channels": "reports.channels", "padding_comparison": "reports.padding"}
+_MODULES = {"channels": "probe.reports.channels.page", "padding_comparison": "probe.reports.padding_comparison.page"}
 
 
 def build(result: "xr.Dataset") -> "Report":
@@ -25,7 +24,7 @@ def build(result: "xr.Dataset") -> "Report":
     """
     analysis = result.attrs.get("analysis")
     if "question" in result.attrs:
-        return import_module("reports.studies").build(result)
+        return import_module("probe.reports.studies").build(result)
     if analysis not in _MODULES:
         raise ArgumentError(
             f"result: there is no report of a result with analysis={analysis!r}; "

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-
-from reports.document import Report
-from reports.estimates import Estimate, estimate
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import Estimate, estimate
 
 __all__ = ["add_figures", "draw_accuracy", "draw_learning", "draw_readouts", "findings"]
 
@@ -34,7 +33,7 @@ def findings(result: xr.Dataset) -> list[str]:
     Parameters
     ----------
     result
-        From `analyses.gapnet.run`.
+        From `probe.analyses.gapnet.study.run`.
     """
     grids = sorted({int(result.grid.min()), int(result.grid.max())})
     sentences = [sentence(result, grid) for grid in grids for sentence in (_location, _head, _remains, _image_class)]
@@ -165,7 +164,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     report
         The page.
     result
-        From `analyses.gapnet.run`.
+        From `probe.analyses.gapnet.study.run`.
     """
     here = result.here.sel(epoch="last").to_series().rename("accuracy (%)").reset_index()
     said = ", ".join(f"{r.net}, {r.measure}, {r.grid}×{r.grid}: {r[-1]:.1f} %" for r in here.itertuples(index=False))

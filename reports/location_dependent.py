@@ -7,9 +7,8 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from reports.document import Report
-from reports.estimates import Estimate, estimate, listed
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "draw_rings", "draw_scores", "findings"]
 
@@ -30,7 +29,7 @@ def findings(result: xr.Dataset) -> list[str]:
     Parameters
     ----------
     result
-        From `analyses.location_dependent.run`.
+        From `probe.analyses.location_dependent.study.run`.
     """
     sentences = [_told(result, grid) for grid in result.grid.values]
     sentences += [_blind(result)]
@@ -178,7 +177,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     report
         The page.
     result
-        From `analyses.location_dependent.run`.
+        From `probe.analyses.location_dependent.study.run`.
     """
     means = result.here.mean("canvas").to_series().rename("mean of the canvases (%)").reset_index()
     said = "; ".join(f"{r.task}, {r.grid}×{r.grid}, {r.padding} {r[-1]:.0f} %" for r in means.itertuples(index=False))

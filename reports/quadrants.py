@@ -7,9 +7,8 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from reports.document import Report
-from reports.estimates import Estimate, estimate, listed
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "draw_accuracy", "findings"]
 
@@ -26,7 +25,7 @@ def findings(result: xr.Dataset) -> list[str]:
     Parameters
     ----------
     result
-        From `analyses.quadrants.run`.
+        From `probe.analyses.quadrants.study.run`.
     """
     measured = [
         (str(net), str(training))
@@ -121,7 +120,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     report
         The page.
     result
-        From `analyses.quadrants.run`.
+        From `probe.analyses.quadrants.study.run`.
     """
     numbers = result[["published", "here"]].to_dataframe().reset_index()
     measured = numbers.dropna(subset=["here"])

@@ -5,9 +5,8 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from reports.document import Report
-from reports.estimates import Estimate, estimate, listed
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "findings"]
 

@@ -3,10 +3,10 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import listed
 
-from probe.plots import draw_map
-from reports.document import Report
-from reports.estimates import listed
+from probe.plots.position import draw_map
 
 __all__ = ["add_figures", "findings"]
 

@@ -8,14 +8,14 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import xarray as xr
+from probe.reports.page.document import Report, Section
+from probe.reports.page.provenance import add_provenance, json_attribute
 from scipy.special import stdtrit
 
 from probe.errors import ArgumentError
 from probe.results import published_table
-from reports.document import Report, Section
-from reports.provenance import add_provenance, json_attribute
 
-__all__ = ["build", "comparison_table", "findings"]
+__all__ = ["build", "comparison_table", "findings", "page_of"]
 
 _CONFIDENCE = 0.95
 _PRESET_NOTES = {
@@ -33,7 +33,7 @@ def build(result: xr.Dataset) -> Report:
     Parameters
     ----------
     result
-        From `analyses.studies.study_result`, or loaded from its file.
+        From `probe.analyses.studies.study_result`, or loaded from its file.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def build(result: xr.Dataset) -> Report:
     ArgumentError
         If there is no page of this study.
     """
-    study = _study(result)
+    study = page_of(result.attrs.get("analysis"))
     report = Report(result.attrs["title"], summary=result.attrs["question"])
     _add_findings(report.add_section("Findings"), study.findings(result), result)
     _add_protocol(report.add_section("Protocol"), result)
@@ -59,7 +59,7 @@ def build(result: xr.Dataset) -> Report:
 
 def findings(result: xr.Dataset) -> list[str]:
     """Return the findings of a study, as its page shows them."""
-    return list(_study(result).findings(result))
+    return list(page_of(result.attrs.get("analysis")).findings(result))
 
 
 def comparison_table(result: xr.Dataset) -> pd.DataFrame:
@@ -75,14 +75,21 @@ def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     return table if table.published.notna().any() else table.drop(columns=["published", "difference"])
 
 
-def _study(result: xr.Dataset) -> ModuleType:
-    name = result.attrs.get("analysis")
-    if name not in {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])}:
+def page_of(name: str | None) -> ModuleType:
+    """Return the figures and findings of a study: the file of its name, or the file ``page`` in the folder.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no page of this study.
+    """
+    found = {module.name: module.ispkg for module in pkgutil.iter_modules([str(Path(__file__).parent)])}
+    if name not in found:
         raise ArgumentError(f"result: there is no page of the study {name!r}; expected a result of `probe analyse`.")
-    study = import_module(f"reports.{name}")
-    if not hasattr(study, "add_figures"):
+    page = import_module(f"probe.reports.{name}.page" if found[name] else f"probe.reports.{name}")
+    if not hasattr(page, "add_figures"):
         raise ArgumentError(f"result: analysis={name!r} is no study; expected a result of `probe analyse`.")
-    return study
+    return page
 
 
 def _add_findings(section: Section, sentences: list[str], result: xr.Dataset) -> None:

@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import probe
-from probe.collecting import statistics_bytes
 from probe.errors import (
     ArgumentError,
     ImagesError,
@@ -21,8 +20,9 @@ from probe.errors import (
     ModelError,
     ProbeWarning,
 )
-from probe.layers import Layer
-from probe.options import Options
+from probe.models.layers import Layer
+from probe.reading.collecting import statistics_bytes
+from probe.reading.options import Options
 from probe.testing import noise_images, padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -553,7 +553,7 @@ class TestSizes:
     def test_what_would_not_fit_is_refused(self, monkeypatch, left_as_found):
         model = padded_net(depth=2)
         memory = type("Memory", (), {"available": 100_000})
-        monkeypatch.setattr("probe.collecting.psutil.virtual_memory", lambda: memory)
+        monkeypatch.setattr("probe.reading.collecting.psutil.virtual_memory", lambda: memory)
         with (
             pytest.raises(probe.errors.TooLargeError, match=r"statistics would take .* Choose fewer layers="),
             left_as_found(model),

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import probe
-from probe.performance import MeanIoU, Shown
-from probe.removals import plan_removals
+from probe.ablation.performance import MeanIoU, Shown
+from probe.ablation.plans import plan_removals
 from tests.benchmarks.timing import compare, seconds
 
 LAYER, N_CHANNELS = "backbone.16", 960

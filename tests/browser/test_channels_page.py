@@ -1,10 +1,9 @@
 import pytest
 import torch
+from probe.analyses.channels.study import run
+from probe.analyses.nets import small_net
+from probe.reports.channels.page import build, findings
 from torch.utils.data import TensorDataset
-
-from analyses.channels import run
-from analyses.nets import small_net
-from reports.channels import build, findings
 
 pytestmark = pytest.mark.browser
 

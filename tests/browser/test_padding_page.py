@@ -1,7 +1,6 @@
 import pytest
-
-from analyses.padding_comparison import run
-from reports.padding import build, findings
+from probe.analyses.padding_comparison.study import run
+from probe.reports.padding_comparison.page import build, findings
 
 pytestmark = pytest.mark.browser
 

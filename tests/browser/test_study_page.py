@@ -1,7 +1,6 @@
 import pytest
-
-from analyses.rook import run
-from reports.studies import build, findings
+from probe.analyses.rook import run
+from probe.reports.studies import build, findings
 
 pytestmark = pytest.mark.browser
 

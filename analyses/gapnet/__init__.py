@@ -1,0 +1,4 @@
+"""What global pooling leaves of position, after Islam et al.
+
+(2021): networks that tell the place of an image from pooled channels, in their order and permuted.
+"""

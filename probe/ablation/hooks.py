@@ -1,0 +1,331 @@
+"""Taking channels away: in the forward pass, and in the named output alone. Weights are never touched."""
+
+import re
+import sys
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from probe.errors import ArgumentError, ImagesError, LayoutError, ModelError
+from probe.models.capture import LayoutOption, survey
+from probe.models.layers import INPUT, Layer, module_names, select_layers, unwrap
+from probe.models.layouts import LAYOUTS, as_maps, first_tensor, with_first_tensor
+from probe.models.loan import borrowed, resolve_device
+from probe.results import layer_map
+
+__all__ = ["MODES", "AblationMode", "Replacement", "ablate", "check_channels", "replacement_for"]
+
+AblationMode = Literal["zero", "mean", "resample"]
+
+MODES = ("zero", "mean", "resample")
+"""What takes a channel's place; see `ablate`."""
+
+
+class Replacement:
+    """Replaces channels in the output of a layer, the same ones in every image or others in each copy of a batch.
+
+    Parameters
+    ----------
+    layer
+        The layer, from `probe.models.capture.survey`.
+    mode
+        One of `MODES`.
+    means
+        For ``mean``: the value that takes the place of each channel, shape (channel,); by default the mean over the
+        map, of each image by itself.
+    """
+
+    def __init__(self, layer: Layer, mode: AblationMode, means: Tensor | None = None) -> None:
+        self.layer, self.mode, self.means = layer, mode, means
+        self._image_axis, self._channel_axis = layer.layout.index("N"), layer.layout.index("C")
+
+    def apply(self, output: Any, removed: Tensor, n_images: int | None = None) -> Any:
+        """Return the output of the layer with channels replaced; the output itself stays as it is.
+
+        Parameters
+        ----------
+        output
+            What the layer gave. Its first tensor holds the batch once, or once for each setting, one behind the
+            other.
+        removed
+            Shape (setting, channel), true where a channel is to be replaced.
+        n_images
+            Images in the batch; by default all that the output holds.
+
+        Returns
+        -------
+        Any
+            The same structure, with as many rows as settings × images.
+
+        Raises
+        ------
+        LayoutError
+            If the output has another layout or other channels than the layer had before.
+        ImagesError
+            If an image has no other one in its batch to take values from.
+        """
+        tensor = self._checked(output)
+        copies = tensor.unflatten(self._image_axis, (-1, n_images or tensor.shape[self._image_axis]))
+        shape = [1] * copies.ndim
+        shape[self._image_axis], shape[self._channel_axis + 1] = removed.shape
+        chosen = torch.where(removed.to(tensor.device).reshape(shape), self._filler(tensor, copies), copies)
+        return with_first_tensor(output, chosen.flatten(self._image_axis, self._image_axis + 1))
+
+    def _filler(self, tensor: Tensor, copies: Tensor) -> Tensor:
+        if self.mode == "zero":
+            return copies.new_zeros(())
+        if self.mode == "mean":
+            return self._map_means(tensor).reshape(copies.shape)
+        if copies.shape[self._image_axis + 1] == 1:
+            raise ImagesError(
+                f"{self.layer.name}: mode='resample' takes values from the next image in the batch, and the batch "
+                "holds one image. Pass batches of at least two."
+            )
+        return copies.roll(-1, self._image_axis + 1)
+
+    def _map_means(self, tensor: Tensor) -> Tensor:
+        """Return the output with its maps levelled; tokens that lie on no grid stay."""
+        levelled = tensor.clone()
+        maps = as_maps(levelled, self.layer.layout, [(self.layer.height, self.layer.width)])
+        assert maps is not None
+        means = maps.mean(dim=(2, 3)) if self.means is None else self.means.to(maps)[None]
+        maps.copy_(means[:, :, None, None].expand_as(maps))
+        return levelled
+
+    def _checked(self, output: Any) -> Tensor:
+        tensor, layer = first_tensor(output), self.layer
+        if (
+            tensor is None
+            or tensor.ndim != LAYOUTS[layer.layout]
+            or tensor.shape[self._channel_axis] != layer.n_channels
+        ):
+            shape = None if tensor is None else tuple(tensor.shape)
+            raise LayoutError(
+                f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of "
+                f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
+                f"Pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
+            )
+        return tensor
+
+
+def replacement_for(layer: Layer, mode: str, reference: xr.Dataset | None = None) -> Replacement:
+    """Return what replaces channels of a layer; see `ablate` for the arguments.
+
+    Raises
+    ------
+    ArgumentError
+        If the mode is unknown, or the reference does not fit.
+    """
+    if mode not in MODES:
+        raise ArgumentError(f"mode={mode!r}: expected one of {', '.join(MODES)}.")
+    if reference is None:
+        return Replacement(layer, mode)  # type: ignore[arg-type]
+    if mode != "mean":
+        raise ArgumentError(f"reference: it gives the means for mode='mean', and the mode is {mode!r}.")
+    try:
+        maps = layer_map(reference, "mean_map", layer.name)
+    except (KeyError, AttributeError):
+        raise ArgumentError(
+            f"reference: expected a result of probe.channelwise with the mean map of {layer.name!r}. "
+            f"Measure it with maps={layer.name!r}."
+        ) from None
+    natural = maps.sel(stimulus="natural") if "natural" in maps.stimulus else maps.isel(stimulus=0)
+    means = natural.mean(["row", "column"]).values
+    if len(means) != layer.n_channels:
+        raise ArgumentError(
+            f"reference: it has {len(means)} channels of {layer.name!r}, and the model {layer.n_channels}. "
+            "Measure it on this model."
+        )
+    return Replacement(layer, "mean", torch.from_numpy(means))
+
+
+def check_channels(channels: Any, layer: Layer) -> list[int]:
+    """Return channel numbers of a layer as a list.
+
+    Raises
+    ------
+    ArgumentError
+        If one is no whole number, out of range, or given twice.
+    """
+    numbers = list(channels) if isinstance(channels, Iterable) else [channels]
+    for number in numbers:
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not whole and not (isinstance(number, Tensor) and number.ndim == 0 and not number.is_floating_point()):
+            raise ArgumentError(f"channels of {layer.name!r}: expected channel numbers, found {number!r}.")
+        if not 0 <= number < layer.n_channels:
+            raise ArgumentError(
+                f"channels of {layer.name!r}: {int(number)} is out of range; it has channels 0 to "
+                f"{layer.n_channels - 1}."
+            )
+    numbers = [int(number) for number in numbers]
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number, times in Counter(numbers).items() if times > 1)
+        raise ArgumentError(f"channels of {layer.name!r}: {twice} is given twice. Name each channel once.")
+    return numbers
+
+
+@contextmanager
+def ablate(
+    model: nn.Module,
+    channels: Mapping[str, Iterable[int]],
+    *,
+    mode: AblationMode = "zero",
+    reference: xr.Dataset | None = None,
+    layout: LayoutOption = None,
+) -> Iterator[None]:
+    """Run a model without some channels.
+
+    Inside the block the channels are replaced wherever the model computes the named outputs; nothing else changes.
+    Blocks nest, also on one layer. Gradients flow through what is left. The first forward pass in a block first
+    looks at the layers, with two copies of its first image in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        Any module that takes images of shape (image, channel, row, column); it may be compiled or wrapped, and then
+        runs eagerly inside the block.
+    channels
+        Layer name -> channel numbers. ``relu_1`` is the second call of ``relu``, as `probe.list_layers` shows.
+    mode
+        ``"zero"``: 0, in all tokens; ``"mean"``: the mean over the map, of each image by itself, which removes
+        position and keeps the amount (class and register tokens, which lie nowhere on the map, stay);
+        ``"resample"``: the values of the next image in the batch, cyclically.
+    reference
+        For ``"mean"``: a result of `probe.channelwise` with the layers in ``maps=``, whose means over all images
+        (natural ones, where it has them) are taken instead.
+    layout
+        As in `probe.collect`.
+
+    Raises
+    ------
+    ArgumentError
+        If the mode is unknown, a channel is out of range or given twice, or the reference does not fit.
+    LayerNotFoundError, LayerNotCalledError, LayoutError
+        If there is no such layer, the model never calls it, or its output is no map of more than one cell.
+    ImagesError
+        If ``"resample"`` meets a batch of one image.
+
+    See Also
+    --------
+    captum.attr.LayerFeatureAblation : the change of the output by each ablation in turn.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import noise_images, padded_net
+    >>> net, images = padded_net("zeros"), noise_images(2)
+    >>> with probe.ablate(net, {"relu4": [0, 3]}):
+    ...     output = net(images)
+    >>> output[:, [0, 3]].abs().max().item(), output[:, 1].equal(net(images)[:, 1])
+    (0.0, True)
+    """
+    ablation = _Ablation(model, channels, mode, reference, layout)
+    with ExitStack() as stack:
+        if "torch._dynamo.eval_frame" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(unwrap(model).register_forward_pre_hook(ablation.begin, with_kwargs=True).remove)
+        for module, name in ablation.modules.items():
+            stack.callback(module.register_forward_hook(ablation.hook_for(name)).remove)
+        yield
+
+
+class _Calls(threading.local):
+    """How often each module was called in a forward pass, for each thread by itself."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+
+@contextmanager
+def _without_hooks(model: nn.Module) -> Iterator[None]:
+    """Run a model unseen by the hooks of others, which expect their own images alone."""
+    kept = [(module, module._forward_pre_hooks, module._forward_hooks) for module in model.modules()]
+    try:
+        for module, *_ in kept:
+            module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for module, before, after in kept:
+            module._forward_pre_hooks, module._forward_hooks = before, after
+
+
+class _Ablation:
+    """The ablations of one block; its layers are looked up in the first forward pass."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        channels: Mapping[str, Iterable[int]],
+        mode: str,
+        reference: xr.Dataset | None,
+        layout: LayoutOption,
+    ) -> None:
+        self._model = unwrap(model)
+        self._names = module_names(self._model)
+        self._channels, self._mode, self._reference, self._layout = dict(channels), mode, reference, layout
+        if mode not in MODES:
+            raise ArgumentError(f"mode={mode!r}: expected one of {', '.join(MODES)}.")
+        wanted = {_module_of(name, self._names) for name in self._channels}
+        self.modules = {module: name for module, name in self._names.items() if name in wanted}
+        self._found: dict[tuple[str, int], tuple[Replacement, Tensor]] | None = None
+        self._calls_in_a_pass: Counter[str] = Counter()
+        self._calls = _Calls()
+
+    def begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Start a forward pass of the model."""
+        if self._found is None:
+            self._look_up(first_tensor((args, kwargs)))
+        self._calls.counts.clear()
+
+    def hook_for(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if self._found is None:
+                raise ModelError(
+                    f"ablate: {name} was called before the model that was given. Run that model first, as a whole."
+                )
+            # A module called once in a forward pass is the same layer too when it is called by itself.
+            call = self._calls.counts[name] % self._calls_in_a_pass[name]
+            self._calls.counts[name] += 1
+            if (name, call) not in self._found:
+                return None
+            replacement, removed = self._found[name, call]
+            return replacement.apply(output, removed) if removed.any() else None
+
+        return hook
+
+    def _look_up(self, images: Tensor | None) -> None:
+        if images is None or images.ndim != 4:
+            raise ImagesError(
+                f"images: the model was given {'no tensor' if images is None else tuple(images.shape)}; expected "
+                "images of shape (image, channel, row, column)."
+            )
+        with borrowed(self._model, resolve_device("auto", self._model), seed=0), _without_hooks(self._model):
+            layers = survey(self._model, images[:1].detach().clone(), self._layout)
+        found = {}
+        for name, channels in self._channels.items():
+            layer = select_layers(name, layers, self._names)[0][0]
+            removed = torch.zeros(1, layer.n_channels, dtype=torch.bool)
+            removed[0, check_channels(channels, layer)] = True
+            found[layer.module, layer.call] = (replacement_for(layer, self._mode, self._reference), removed)
+        self._calls_in_a_pass = Counter(layer.module for layer in layers)
+        self._found = found
+
+
+def _module_of(name: str, names: Mapping[nn.Module, str]) -> str:
+    """Return the module that a layer's name means, before a forward pass has shown its calls."""
+    known = list(names.values())
+    for candidate in (name, re.sub(r"[_:]\d+$", "", name)):
+        if candidate in known:
+            return candidate
+    if name == INPUT:
+        raise ArgumentError("channels: 'input' is no layer's output. Change the images themselves.")
+    stand_ins = [Layer(other, other, 0, "", depth) for depth, other in enumerate(known, start=1)]
+    select_layers(name, stand_ins, names)
+    raise ArgumentError(f"channels: {name!r} means several layers. Name each by itself.")

@@ -1,0 +1,275 @@
+"""What the commands of `probe` share: options, models, examples in the help, how warnings and errors are told."""
+
+import functools
+import shlex
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from probe.errors import ProbeError, ProbeWarning, ResultFileError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from probe.command.named_models import ModelSource
+
+__all__ = [
+    "COUNT",
+    "FILE",
+    "FOLDER",
+    "OWN_SIZE",
+    "Program",
+    "Studies",
+    "Task",
+    "check_output",
+    "choose_device",
+    "device_option",
+    "json_option",
+    "max_images_option",
+    "measurement_options",
+    "model_argument",
+    "note",
+    "open_source",
+    "overwrite_option",
+    "positions_option",
+    "preset_option",
+    "seed_option",
+    "several",
+    "size_option",
+    "tell",
+    "weights_option",
+]
+
+OWN_SIZE = "own"
+
+_INTERRUPTED = 130
+_OF_CLICK = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)
+
+
+class _WithExamples(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, unwrapped."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+class Program(_WithExamples, click.Group):
+    """All commands; keeps the command line, which results record."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the command line for the commands' ``pass_obj``."""
+        ctx.obj = shlex.join(["probe", *args])
+        return super().parse_args(ctx, args)
+
+
+class Studies(_WithExamples, click.Group):
+    """Commands by name; what is no name goes to the command ``file``."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names, or that takes it."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["file", *args])
+
+
+class Task(_WithExamples):
+    """A command that tells warnings and errors in short lines on stderr, and ends with 0, 1 or 130."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(["--quiet"], is_flag=True, help="Show no progress and no notes; warnings stay."),
+            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+        ]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        debug = ctx.params.pop("debug")
+        try:
+            with _short_warnings():
+                return super().invoke(ctx)
+        except _OF_CLICK:
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+        except Exception as error:
+            if debug:
+                raise
+            click.echo(f"error: {_describe(error)}", err=True)
+            ctx.exit(1)
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=ProbeWarning)
+        warnings.showwarning = _show_warning
+        yield
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    from tqdm import tqdm
+
+    # Beside a progress bar, not into it.
+    tqdm.write(f"warning: {message}", file=sys.stderr)
+
+
+def _describe(error: Exception) -> str:
+    """Return the message of an error of probe; for one of the user's code, its kind and where it happened as well."""
+    message = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
+    return "\n".join([message, *getattr(error, "__notes__", ())])
+
+
+def _split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def _parse_positions(ctx: click.Context, param: click.Parameter, value: str) -> str | int | None:
+    if value == "auto":
+        return value
+    if value == "all":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is not auto, all or a whole number of at least 1.")
+    return int(value)
+
+
+def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> str | int | None:
+    if value is None or value == OWN_SIZE:
+        return value
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is not own or a whole number of at least 1.")
+    return int(value)
+
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
+COUNT = click.IntRange(min=1)
+
+several = functools.partial(click.option, multiple=True, callback=_split)
+
+model_argument = click.argument("model")
+weights_option = click.option(
+    "--weights", metavar="FILE|NAME", help="A state dict, or weights of torchvision, which are downloaded."
+)
+size_option = click.option(
+    "--size",
+    metavar="N|own",
+    callback=_parse_size,
+    help="Crop to so many pixels; own: take images as large as they are.  [default: as the weights do, else 224]",
+)
+max_images_option = click.option("--max-images", type=COUNT, help="Read so many, evenly spaced.  [default: all]")
+device_option = click.option("--device", default="auto", help="Where to run the model; auto: on a GPU if there is one.")
+positions_option = click.option(
+    "--positions", default="auto", metavar="auto|all|N", callback=_parse_positions, help="Cells an image."
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Seed of all draws and random weights."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, and nothing else.")
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(["tiny", "quick", "paper"]),
+    default="quick",
+    help="tiny: a trial. quick: minutes on a CPU. paper: the full protocol.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
+
+_MEASUREMENT = (
+    model_argument,
+    weights_option,
+    click.option("--images", type=FOLDER, required=True, help="Folder of image files, searched recursively."),
+    click.option("-o", "--output", type=FILE, required=True, metavar="FILE.nc", help="Result file to write."),
+    overwrite_option,
+    several(
+        "--layers", metavar="GLOB,...", default=["auto"], help="auto (convolutions and blocks), all, names, globs."
+    ),
+    several("--targets", metavar="NAME,...", default=["row", "column"], help="What to read: names of probe.TARGETS."),
+    several("--stimuli", metavar="NAME,...", default=["natural", "rolled"], help="Names of probe.STIMULI."),
+    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep."),
+    size_option,
+    max_images_option,
+    click.option("--folds", type=click.IntRange(min=2), default=5, help="Cross-validation folds of images."),
+    click.option("--batch-size", type=COUNT, default=32, help="Images in a batch."),
+    click.option("--num-workers", type=click.IntRange(min=0), default=0, help="Processes that read images."),
+    device_option,
+    click.option("--autocast", type=click.Choice(["bfloat16", "float16"]), help="Run in mixed precision."),
+    click.option("--layout", type=click.Choice(["NCHW", "NHWC", "NLC", "LNC"]), help="Of outputs not understood."),
+    seed_option,
+    json_option,
+)
+
+
+def measurement_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all that `probe.layerwise` and `probe.channelwise` share."""
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_MEASUREMENT), function)
+
+
+def open_source(model: str, weights: str | None, size: int | str | None, seed: int, quiet: bool) -> "ModelSource":
+    """Make a model with its weights, and tell what they are."""
+    from probe.command.named_models import open_model
+
+    source = open_model(model, weights, size=size, seed=seed)
+    note(f"weights: {source.weights}", quiet)
+    note(f"preprocessing: {source.preprocessing}", quiet)
+    return source
+
+
+def choose_device(device: str) -> str:
+    """Return the device that `auto` stands for here: a GPU, or where the model is."""
+    import torch
+
+    return "cuda" if device == "auto" and torch.cuda.is_available() else device
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Find out before the work whether a file can be written."""
+    if path.exists() and not path.is_file():
+        raise ResultFileError(f"{path}: is a folder or device; name a file.")
+    if path.exists() and not overwrite:
+        raise ResultFileError(f"{path}: exists already. Pass --overwrite to replace it.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+
+
+def note(message: str, quiet: bool) -> None:
+    """Tell something beside the result, on stderr."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def tell(result: "xr.Dataset", file: Path | None, as_json: bool) -> None:
+    """Print the main numbers of a result, and where it is if it was saved."""
+    from probe.command.tables import write_json, write_table
+
+    if as_json:
+        click.echo(write_json(result, file))
+    else:
+        click.echo(write_table(result, shutil.get_terminal_size((120, 24)).columns))
+        if file is not None:
+            click.echo(f"result: {file}")

@@ -1,0 +1,195 @@
+"""The command `probe`. What is heavy is imported by the commands that need it, so that help comes at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from probe.command.arguments import (
+    FILE,
+    Program,
+    Task,
+    check_output,
+    choose_device,
+    json_option,
+    measurement_options,
+    model_argument,
+    note,
+    open_source,
+    overwrite_option,
+    positions_option,
+    size_option,
+    tell,
+    weights_option,
+)
+from probe.command.reports import report
+from probe.command.studies import analyse, audit
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from probe.command.named_models import ModelSource
+
+__all__ = ["main"]
+
+
+@click.group(
+    "probe",
+    cls=Program,
+    context_settings={"show_default": True, "max_content_width": 110},
+    examples=[
+        "probe layers resnet18",
+        "probe layerwise resnet18 --images photos -o resnet18.nc",
+        "probe show resnet18.nc",
+        "probe report padding",
+        "probe analyse --list",
+        "probe audit resnet18",
+    ],
+)
+@click.version_option(package_name="position-probe", prog_name="probe")
+def main() -> None:
+    """Find where a vision model knows absolute position, why, and what happens without it.
+
+    MODEL is a name of torchvision, such as resnet18, or module:function, such as nets:make_net for make_net() in
+    nets.py. Tables go to stdout, all else to stderr. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+    """
+
+
+@main.command(
+    cls=Task,
+    examples=[
+        "probe layers resnet18",
+        "probe layers vit_b_16 --json",
+        "probe layers nets:make_net --size 64",
+    ],
+)
+@model_argument
+@weights_option
+@size_option
+@json_option
+def layers(model: str, weights: str | None, size: int | None, as_json: bool, quiet: bool) -> None:
+    """List the layers of a model.
+
+    With type, shape (channel, row, column), calls, whether --layers auto reads them, and the memory (MB) that
+    layerwise needs for each.
+    """
+    import pandas as pd
+
+    import probe
+
+    source = open_source(model, weights, size, 0, quiet)
+    table = probe.list_layers(source.model, _noise_image(source))
+    if as_json:
+        click.echo(table.reset_index().to_json(orient="records", indent=2, force_ascii=False))
+        return
+    table["shape"] = ["" if shape is None else "×".join(map(str, shape)) for shape in table["shape"]]
+    with pd.option_context("display.max_colwidth", 60):
+        click.echo(table.to_string(na_rep=""))
+
+
+@main.command(
+    cls=Task,
+    examples=[
+        "probe layerwise resnet18 --images photos -o resnet18.nc --weights IMAGENET1K_V1",
+        "probe layerwise nets:make_net --weights trained.pt --images photos -o net.nc \\",
+        "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
+    ],
+)
+@measurement_options
+@positions_option
+@click.option("--alpha", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Ridge penalty.")
+@click.pass_obj
+def layerwise(command: str, **given: Any) -> None:
+    """Measure position in each layer.
+
+    How well a linear readout of all channels tells where in the image it is, cross-validated over images.
+    """
+    import probe
+
+    _measure(probe.layerwise, command, **given)
+
+
+@main.command(
+    cls=Task,
+    examples=[
+        "probe channelwise resnet18 --images photos -o channels.nc",
+        "probe channelwise vgg11 --images photos -o channels.nc --layers 'features.*' --max-images 200",
+    ],
+)
+@measurement_options
+@click.pass_obj
+def channelwise(command: str, **given: Any) -> None:
+    """Measure position in each channel.
+
+    Which share of its variance position explains (omega2), and its squared correlation with each target (r2).
+    """
+    import probe
+
+    _measure(probe.channelwise, command, **given)
+
+
+@main.command(cls=Task, examples=["probe show resnet18.nc", "probe show resnet18.nc --figures figures"])
+@click.argument("file", type=FILE)
+@click.option("--figures", type=FILE, metavar="FOLDER", help="Save figures there, as PNG.")
+@overwrite_option
+@json_option
+def show(file: Path, figures: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
+    """Show a saved result: table and figures."""
+    from probe.command.tables import save_figures
+    from probe.results import load
+
+    result = load(file)
+    tell(result, file, as_json)
+    if figures is not None:
+        for path in save_figures(result, figures, file.stem, overwrite=overwrite):
+            note(f"figure: {path}", quiet)
+
+
+main.add_command(report)
+main.add_command(analyse)
+main.add_command(audit)
+
+
+def _noise_image(source: "ModelSource") -> Any:
+    """Return an image of noise as the model would see it, shape (1, channel, row, column)."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8)
+    return source.transform(Image.fromarray(pixels))[None]
+
+
+def _measure(
+    measurement: Callable[..., "xr.Dataset"],
+    command: str,
+    *,
+    model: str,
+    weights: str | None,
+    size: int | None,
+    seed: int,
+    images: Path,
+    output: Path,
+    overwrite: bool,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Run `probe.layerwise` or `probe.channelwise`, save what it returns and tell of it."""
+    from probe.results import save
+
+    check_output(output, overwrite)
+    source = open_source(model, weights, size, seed, quiet)
+    result = measurement(
+        source.model,
+        images,
+        transform=source.transform,
+        device=choose_device(device),
+        seed=seed,
+        progress=not quiet,
+        **settings,
+    )
+    result.attrs.update(command=command, weights=source.weights, preprocessing=source.preprocessing)
+    save(result, output, overwrite=overwrite)
+    tell(result, output, as_json)

@@ -1,0 +1,194 @@
+"""The commands `probe analyse` and `probe audit`: studies, and what a model's layers alone tell."""
+
+import inspect
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from probe.command.arguments import (
+    COUNT,
+    FILE,
+    FOLDER,
+    Task,
+    check_output,
+    choose_device,
+    device_option,
+    json_option,
+    max_images_option,
+    model_argument,
+    note,
+    open_source,
+    overwrite_option,
+    preset_option,
+    several,
+    size_option,
+    tell,
+)
+
+__all__ = ["analyse", "audit"]
+
+
+@click.command(
+    "analyse",
+    cls=Task,
+    examples=[
+        "probe analyse --list",
+        "probe analyse rook --preset paper -o rook.nc",
+        "probe analyse similarity --model resnet18 --weights IMAGENET1K_V1 --images photos",
+        "probe analyse quadrants --preset paper --weights resnet18=resnet18.pth --images photos",
+    ],
+)
+@click.argument("name", required=False)
+@click.option("--list", "as_list", is_flag=True, help="Show all studies, and the time that each preset takes.")
+@preset_option
+@click.option("--seeds", type=COUNT, help="Repetitions.  [default: those of the preset]")
+@click.option("-o", "--output", type=FILE, metavar="FILE.nc", help="Result file to write.  [default: NAME.nc]")
+@overwrite_option
+@click.option("--model", help="MODEL to study, where a study takes one.")
+@click.option(
+    "--weights",
+    metavar="FILE|NAME|NET=FILE",
+    multiple=True,
+    help="Of --model; or, without it, of the study's own networks, each as NET=FILE.",
+)
+@click.option("--images", type=FOLDER, help="Folder of images, where a study takes one.")
+@size_option
+@max_images_option
+@several("--layers", metavar="GLOB,...", help="Layers to study, where a study takes some.")
+@several("--paddings", metavar="NAME,...", help="Names of probe.PADDINGS.  [default: those of the study]")
+@device_option
+@json_option
+@click.pass_obj
+def analyse(
+    command: str,
+    name: str | None,
+    as_list: bool,
+    preset: str,
+    output: Path | None,
+    overwrite: bool,
+    model: str | None,
+    weights: tuple[str, ...],
+    size: int | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Run a published study, and put its numbers beside the published ones.
+
+    NAME is one of `probe analyse --list`. `probe report FILE.nc` then writes its page.
+    """
+    from probe.analyses.studies import find_studies, find_study
+
+    if as_list:
+        _list(find_studies(), as_json)
+        return
+    if name is None:
+        raise click.UsageError("NAME is missing; see `probe analyse --list`.")
+    study = find_study(name)
+    if model is None and size:
+        raise click.UsageError("--size needs --model.")
+    output = Path(f"{name}.nc") if output is None else output
+    # What was not given keeps the study's own default.
+    options = {key: value for key, value in given.items() if value not in (None, ())}
+    if model is not None:
+        options["model"] = model
+    elif weights:
+        options["weights"] = _by_network(weights)
+    if device != "auto":
+        options["device"] = device
+    _check_options(study, options)
+    check_output(output, overwrite)
+
+    from probe.results import save
+
+    facts = {}
+    if model is not None:
+        source = open_source(model, _single(weights), size, 0, quiet)
+        options |= {"model": source.model, "transform": source.transform, "device": choose_device(device)}
+        facts = {"weights": source.weights, "preprocessing": source.preprocessing}
+    result = study.run(preset=preset, progress=not quiet, command=command, **options)
+    result.attrs.update(facts)
+    save(result, output, overwrite=overwrite)
+    tell(result, output, as_json)
+    note(f"for its page: probe report {output}", quiet)
+
+
+@click.command(
+    "audit",
+    cls=Task,
+    examples=["probe audit resnet50", "probe audit nets:make_net --size 32 --channels 1 -o net.nc"],
+)
+@model_argument
+@click.option("--size", type=COUNT, default=224, help="Rows and columns of an image.")
+@click.option("--channels", type=COUNT, default=3, help="Channels of an image.")
+@click.option("-o", "--output", type=FILE, metavar="FILE.nc", help="Result file to write.  [default: none]")
+@overwrite_option
+@device_option
+@json_option
+@click.pass_obj
+def audit(
+    command: str,
+    model: str,
+    size: int,
+    channels: int,
+    output: Path | None,
+    overwrite: bool,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Find the padding that a model never reads.
+
+    From its layers alone: no images and no weights are needed. `probe show FILE.nc --figures FOLDER` draws how often
+    each pixel is read.
+    """
+    if output is not None:
+        check_output(output, overwrite)
+    import probe
+    from probe.command.named_models import open_model
+
+    result = probe.audit(open_model(model).model, (channels, size, size), device=choose_device(device))
+    result.attrs["command"] = command
+    if output is not None:
+        probe.save(result, output, overwrite=overwrite)
+    tell(result, output, as_json)
+
+
+def _by_network(weights: tuple[str, ...]) -> dict[str, str]:
+    """Take NET=FILE apart."""
+    pairs = [each.partition("=") for each in weights]
+    if not all(sign and file for _, sign, file in pairs):
+        raise click.UsageError("--weights needs --model; for networks of the study itself, pass NET=FILE.")
+    return {network: file for network, _, file in pairs}
+
+
+def _single(weights: tuple[str, ...]) -> str | None:
+    if len(weights) > 1:
+        raise click.UsageError("--weights: with --model, pass them once.")
+    return weights[0] if weights else None
+
+
+def _list(studies: dict[str, ModuleType], as_json: bool) -> None:
+    if as_json:
+        facts = [{"name": name, "title": m.STUDY.title, "times": dict(m.STUDY.times)} for name, m in studies.items()]
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, module in studies.items():
+        click.echo(f"{name}: {module.STUDY.title}")
+        for preset, duration in module.STUDY.times.items():
+            click.echo(f"    {preset:<6} {duration}")
+
+
+def _check_options(module: ModuleType, options: dict[str, Any]) -> None:
+    """Refuse options that a study does not take."""
+    parameters = inspect.signature(module.run).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    own = {parameter.name for parameter in parameters}
+    for option in options:
+        if option not in own:
+            raise click.UsageError(f"{module.STUDY.name} takes no --{option.replace('_', '-')}.")

@@ -1,0 +1,295 @@
+"""Every accepted form of data set becomes numbered batches.
+
+A tensor, a data set and a folder are read fold by fold, so that most batches fall into one cross-validation fold; a
+loader or an iterable is read once, in its own order. Results depend on the image numbers alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from probe.errors import ArgumentError, ImagesError, warn
+from probe.images.rows import Folder, Rows, Transform, as_label, as_tensor, collate, image_in, label_in
+
+__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "evenly_spaced", "open_images"]
+
+_MOST_UNREADABLE = 0.05
+_BRIGHTEST_NORMALISED = 20.0
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+FoldOf = Callable[[int, int], int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images: `numbers` of shape (image,), `folds` likewise, `pixels` of shape (image, channel, row, column).
+
+    Where they were asked for, also `labels`, each of shape () or (row, column).
+    """
+
+    numbers: list[int]
+    folds: list[int]
+    pixels: Tensor
+    labels: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An image that will be read: its number, its index in the data set, its fold."""
+
+    number: int
+    index: int
+    fold: int
+
+
+class ImageSource:
+    """Numbered batches of images.
+
+    Attributes
+    ----------
+    length : int or None
+        Number of images that will be read, where it is known beforehand.
+    corrupt : dict
+        Files that could not be read, with the reason.
+    warned : list of str
+        The warnings that were given.
+    """
+
+    def __init__(
+        self, length: int | None, batches: Iterator[Batch], corrupt: dict[str, str], warned: list[str]
+    ) -> None:
+        self.length = length
+        self.corrupt = corrupt
+        self.warned = warned
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches
+
+    def peek(self) -> Tensor:
+        """Return a copy of the first image, shape (1, channel, row, column), which will still be read.
+
+        Raises
+        ------
+        ImagesError
+            If there is none.
+        """
+        first = next(self._batches, None)
+        if first is None:
+            raise ImagesError("images: there are none. Pass at least as many images as folds.")
+        self._batches = chain([first], self._batches)
+        return first.pixels[:1].clone()
+
+
+def open_images(
+    images: Any,
+    *,
+    batch_size: int,
+    num_workers: int,
+    transform: Transform | None,
+    input_key: str | None,
+    max_images: int | None,
+    first_image: int,
+    fold_of: FoldOf,
+    labels: bool = False,
+) -> ImageSource:
+    """Open any accepted form of data set.
+
+    Parameters
+    ----------
+    images
+        A tensor or array of shape (image, channel, row, column); a Dataset whose rows are images, tuples that begin
+        with one, or mappings that hold one; a DataLoader; an iterable of batches; or a folder of image files,
+        searched recursively in sorted order. Files are turned upright (EXIF) and converted to RGB.
+    batch_size, num_workers
+        For tensors, data sets and folders.
+    transform
+        Applied to each image of a data set or folder.
+    input_key
+        Where the image is in rows that are mappings.
+    max_images
+        Read so many: evenly spaced over a tensor, data set or folder, the first of a loader or iterable.
+    first_image
+        Number of the first image.
+    fold_of
+        (image number, position in the data set plus `first_image`) -> fold.
+    labels
+        Whether rows hold labels that are wanted; see `probe.images.rows.label_in`.
+
+    Raises
+    ------
+    ArgumentError, ImagesError
+        If the data set has no accepted form, is empty, or its images do not fit together.
+    """
+    corrupt: dict[str, str] = {}
+    warned: list[str] = []
+    rows = Folder(Path(images)) if isinstance(images, str | Path) else images
+    if isinstance(rows, np.ndarray | Tensor):
+        _refuse(transform, "a tensor")
+        if labels:
+            label_in(rows)
+        order = _reading_order(len(_check_shape(rows)), max_images, first_image, fold_of)
+        return ImageSource(len(order), _tensor_batches(rows, order, batch_size), corrupt, warned)
+    if _has_rows(rows):
+        order = _reading_order(len(rows), max_images, first_image, fold_of)
+        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels)
+        loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
+        return ImageSource(len(order), _row_batches(loader, order, corrupt, warned), corrupt, warned)
+    _refuse(transform, "batches")
+    if isinstance(rows, IterableDataset):
+        rows = DataLoader(rows, batch_size=batch_size, num_workers=num_workers)
+    if not hasattr(rows, "__iter__") or isinstance(rows, Mapping):
+        raise ArgumentError(
+            f"images: expected a tensor, Dataset, DataLoader, iterable of batches or folder, found "
+            f"{type(images).__name__}."
+        )
+    length = _known_length(rows)
+    if length is not None and max_images is not None:
+        length = min(length, max_images)
+    if _shuffles(rows):
+        warn(
+            "images: the DataLoader shuffles, so image numbers, and with them folds and stimuli, follow this run's "
+            "order of arrival. Pass its data set, or shuffle=False, for results that do not depend on it.",
+            warned,
+        )
+    batches = _arriving_batches(rows, input_key, max_images, first_image, fold_of, labels)
+    return ImageSource(length, batches, corrupt, warned)
+
+
+def _has_rows(images: Any) -> bool:
+    if isinstance(images, IterableDataset | DataLoader | list | tuple | Mapping):
+        return False
+    return hasattr(images, "__getitem__") and hasattr(images, "__len__")
+
+
+def _refuse(transform: Transform | None, what: str) -> None:
+    if transform is not None:
+        raise ArgumentError(
+            f"transform: images is {what}, which is taken as it is. Transform the images before, or pass a Dataset."
+        )
+
+
+def _known_length(batches: Any) -> int | None:
+    try:
+        return len(batches.sampler) if isinstance(batches, DataLoader) else None  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def evenly_spaced(length: int, most: int | None) -> list[int]:
+    """Return the numbers below `length`, or `most` of them, evenly spaced.
+
+    Examples
+    --------
+    >>> evenly_spaced(7, most=3), evenly_spaced(2, most=None)
+    ([0, 2, 4], [0, 1])
+    """
+    count = length if most is None else min(length, most)
+    return [rank * length // count for rank in range(count)]
+
+
+def _shuffles(batches: Any) -> bool:
+    if not isinstance(batches, DataLoader):
+        return False
+    samplers = (batches.sampler, getattr(batches.batch_sampler, "sampler", None))
+    return any(isinstance(sampler, _SHUFFLING) or getattr(sampler, "shuffle", False) for sampler in samplers)
+
+
+def _reading_order(length: int, max_images: int | None, first_image: int, fold_of: FoldOf) -> list[_Place]:
+    """Return the images to read, evenly spaced over the data set, sorted by fold.
+
+    They are numbered anew: evenly spaced indices could all fall into one fold.
+    """
+    places = [
+        _Place(number, index, fold_of(number, first_image + index))
+        for number, index in enumerate(evenly_spaced(length, max_images), start=first_image)
+    ]
+    return sorted(places, key=lambda image: (image.fold, image.number))
+
+
+def _batch(places: Sequence[_Place], pixels: Tensor, labels: Sequence[Tensor | None] = ()) -> Batch:
+    known = [label for label in labels if label is not None]
+    return Batch([image.number for image in places], [image.fold for image in places], _check_shape(pixels), known)
+
+
+def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterator[Batch]:
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        yield _batch(part, as_tensor(images[[image.index for image in part]]))
+
+
+def _row_batches(
+    loader: DataLoader[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str]
+) -> Iterator[Batch]:
+    for places, pixels, labels, unreadable in loader:
+        for file in unreadable:
+            corrupt[file.path] = file.reason
+            warn(f"images: {file.path} cannot be read and is left out: {file.reason}", warned)
+        if len(corrupt) > _MOST_UNREADABLE * len(order):
+            raise ImagesError(
+                f"images: {len(corrupt)} of {len(order)} files cannot be read, more than {_MOST_UNREADABLE:.0%}. "
+                f"Mend or remove {', '.join(sorted(corrupt)[:3])}{', …' if len(corrupt) > 3 else '.'}"
+            )
+        if places:
+            yield _batch([order[place] for place in places], pixels, labels)
+
+
+def _arriving_batches(
+    batches: Any, input_key: str | None, max_images: int | None, first_image: int, fold_of: FoldOf, labels: bool
+) -> Iterator[Batch]:
+    number = first_image
+    last = None if max_images is None else first_image + max_images
+    for batch in batches:
+        pixels = _check_shape(as_tensor(image_in(batch, input_key)))
+        known = [as_label(label) for label in label_in(batch)] if labels else []
+        if last is not None:
+            pixels = pixels[: last - number]
+        numbers = range(number, number + len(pixels))
+        number += len(pixels)
+        if numbers:
+            places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
+            places.sort(key=lambda image: image.fold)
+            order = [image.index for image in places]
+            yield _batch(places, pixels[order], [known[index] for index in order] if labels else ())
+        if number == last:
+            return
+
+
+def _check_shape(images: Any) -> Any:
+    if images.ndim != 4:
+        raise ImagesError(
+            f"images: expected shape (image, channel, row, column), found {tuple(images.shape)}. "
+            "Add the missing axis, for example images[None] for a single image."
+        )
+    if 0 in images.shape[1:]:
+        raise ImagesError(f"images: shape {tuple(images.shape)} holds no pixels. Pass images of at least 1 by 1.")
+    return images
+
+
+def as_floats(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, str]:
+    """Return the images in the model's precision, and a warning if they do not look normalised (else empty).
+
+    Examples
+    --------
+    >>> as_floats(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), torch.float32)[1]
+    'images: integers (torch.uint8) are passed to the model as floats, unscaled. Normalise them as in training.'
+    """
+    warning = ""
+    if not images.is_floating_point():
+        warning = f"images: integers ({images.dtype}) are passed to the model as floats, unscaled."
+    elif images.abs().max() > _BRIGHTEST_NORMALISED:
+        warning = f"images: values reach {float(images.abs().max()):.3g}, as in images of 0 to 255."
+    return images.to(dtype), f"{warning} Normalise them as in training." if warning else ""

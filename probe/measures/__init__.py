@@ -1,0 +1,5 @@
+"""Where a model knows position.
+
+Readouts layer by layer, single channels, globally pooled vectors, and how alike the features of an object are
+wherever it stands.
+"""

@@ -1,0 +1,342 @@
+"""The measurements: where a model knows position, by layer and by channel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from torch import nn
+
+from probe.errors import ArgumentError
+from probe.images.batches import Transform
+from probe.measures.scoring import channelwise_result, layerwise_result
+from probe.models.capture import LayoutOption
+from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.reading.collecting import collect_statistics, find_layers, statistics_bytes
+from probe.reading.options import Options, TargetSelection
+from probe.sums.statistics import Statistics
+
+__all__ = ["channelwise", "collect", "layerwise", "list_layers"]
+
+
+def list_layers(
+    model: nn.Module,
+    images: Any,
+    *,
+    layers: LayerSelection = "all",
+    device: str | torch.device = "auto",
+    transform: Transform | None = None,
+    input_key: str | None = None,
+    layout: LayoutOption = None,
+) -> pd.DataFrame:
+    """List the layers of a model, from one forward pass of the first image.
+
+    Parameters
+    ----------
+    model, images, layers, device, transform, input_key, layout
+        As in `collect`; every module is listed with ``layers="all"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a call of a module, in order of execution, indexed by name: ``type``, ``shape`` (channel, row, column),
+        ``call``, ``calls`` (of this module; 0: never called), ``auto`` (whether ``layers="auto"`` reads it), ``MB``
+        (what `layerwise` with default arguments keeps for it), and ``note`` (why it cannot be read).
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import noise_images, padded_net
+    >>> probe.list_layers(padded_net("zeros"), noise_images(1)).loc["conv1", ["type", "shape", "auto"]].tolist()
+    ['Conv2d', (16, 24, 24), np.True_]
+    """
+    options = Options(layers=layers, device=device, transform=transform, input_key=input_key, layout=layout)
+    found = find_layers(model, images, options)
+    calls = pd.Series([layer.module for layer in found]).value_counts()
+    wanted = found
+    if not isinstance(layers, str) or layers != "all":
+        wanted = select_layers(layers, found, module_names(unwrap(model)))[0]
+    rows = [_row_of(layer, int(calls[layer.module]), options) for layer in wanted]
+    if wanted is found:
+        for module, name in module_names(unwrap(model)).items():
+            if name not in calls:
+                rows.append({"name": name, "type": type(module).__name__, "calls": 0, "note": "never called"})
+    table = pd.DataFrame(rows, columns=["name", "type", "shape", "call", "calls", "auto", "MB", "note"])
+    return table.astype({"call": "Int64", "auto": "boolean"}).fillna({"note": "", "auto": False}).set_index("name")
+
+
+def _row_of(layer: Layer, calls: int, options: Options) -> dict[str, Any]:
+    note = layer.problem or ("a single cell: no position to read" if layer.is_single_cell else "")
+    return {
+        "name": layer.name,
+        "type": layer.module_type,
+        "shape": None if layer.problem else (layer.n_channels, layer.height, layer.width),
+        "call": layer.call,
+        "calls": calls,
+        "auto": layer.default and not note,
+        "MB": np.nan if note else round(statistics_bytes([layer], options, grams=True, moments=[]) / 1e6, 3),
+        "note": note,
+    }
+
+
+def collect(
+    model: nn.Module,
+    images: Any,
+    *,
+    layers: LayerSelection = "auto",
+    targets: TargetSelection = ("row", "column"),
+    stimuli: str | Sequence[str] = ("natural", "rolled"),
+    folds: int = 5,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    positions: str | int | None = "auto",
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: str | torch.device = "auto",
+    autocast: str | torch.dtype | None = None,
+    transform: Transform | None = None,
+    input_key: str | None = None,
+    layout: LayoutOption = None,
+    max_images: int | None = None,
+    first_image: int = 0,
+    seed: int = 0,
+    progress: bool = True,
+) -> Statistics:
+    """Run a model on images and keep the sums from which `layerwise` and `channelwise` compute every score.
+
+    Each batch is read once and run once a stimulus; nothing that grows with the number of images is kept. The model
+    is left as it was: hooks, modes, weights, device, random state.
+
+    Parameters
+    ----------
+    model
+        Any eager vision model; wrappers of compilation and of several devices are taken off.
+    images
+        A tensor of shape (image, channel, row, column); a Dataset, whose rows are images, tuples that begin with one,
+        or mappings; a DataLoader; an iterable of batches, read once; or a folder of image files, searched
+        recursively in sorted order. Labels are ignored.
+    layers
+        ``"auto"``: ``input`` (the pixels) and every convolution, patch embedding and transformer block with a map
+        larger than 1×1; ``"all"``; a name, a glob such as ``"layer*.conv1"``, a module type, a module, or several.
+        Second and later calls of a module have names such as ``layer1.0.relu_1``.
+    targets
+        Names from ``probe.TARGETS``, or a mapping {name: function (height, width) -> map}.
+    stimuli
+        Names from ``probe.STIMULI``. Natural images tell position by their content; rolled ones do not.
+    folds
+        Number of cross-validation folds of images: fold = image number modulo folds.
+    groups
+        One label an image of the data set; images of one label share a fold, as frames of one video must. The image
+        at place i has label i + `first_image`: a second run is given the labels of the first one's images as well.
+    positions
+        Cells of each image that enter a readout: ``"auto"`` for 60 samples a channel, but at least 20,000, and
+        from 768 channels on fewer a channel, down to 20; of a layer that makes at least three times as many channels
+        at each cell as it is given, 60 of those given and at least 20 a channel; a number; or None for all.
+    batch_size, num_workers
+        For tensors, data sets and folders.
+    device
+        ``"auto"`` is where the model is; on another one the model is brought back afterwards.
+    autocast
+        ``"bfloat16"`` or ``"float16"`` to run the model in mixed precision.
+    transform
+        Applied to each image of a data set or folder, for example ``weights.transforms()``.
+    input_key
+        Where the image is in rows that are mappings.
+    layout
+        ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"LNC"`` for outputs that are not understood, or a mapping from names
+        or globs to layouts. Tokens are taken row by row, behind any prefix tokens (class, registers); models that
+        order them otherwise, as Hiera does, or append tokens at the end, are not understood.
+    max_images
+        Read so many images: evenly spaced over a data set, the first of an iterable.
+    first_image
+        Number of the first image: continue the numbering in a second run, and merge.
+    seed
+        Seed of rolls, noise, cells and shuffles, which are drawn for each image from (seed, image number).
+    progress
+        Show a progress bar on a terminal or in a notebook.
+
+    Returns
+    -------
+    Statistics
+        With `merge`, `save` and `load`.
+
+    Raises
+    ------
+    ArgumentError, ImagesError, LayerNotFoundError, LayerNotCalledError, LayoutError, ModelError, TooLargeError
+        Each names the argument, layer or file, what was found, and the cure.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import noise_images, padded_net
+    >>> net, images = padded_net("zeros"), noise_images(40)
+    >>> first = probe.collect(net, images[:20], positions=100, progress=False)
+    >>> second = probe.collect(net, images[20:], positions=100, first_image=20, progress=False)
+    >>> first.merge(second)
+    <Statistics of 40 images: 5 layers, stimuli natural, rolled, targets row, column>
+    """
+    options = Options(
+        layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
+        batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
+        input_key=input_key, layout=layout, max_images=max_images, first_image=first_image, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    return collect_statistics(model, images, options, grams=True, moments=True)[0]
+
+
+def layerwise(
+    model: nn.Module | Statistics,
+    images: Any = None,
+    *,
+    layers: LayerSelection = "auto",
+    targets: TargetSelection = ("row", "column"),
+    stimuli: str | Sequence[str] = ("natural", "rolled"),
+    folds: int = 5,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    alpha: float = 1e-3,
+    positions: str | int | None = "auto",
+    maps: LayerSelection = (),
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: str | torch.device = "auto",
+    autocast: str | torch.dtype | None = None,
+    transform: Transform | None = None,
+    input_key: str | None = None,
+    layout: LayoutOption = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Measure how well absolute position can be read from each layer.
+
+    A linear readout (ridge regression on standardised channels, cross-validated over images) predicts each target at
+    each cell of a layer's map from the channels at that cell.
+
+    Parameters
+    ----------
+    model
+        A model, or statistics from `collect`; with statistics only `alpha` and `maps` are used.
+    images, layers, targets, stimuli, folds, groups, positions, batch_size, num_workers, device, autocast, transform, \
+input_key, layout, max_images, seed, progress
+        As in `collect`.
+    alpha
+        Ridge penalty, relative to the variance of each channel.
+    maps
+        Layers whose mean and decoded maps to add, as in `layers`.
+
+    Returns
+    -------
+    xarray.Dataset
+        On (layer, stimulus, target): ``r2`` (1: position can be read exactly; 0: not at all; below 0: worse than a
+        constant), ``r2_fold``, ``r2_se`` (jackknife over folds), ``r2_null`` (positions shuffled in every image: at
+        most 0 up to noise), ``r2_control`` (any fixed permutation of the target), ``bits`` (row and column only).
+        Intervals are r2 ± t(folds − 1)·r2_se; they describe this one network. On (layer, stimulus): ``valid``,
+        ``n_dead``. For layers in `maps`: ``mean_map_i``, ``decoded_map_i``; see `probe.results.layer_map`.
+
+    Raises
+    ------
+    ArgumentError, ImagesError, LayerNotFoundError, LayerNotCalledError, LayoutError, ModelError, TooLargeError
+        Each names the argument, layer or file, what was found, and the cure.
+
+    See Also
+    --------
+    sklearn.linear_model.Ridge : the same readout, on stored activations.
+
+    References
+    ----------
+    Islam, Jia, Bruce: How much position information do convolutional neural networks encode? ICLR 2020.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import noise_images, padded_net
+    >>> images = noise_images(100)
+    >>> for padding in ("zeros", "circular"):
+    ...     result = probe.layerwise(padded_net(padding), images, stimuli="rolled", progress=False)
+    ...     print(padding, result.r2.sel(layer="conv4").mean().item() > 0.1)
+    zeros True
+    circular False
+    """
+    if isinstance(model, Statistics):
+        statistics = model
+    else:
+        options = Options(
+            layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
+            batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
+            input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        )  # fmt: skip
+        statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
+    return layerwise_result(statistics, alpha, maps)
+
+
+def channelwise(
+    model: nn.Module | Statistics,
+    images: Any = None,
+    *,
+    layers: LayerSelection = "auto",
+    targets: TargetSelection = ("row", "column"),
+    stimuli: str | Sequence[str] = ("natural", "rolled"),
+    folds: int = 5,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    maps: LayerSelection = (),
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: str | torch.device = "auto",
+    autocast: str | torch.dtype | None = None,
+    transform: Transform | None = None,
+    input_key: str | None = None,
+    layout: LayoutOption = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Measure how much each single channel depends on position, exactly, from every cell.
+
+    Parameters
+    ----------
+    model
+        A model, or statistics from `collect`; with statistics only `maps` is used.
+    images, layers, targets, stimuli, folds, groups, batch_size, num_workers, device, autocast, transform, \
+input_key, layout, max_images, seed, progress
+        As in `collect`.
+    maps
+        Layers whose mean maps to add, as in `layers`.
+
+    Returns
+    -------
+    xarray.Dataset
+        In long form on ``channel``, with coordinates ``layer`` and ``index``: ``r2`` and ``r2_se`` on (channel,
+        stimulus, target), the squared correlation of the channel with the target; ``omega2`` and ``omega2_se`` on
+        (channel, stimulus), the share of the channel's variance that position explains, linearly or not (0 in
+        expectation when position plays no part; needs images of one size). NaN for channels that do not vary.
+
+    Raises
+    ------
+    ArgumentError, ImagesError, LayerNotFoundError, LayerNotCalledError, LayoutError, ModelError, TooLargeError
+        Each names the argument, layer or file, what was found, and the cure.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import CoordinateNet, noise_images
+    >>> result = probe.channelwise(CoordinateNet(), noise_images(10), stimuli="rolled", progress=False)
+    >>> result.omega2.sel(stimulus="rolled").values[-2:].round(3)
+    array([1., 1.])
+    """
+    if isinstance(model, Statistics):
+        statistics = model
+    else:
+        options = Options(
+            layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
+            batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
+            input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        )  # fmt: skip
+        statistics, maps = collect_statistics(model, _given(images), options, grams=False, moments=True, maps=maps)
+    return channelwise_result(statistics, maps)
+
+
+def _given(images: Any) -> Any:
+    if images is None:
+        raise ArgumentError("images: none given. Pass a tensor, Dataset, DataLoader, iterable of batches or folder.")
+    return images

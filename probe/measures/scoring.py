@@ -1,0 +1,231 @@
+"""Statistics -> results: the scores of all layers as labelled arrays, with provenance and warnings."""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from probe.errors import ArgumentError, ImagesError, warn
+from probe.models.layers import Layer, LayerSelection, select_layers
+from probe.readouts.scores import ChannelScores, ReadoutScores, decode, position_bits, score_channels, score_readout
+from probe.results import describe, versions
+from probe.sums.statistics import Statistics
+
+__all__ = ["channelwise_result", "layerwise_result"]
+
+_FEW_SAMPLES = 20
+_COORDINATES_WITH_BITS = {"row": "height", "column": "width"}
+_BY_TARGET = ("r2", "r2_se", "r2_null", "r2_control")
+
+
+def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection) -> xr.Dataset:
+    """Score the readouts of all layers; see `probe.layerwise`."""
+    if not alpha > 0:
+        raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
+    _check_folds(statistics)
+    warned: list[str] = []
+    scores = {
+        (stimulus, layer.name): _score(statistics, stimulus, layer, alpha)
+        for layer in statistics.layers
+        for stimulus in statistics.stimuli
+    }
+    dims = ("layer", "stimulus", "target")
+
+    def stacked(name: str) -> np.ndarray:
+        return np.array(
+            [
+                [getattr(scores[stimulus, layer.name], name) for stimulus in statistics.stimuli]
+                for layer in statistics.layers
+            ]
+        )
+
+    result = xr.Dataset(
+        {name: (dims, stacked(name)) for name in _BY_TARGET},
+        coords=_layer_coordinates(statistics),
+    )
+    result["r2_fold"] = ((*dims, "fold"), stacked("r2_fold"))
+    result["bits"] = (dims, _bits(result))
+    result["n_dead"] = (dims[:2], stacked("n_dead"))
+    finite = [[statistics.grams[s, layer.name].is_finite for s in statistics.stimuli] for layer in statistics.layers]
+    result["valid"] = (dims[:2], finite)
+    result = result.assign_coords(samples_per_feature=("layer", stacked("samples_per_feature").min(axis=1)))
+    for index, layer in _with_maps(statistics, maps):
+        for name, variable in _layer_maps(statistics, layer, index, alpha).items():
+            result[name] = variable
+    _warn_of_layers(result, warned)
+    return _finish(result, statistics, warned, {"alpha": alpha})
+
+
+def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Dataset:
+    """Score the single channels of all layers; see `probe.channelwise`."""
+    _check_folds(statistics)
+    warned: list[str] = []
+    parts = []
+    for layer in statistics.layers:
+        scores = [_score_channels(statistics, stimulus, layer) for stimulus in statistics.stimuli]
+        channel = xr.Dataset(
+            {
+                "r2": (("channel", "stimulus", "target"), np.stack([s.r2 for s in scores], axis=1)),
+                "r2_se": (("channel", "stimulus", "target"), np.stack([s.r2_se for s in scores], axis=1)),
+                "omega2": (("channel", "stimulus"), np.stack([s.omega2 for s in scores], axis=1)),
+                "omega2_se": (("channel", "stimulus"), np.stack([s.omega2_se for s in scores], axis=1)),
+            },
+            coords={
+                "layer": ("channel", np.full(layer.n_channels, layer.name)),
+                "index": ("channel", np.arange(layer.n_channels)),
+                "stimulus": statistics.stimuli,
+                "target": statistics.targets,
+            },
+        )
+        parts.append(channel)
+    result = xr.concat(parts, dim="channel")
+    for index, layer in _with_maps(statistics, maps):
+        for name, variable in _layer_maps(statistics, layer, index, None).items():
+            result[name] = variable
+    _warn_of_channels(result, statistics, warned)
+    return _finish(result, statistics, warned, {})
+
+
+def _check_folds(statistics: Statistics) -> None:
+    folds = statistics.settings["folds"]
+    if statistics.grams:
+        counts = next(iter(statistics.grams.values())).totals[:, 0]
+    else:
+        counts = next(iter(statistics.moments.values())).images
+    empty = int((counts == 0).sum())
+    if empty:
+        raise ImagesError(
+            f"images: {statistics.facts['n_images']} images leave {empty} of {folds} folds without any. "
+            "Pass more images, or choose fewer folds=."
+        )
+
+
+def _score(statistics: Statistics, stimulus: str, layer: Layer, alpha: float) -> ReadoutScores:
+    gram = statistics.grams.get((stimulus, layer.name))
+    if gram is None:
+        raise ArgumentError("statistics: they hold no Grams. Collect them with probe.collect.")
+    n_targets = len(statistics.targets)
+    if not gram.is_finite:
+        unknown = np.full(n_targets, np.nan)
+        by_fold = np.full((n_targets, len(gram.totals)), np.nan)
+        return ReadoutScores(unknown, by_fold, unknown, unknown, unknown, np.nan, 0)
+    return score_readout(gram, n_targets, alpha)
+
+
+def _score_channels(statistics: Statistics, stimulus: str, layer: Layer) -> ChannelScores:
+    with np.errstate(invalid="ignore"):  # channels that are not finite are NaN in the end
+        return score_channels(statistics.moments[stimulus, layer.name])
+
+
+def _layer_coordinates(statistics: Statistics) -> dict[str, Any]:
+    layers = statistics.layers
+    facts = {
+        name: ("layer", [getattr(layer, name) for layer in layers])
+        for name in ("module_type", "call", "n_channels", "height", "width", "layout")
+    }
+    return {
+        "layer": [layer.name for layer in layers],
+        "stimulus": statistics.stimuli,
+        "target": statistics.targets,
+        "fold": np.arange(statistics.settings["folds"]),
+        "depth": ("layer", np.arange(len(layers))),
+        **facts,
+    }
+
+
+def _bits(result: xr.Dataset) -> np.ndarray:
+    bits = np.full(result.r2.shape, np.nan)
+    for index, target in enumerate(result.target.values):
+        if target in _COORDINATES_WITH_BITS:
+            sizes = result[_COORDINATES_WITH_BITS[target]].values
+            for layer, size in enumerate(sizes):
+                bits[layer, :, index] = position_bits(result.r2.values[layer, :, index], int(size))
+    return bits
+
+
+def _with_maps(statistics: Statistics, maps: LayerSelection) -> Iterator[tuple[int, Layer]]:
+    """Yield the layers whose maps are wanted, with their place in the result."""
+    if isinstance(maps, Sequence) and not maps:
+        return
+    available = {name for _, name in statistics.moments}
+    wanted, _ = select_layers(maps, [layer for layer in statistics.layers if layer.name in available], {})
+    for index, layer in enumerate(statistics.layers):
+        if layer in wanted:
+            yield index, layer
+
+
+def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float | None) -> dict[str, xr.Variable]:
+    """Return the mean map of a layer and, given `alpha`, what the readouts decode from it."""
+    means, decoded = [], []
+    n_targets = len(statistics.targets)
+    offsets = np.array(statistics.settings["target_offsets"])[:, None, None]
+    for stimulus in statistics.stimuli:
+        mean_map = _score_channels(statistics, stimulus, layer).mean_map
+        if mean_map is None:
+            raise ImagesError(f"maps: {layer.name} has maps of several sizes. Bring the images to one size.")
+        means.append(mean_map)
+        if alpha is not None:
+            gram = statistics.grams[stimulus, layer.name]
+            unknown = np.full((n_targets, *mean_map.shape[1:]), np.nan)
+            decoded.append(decode(gram, mean_map, n_targets, alpha) + offsets if gram.is_finite else unknown)
+    row, column = f"row_{index}", f"column_{index}"
+    found = {f"mean_map_{index}": xr.Variable(("stimulus", f"channel_{index}", row, column), means)}
+    if decoded:
+        found[f"decoded_map_{index}"] = xr.Variable(("stimulus", "target", row, column), decoded)
+    for variable in found.values():
+        variable.attrs["layer"] = layer.name
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _warn_of_layers(result: xr.Dataset, warned: list[str]) -> None:
+    names = result.layer.values
+    valid = result.valid.values.all(axis=1)
+    if not valid.all():
+        warn(f"not finite: {_listed(names[~valid])} gave NaN or infinity and is not scored.", warned)
+    few = result.samples_per_feature.values < _FEW_SAMPLES
+    if few.any():
+        warn(
+            f"fewer than {_FEW_SAMPLES} samples a feature in {_listed(names[few])}: r2 is biased downwards there. "
+            "Pass more images.",
+            warned,
+        )
+    dead = result.n_dead.values.max(axis=1)
+    if dead.any():
+        warn(f"{dead.sum()} channels do not vary and are left out, in {_listed(names[dead > 0])}.", warned)
+    constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None]
+    for index in np.flatnonzero(constant.any(axis=0)):
+        target = str(result.target.values[index])
+        warn(f"target {target!r} is constant on the grid of {_listed(names[constant[:, index]])}: NaN.", warned)
+
+
+def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[str]) -> None:
+    several = [
+        layer.name for layer in statistics.layers if statistics.moments[statistics.stimuli[0], layer.name].maps is None
+    ]
+    if several:
+        warn(f"omega2 and maps need images of one size; omega2 is NaN in {_listed(several)}.", warned)
+    unknown = np.isnan(result.r2.values).all(axis=(1, 2))
+    if unknown.any():
+        layers = list(dict.fromkeys(result.layer.values[unknown]))
+        warn(f"{unknown.sum()} channels do not vary or are not finite: NaN, in {_listed(layers)}.", warned)
+
+
+def _finish(result: xr.Dataset, statistics: Statistics, warned: list[str], settings: dict[str, Any]) -> xr.Dataset:
+    facts = {
+        **{k: v for k, v in statistics.facts.items() if k != "warnings"},
+        "model": statistics.settings["model"],
+        "weights_digest": statistics.settings["weights_digest"],
+        "seed": statistics.settings["seed"],
+        "settings": {**statistics.settings, **settings},
+        "warnings": list(dict.fromkeys([*statistics.facts["warnings"], *warned])),
+        "versions": versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return describe(result, facts)

@@ -1,0 +1,294 @@
+"""How alike the features of an object are wherever in the frame it stands (after Lee, Yang, Wang 2020)."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, noting
+from probe.models.capture import reading, survey
+from probe.models.layers import Layer, unwrap
+from probe.models.loan import borrowed, resolve_device
+from probe.results import describe
+from probe.sums.gram import summing_dtype
+
+__all__ = ["REFERENCES", "Placements", "local_roughness", "shift_similarity"]
+
+REFERENCES = {
+    "top left": (0.0, 0.0),
+    "top right": (0.0, 1.0),
+    "centre": (0.5, 0.5),
+    "bottom left": (1.0, 0.0),
+    "bottom right": (1.0, 1.0),
+}
+"""The reference positions, as shares of the room that the object has along rows and columns."""
+
+
+class Placements:
+    """An object at every position of a frame, cut as windows out of one canvas.
+
+    Parameters
+    ----------
+    item
+        The object, shape (channel, row, column).
+    frame
+        Rows and columns of the frame.
+    background
+        Value of the frame, shape (channel,) or ().
+
+    Attributes
+    ----------
+    grid : tuple of int
+        Number of positions along rows and columns.
+
+    Examples
+    --------
+    >>> placements = Placements(torch.ones(1, 1, 1), (2, 3), torch.tensor(0.0))
+    >>> len(placements), placements.frames(torch.tensor([4]))
+    (6, tensor([[[[0., 0., 0.],
+                  [0., 1., 0.]]]]))
+    """
+
+    def __init__(self, item: Tensor, frame: tuple[int, int], background: Tensor) -> None:
+        n_channels, height, width = item.shape
+        room = (frame[0] - height, frame[1] - width)
+        if min(room) < 0:
+            raise ImagesError(
+                f"objects: one of {height}×{width} pixels does not fit into a frame of {frame[0]}×{frame[1]}. "
+                "Pass a larger frame= or smaller objects."
+            )
+        canvas = background.reshape(-1, 1, 1).expand(n_channels, *(s + r for s, r in zip(frame, room, strict=True)))
+        canvas = canvas.clone()
+        canvas[:, room[0] : room[0] + height, room[1] : room[1] + width] = item
+        # Shape (row, column, channel, row of the frame, column of the frame); a view, which takes no memory.
+        self._windows = canvas.unfold(1, frame[0], 1).unfold(2, frame[1], 1).permute(1, 2, 0, 3, 4)
+        self.grid = (room[0] + 1, room[1] + 1)
+
+    def __len__(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def frames(self, positions: Tensor) -> Tensor:
+        """Return the frame with the object at each of some positions.
+
+        Parameters
+        ----------
+        positions
+            Shape (position,): row of the object's upper left pixel times the positions along a row, plus its column.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (position, channel, row, column).
+        """
+        rows, columns = positions // self.grid[1], positions % self.grid[1]
+        return self._windows[self.grid[0] - 1 - rows, self.grid[1] - 1 - columns]
+
+    def references(self) -> Tensor:
+        """Return the five positions of `REFERENCES`, shape (reference,)."""
+        last_row, last_column = self.grid[0] - 1, self.grid[1] - 1
+        places = [(int(row * last_row), int(column * last_column)) for row, column in REFERENCES.values()]
+        return torch.tensor([row * self.grid[1] + column for row, column in places])
+
+
+def local_roughness(similarity: np.ndarray) -> np.ndarray:
+    """Return how far each value is, on average, from the mean of its two neighbours along rows and along columns.
+
+    A smooth map has none, however far it falls; features that change back and forth with every pixel have much.
+
+    Parameters
+    ----------
+    similarity
+        Shape (..., row, column), at least 3 by 3.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (...).
+
+    Examples
+    --------
+    >>> local_roughness(np.add.outer(np.arange(5.0), np.arange(4.0))).item()
+    0.0
+    >>> local_roughness(np.indices((4, 4)).sum(axis=0) % 2).item()
+    1.0
+    """
+    along_rows = np.abs(similarity[..., 1:-1, :] - (similarity[..., :-2, :] + similarity[..., 2:, :]) / 2)
+    along_columns = np.abs(similarity[..., 1:-1] - (similarity[..., :-2] + similarity[..., 2:]) / 2)
+    return (along_rows.mean(axis=(-2, -1)) + along_columns.mean(axis=(-2, -1))) / 2
+
+
+def shift_similarity(
+    model: nn.Module,
+    objects: Tensor,
+    layers: str | Sequence[str] | Mapping[str, str],
+    *,
+    frame: int | tuple[int, int] = 225,
+    background: float | Sequence[float] = 0.0,
+    batch_size: int = 32,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Shift objects over every position of a frame, and compare their features with those at five positions.
+
+    The features of a layer are its vector, or the mean over its map, which a network that treats all positions alike
+    would give unchanged wherever the object stands. They are compared by cosine similarity; only the features at the
+    references and one number a shift are kept.
+
+    Parameters
+    ----------
+    model
+        Any eager vision model; it is left as it was found.
+    objects
+        Shape (object, channel, row, column), as the model takes them.
+    layers
+        Names of layers, whose outputs are vectors or maps; or a mapping from names of your own to names of layers.
+    frame
+        Rows and columns of the frame, or one number for both.
+    background
+        Value of the frame around the object, or one for each channel, in the units of the objects: after
+        normalisation 0 is the mean colour of the data set.
+    batch_size
+        Shifts at a time.
+    device
+        As in `probe.collect`.
+    seed
+        Of random numbers that the model draws in evaluation mode.
+    progress
+        Show a progress bar on a terminal or in a notebook.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``similarity`` on (layer, reference, row, column), from −1 to 1, the mean over objects; on (layer, reference,
+        object): ``global_similarity``, its mean over all positions (1: the layer does not tell position), and
+        ``local_roughness``, see `probe.measures.similarity.local_roughness`. Row and column are those of the object's
+        upper left pixel. The attribute ``shifts_per_second`` is what was reached.
+
+    Raises
+    ------
+    ArgumentError, ImagesError, LayerNotFoundError
+        Each names the argument or layer, what was found, and the cure.
+
+    References
+    ----------
+    Lee, Yang, Wang: What Does CNN Shift Invariance Look Like? A Visualization Study. ECCV Workshops 2020.
+
+    Examples
+    --------
+    >>> from probe.testing import noise_images, padded_net
+    >>> for padding in ("circular", "zeros"):
+    ...     result = shift_similarity(padded_net(padding), noise_images(1, 4), "conv4", frame=12, progress=False)
+    ...     print(padding, result.global_similarity.min().item() > 0.9999)
+    circular True
+    zeros False
+    """
+    start = time.monotonic()
+    names = {layers: layers} if isinstance(layers, str) else layers
+    names = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+    size = (frame, frame) if isinstance(frame, int) else frame
+    _check(objects, size, batch_size)
+    model = unwrap(model)
+    place = resolve_device(device, model)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    objects = objects.to(place, objects.dtype if parameter is None else parameter.dtype)
+    colour = torch.as_tensor(background).to(objects)
+    with borrowed(model, place, seed):
+        shifted = [Placements(item, size, colour) for item in objects]
+        chosen, memory_format = _survey(model, shifted[0], names)
+        shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        with tqdm(total=len(objects) * len(shifted[0]), unit="shift", desc="probe", disable=not shown) as bar:
+            maps = np.stack([_similarity_of(model, item, chosen, batch_size, memory_format, bar) for item in shifted])
+    duration = time.monotonic() - start
+    result = xr.Dataset(
+        {
+            "similarity": (("layer", "reference", "row", "column"), maps.mean(axis=0)),
+            "global_similarity": (("object", "layer", "reference"), maps.mean(axis=(-2, -1))),
+            "local_roughness": (("object", "layer", "reference"), local_roughness(maps)),
+        },
+        coords={"layer": list(names), "reference": list(REFERENCES)},
+    ).transpose("layer", "reference", "row", "column", "object")
+    facts = {
+        "n_objects": len(objects),
+        "frame": list(size),
+        "object_size": list(objects.shape[2:]),
+        "device": str(place),
+        "seed": seed,
+        "duration_s": round(duration, 3),
+        "shifts_per_second": round(len(objects) * len(shifted[0]) / duration, 1),
+    }
+    return describe(result, facts)
+
+
+def _check(objects: Any, frame: tuple[int, int], batch_size: int) -> None:
+    if not isinstance(objects, Tensor) or objects.ndim != 4 or not len(objects) or not objects.is_floating_point():
+        found = tuple(objects.shape) if isinstance(objects, Tensor) else type(objects).__name__
+        raise ImagesError(
+            f"objects: expected a tensor of floats of shape (object, channel, row, column), found {found}. "
+            "Normalise them as in training."
+        )
+    if batch_size < 1:
+        raise ArgumentError(f"batch_size={batch_size!r}: expected a whole number of at least 1.")
+    if min(size - side for size, side in zip(frame, objects.shape[2:], strict=True)) < 2:
+        raise ArgumentError(
+            f"frame={frame}: objects of {objects.shape[2]}×{objects.shape[3]} pixels have fewer than 3 positions along "
+            "a side, which leaves no roughness to measure. Pass a larger frame or smaller objects."
+        )
+
+
+def _survey(
+    model: nn.Module, placements: Placements, names: Mapping[str, str]
+) -> tuple[dict[str, Layer], torch.memory_format]:
+    """Find the layers by name, and choose the memory format: channels last is faster, where the model can take it."""
+    frame = placements.frames(torch.tensor([0]))
+    with noting(f"while the model ran on a frame, shape {tuple(frame.shape)}"):
+        try:
+            found = survey(model, frame.contiguous(memory_format=torch.channels_last))
+            memory_format = torch.channels_last
+        except RuntimeError:
+            found, memory_format = survey(model, frame), torch.contiguous_format
+    layers = {layer.name: layer for layer in found if not layer.problem}
+    for name in names.values():
+        if name not in layers:
+            reason = next((layer.problem for layer in found if layer.name == name), "it is not called")
+            raise LayerNotFoundError(
+                f"layers: {name!r} cannot be read: {reason}. probe.list_layers(model, images) lists what can."
+            )
+    return {own: layers[name] for own, name in names.items()}, memory_format
+
+
+def _similarity_of(
+    model: nn.Module,
+    placements: Placements,
+    layers: Mapping[str, Layer],
+    batch_size: int,
+    memory_format: torch.memory_format,
+    bar: Any,
+) -> np.ndarray:
+    """Return the similarity of one object's features, shape (layer, reference, row, column)."""
+    features: dict[str, Tensor] = {}
+
+    def receive(layer: Layer, maps: Tensor) -> None:
+        features[layer.name] = functional.normalize(maps.flatten(2).mean(dim=2, dtype=summing_dtype(maps)), dim=1)
+
+    def frames(positions: Tensor) -> Tensor:
+        return placements.frames(positions).contiguous(memory_format=memory_format)
+
+    similarities: dict[str, list[Tensor]] = {name: [] for name in layers}
+    with reading(model, list(layers.values()), receive) as run:
+        run(frames(placements.references()))
+        references = dict(features)
+        for positions in torch.arange(len(placements)).split(batch_size):
+            run(frames(positions))
+            for name, layer in layers.items():
+                similarities[name].append(features[layer.name] @ references[layer.name].T)
+            bar.update(len(positions))
+    stacked = torch.stack([torch.cat(similarities[name]).T for name in layers])
+    return stacked.unflatten(2, placements.grid).double().cpu().numpy()

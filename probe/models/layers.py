@@ -1,0 +1,259 @@
+"""Which tensors of a model can be read, and how the argument `layers` chooses among them."""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from probe.errors import (
+    ArgumentError,
+    LayerNotCalledError,
+    LayerNotFoundError,
+    LayoutError,
+    ModelError,
+)
+
+__all__ = ["INPUT", "Layer", "is_default_layer", "module_names", "select_layers", "unwrap"]
+
+INPUT = "input"
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_PATCH_EMBEDDING = re.compile("patch_?(embed|merg)", re.IGNORECASE)
+_ATTENTION = re.compile("attn|attention", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one module in a forward pass: a tensor that can be read.
+
+    Attributes
+    ----------
+    name : str
+        Name of the module, with ``_1``, ``_2``, … for its second and later calls; ``input`` for the pixels.
+    module : str
+        Name of the module, as in ``model.named_modules()``.
+    call : int
+        Which call of the module, from 0.
+    module_type : str
+        Class of the module.
+    depth : int
+        Order of execution among all calls; 0 for the pixels.
+    layout : str
+        ``NCHW``, ``NHWC``, ``NLC`` or ``LNC``; N images, C channels, H rows, W columns, L tokens.
+    n_channels, height, width : int
+        Size of the map for the first image.
+    n_sources : int
+        Number of channels that each cell is made of, if it is a pointwise expansion (`probe.models.expansions`); else
+        0.
+    default : bool
+        Whether ``layers="auto"`` reads it.
+    problem : str
+        Why it cannot be read as a map; empty if it can.
+    """
+
+    name: str
+    module: str
+    call: int
+    module_type: str
+    depth: int
+    layout: str = ""
+    n_channels: int = 0
+    height: int = 0
+    width: int = 0
+    n_sources: int = 0
+    default: bool = False
+    problem: str = ""
+
+    @property
+    def is_single_cell(self) -> bool:
+        """Whether the map has one cell, which leaves no position to read."""
+        return not self.problem and self.height * self.width == 1
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the eager model inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` wrappers.
+
+    Raises
+    ------
+    ModelError
+        If it is no module, is scripted or traced, or has parameters without values.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model: expected a torch.nn.Module, found {type(model).__name__}.")
+    while isinstance(model, _WRAPPERS) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, _WRAPPERS) else model._orig_mod  # type: ignore[assignment]
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"model: {name or 'it'} is a scripted or traced module, which cannot be read. Pass the eager model."
+            )
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta:
+            raise ModelError(f"model: the parameter {name} has no values. Load weights or run one forward pass first.")
+    return model
+
+
+def module_names(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the name of each module but the model itself; compiled submodules under their original names."""
+    names: dict[nn.Module, str] = {}
+    for name, module in model.named_modules():
+        if module is not model and not hasattr(module, "_orig_mod"):
+            names[module] = name.replace("._orig_mod", "").replace("_orig_mod.", "")
+    return names
+
+
+def _is_transformer_block(module: nn.Module) -> bool:
+    """Tell a block by its parts: attention, and beside it a perceptron, at least two linear layers without any.
+
+    The tokens of a decoder are queries, which lie on no grid.
+    """
+    if "decoder" in type(module).__name__.lower():
+        return False
+    parts = dict(module.named_children())
+    attention = {name for name, part in parts.items() if _is_attention(name, part)}
+    beside = [part for name, part in parts.items() if name not in attention and not _holds_attention(part)]
+    return bool(attention) and sum(map(_count_linear, beside)) >= 2
+
+
+def _is_attention(name: str, module: nn.Module) -> bool:
+    is_named_so = _ATTENTION.search(name) or _ATTENTION.search(type(module).__name__)
+    return bool(is_named_so) and any(map(_count_linear, module.children()))
+
+
+def _holds_attention(module: nn.Module) -> bool:
+    return any(_is_attention(name.rpartition(".")[2], part) for name, part in module.named_modules())
+
+
+def _count_linear(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.Linear) for part in module.modules())
+
+
+def _is_patch_embedding(module: nn.Module) -> bool:
+    has_convolution = any(isinstance(part, nn.Conv2d) for part in module.modules())
+    return bool(_PATCH_EMBEDDING.search(type(module).__name__)) and not has_convolution
+
+
+def is_default_layer(module: nn.Module) -> bool:
+    """Tell whether ``layers="auto"`` reads this module: a convolution, patch embedding or transformer block."""
+    return (
+        isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        or _is_patch_embedding(module)
+        or _is_transformer_block(module)
+    )
+
+
+LayerSelection = str | type[nn.Module] | nn.Module | Iterable[Any]
+
+
+def select_layers(
+    layers: LayerSelection, found: Sequence[Layer], names: Mapping[nn.Module, str]
+) -> tuple[list[Layer], dict[str, str]]:
+    """Choose among the layers that a forward pass has shown.
+
+    Parameters
+    ----------
+    layers
+        ``"auto"``, ``"all"``, a name, a glob such as ``"layer*.conv1"``, a module type, a module of the model, or
+        several of these.
+    found
+        All layers of a forward pass, in order of execution.
+    names
+        The modules of the model and their names, from `module_names`.
+
+    Returns
+    -------
+    chosen : list of Layer
+        In order of execution, each with a map of more than one cell.
+    skipped : dict
+        Layers that were asked for and left out, with the reason.
+
+    Raises
+    ------
+    LayerNotFoundError
+        If a name or glob matches nothing; near names are offered.
+    LayerNotCalledError
+        If a named layer exists but was not called.
+    LayoutError
+        If the output of a named layer is no map.
+    """
+    is_one = isinstance(layers, str | type | nn.Module) or not isinstance(layers, Iterable)
+    requests = [layers] if is_one else list(layers)  # type: ignore[arg-type]
+    chosen: dict[str, Layer] = {}
+    skipped: dict[str, str] = {}
+    for request in requests:
+        matches, named = _matches(request, found, names)
+        unclear = [layer for layer in matches if layer.problem]
+        if unclear and named:
+            raise LayoutError(f"layers: {unclear[0].name} ({unclear[0].module_type}): {unclear[0].problem}.")
+        for layer in matches:
+            if layer.problem:
+                skipped[layer.name] = layer.problem
+            elif layer.is_single_cell:
+                skipped[layer.name] = "its map has a single cell, which leaves no position to read"
+            else:
+                chosen[layer.name] = layer
+    if not chosen:
+        reasons = "".join(f"\n  {name}: {reason}" for name, reason in list(skipped.items())[:5])
+        raise LayerNotFoundError(f"layers={layers!r}: no layer with a map of more than one cell is left.{reasons}")
+    return sorted(chosen.values(), key=lambda layer: layer.depth), skipped
+
+
+def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> tuple[list[Layer], bool]:
+    """Return the layers that one request means, and whether it names a single module."""
+    if isinstance(request, nn.Module):
+        return _calls_of(request, found, names), True
+    if isinstance(request, type):
+        modules = {name for module, name in names.items() if isinstance(module, request)}
+        return [layer for layer in found if layer.module in modules], False
+    if not isinstance(request, str):
+        raise ArgumentError(
+            f"layers: expected 'auto', 'all', names, globs, modules or module types, found {type(request).__name__}."
+        )
+    if request == "auto":
+        return [layer for layer in found if layer.default], False
+    if request == "all":
+        return list(found), False
+    exact = [layer for layer in found if layer.name == request]
+    if exact:
+        return exact, True
+    matches = [layer for layer in found if fnmatch.fnmatchcase(layer.name, request)]
+    if matches:
+        return matches, False
+    uncalled = fnmatch.filter(names.values(), request)
+    if uncalled:
+        raise _not_called(uncalled[0], found)
+    known = [layer.name for layer in found]
+    near = difflib.get_close_matches(request, known, n=3, cutoff=0.4)
+    offer = f" Did you mean {', '.join(map(repr, near))}?" if near else " probe.list_layers(model, images) lists them."
+    raise LayerNotFoundError(f"layers: no layer {request!r} among the {len(known)} of this model.{offer}")
+
+
+def _calls_of(module: nn.Module, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> list[Layer]:
+    if module not in names:
+        raise LayerNotFoundError(
+            f"layers: the given {type(module).__name__} is no part of this model; choose one from model.modules()."
+        )
+    calls = [layer for layer in found if layer.module == names[module]]
+    if not calls:
+        raise _not_called(names[module], found)
+    return calls
+
+
+def _not_called(name: str, found: Sequence[Layer]) -> LayerNotCalledError:
+    parent = _called_parent(name, found)
+    cure = f"Its parent {parent!r} is called." if parent else "probe.list_layers(model, images) lists those it calls."
+    return LayerNotCalledError(f"layers: {name!r} exists, but the forward pass never calls it. {cure}")
+
+
+def _called_parent(name: str, found: Sequence[Layer]) -> str:
+    called = {layer.module for layer in found}
+    while "." in name:
+        name = name.rpartition(".")[0]
+        if name in called:
+            return name
+    return ""

@@ -1,0 +1,1 @@
+"""Figures of results, on the Axes that they are given or on new ones. Never loads torch."""

@@ -1,0 +1,99 @@
+"""How channels answer when an image is mirrored or rolled: the flip-difference of Islam et al. 2021."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probe.errors import noting
+from probe.images.stimuli import apply_stimulus
+from probe.models.capture import reading
+from probe.models.layers import Layer
+from probe.ranking.strengths import ChannelStrengths
+from probe.reading.options import Options
+from probe.reading.reader import open_reader
+from probe.sums.gram import summing_dtype
+
+__all__ = ["AXES", "DISPLACEMENTS", "score_displacements"]
+
+AXES = {"horizontal": (3,), "vertical": (2,), "both": (3, 2)}
+"""The dimensions of (image, channel, row, column) that are mirrored or rolled, one at a time."""
+
+
+def _mirrored(images: Tensor, dim: int) -> Tensor:
+    return images.flip(dim)
+
+
+def _rolled_by_half(images: Tensor, dim: int) -> Tensor:
+    return images.roll(images.shape[dim] // 2, dims=dim)
+
+
+DISPLACEMENTS: dict[str, Callable[[Tensor, int], Tensor]] = {"flip": _mirrored, "shift": _rolled_by_half}
+"""The methods that compare an image with itself displaced: a function (images, dimension) -> images."""
+
+
+class _Pooled:
+    """Receives maps; keeps their means in the last run, and the range of each channel over all runs."""
+
+    def __init__(self) -> None:
+        self._means = torch.empty(0)
+        self.low: Tensor | None = None
+        self.high: Tensor | None = None
+
+    def receive(self, layer: Layer, maps: Tensor) -> None:
+        self._means = maps.mean(dim=(2, 3), dtype=summing_dtype(maps)).double()
+        low, high = maps.amin(dim=(0, 2, 3)), maps.amax(dim=(0, 2, 3))
+        self.low = low if self.low is None else torch.minimum(self.low, low)
+        self.high = high if self.high is None else torch.maximum(self.high, high)
+
+    def means_in(self, run: Callable[[Tensor], None], images: Tensor) -> Tensor:
+        run(images)
+        return self._means
+
+
+def score_displacements(
+    model: nn.Module, images: Any, options: Options, *, method: str, axis: str, signed: bool
+) -> ChannelStrengths:
+    """Compare the mean over the map, z, of each channel for x and for x displaced: Δz = z(x) − z(displaced x).
+
+    Parameters
+    ----------
+    model, images, options
+        As in `probe.rank_channels`.
+    method
+        One of `DISPLACEMENTS`.
+    axis
+        One of `AXES`; the scores of two axes are averaged.
+    signed
+        Whether to take the mean of Δz over the images, rather than of its absolute value.
+    """
+    displaced = DISPLACEMENTS[method]
+    pooled = _Pooled()
+    in_halves = replace(options, folds=2)
+    with open_reader(model, images, in_halves) as reader:
+        layer = reader.layer(options.layers)
+        sums = torch.zeros(2, layer.n_channels, dtype=torch.float64)
+        counts = torch.zeros(2, 1, dtype=torch.float64)
+        with reading(reader.model, [layer], pooled.receive) as run:
+            for batch, pixels in reader.batches():
+                with noting(f"while the model ran on images {min(batch.numbers)} to {max(batch.numbers)}"):
+                    shown = apply_stimulus(options.stimulus_names[0], pixels, batch.numbers, options.seed)
+                    # All are made first: a model may overwrite what it is shown.
+                    others = [displaced(shown, dim) for dim in AXES[axis]]
+                    here = pooled.means_in(run, shown)
+                    changes = torch.stack([here - pooled.means_in(run, other) for other in others])
+                changes = (changes if signed else changes.abs()).mean(dim=0)
+                halves = torch.tensor(batch.folds)
+                sums.index_add_(0, halves, changes.cpu())
+                counts.index_add_(0, halves, torch.ones(len(halves), 1, dtype=torch.float64))
+        facts = reader.facts()
+    assert pooled.low is not None and pooled.high is not None
+    varies = (pooled.low < pooled.high).cpu()
+    return ChannelStrengths(
+        layer=layer,
+        scores=torch.where(varies, sums.sum(dim=0) / counts.sum(), torch.nan).numpy(),
+        halves=torch.where(varies, sums / counts, torch.nan).numpy(),
+        facts=facts,
+    )

@@ -1,0 +1,131 @@
+"""How strong each channel is by statistics of position: ω², the loss of the readout, and its attribution.
+
+Two halves of the images are kept apart by collecting twice as many folds: fold f of 2n belongs to half f mod 2, and
+to fold f mod n of the cross-validation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from probe.errors import ArgumentError, ImagesError
+from probe.models.layers import Layer
+from probe.ranking.attribution import attribute_readouts, layer_attribution
+from probe.ranking.strengths import ChannelStrengths
+from probe.reading.collecting import collect_statistics
+from probe.reading.options import Options
+from probe.reading.reader import single
+from probe.readouts.omission import fit_ridge, score_omissions
+from probe.readouts.scores import score_channels
+from probe.sums.expansion_gram import ChannelGram
+from probe.sums.gram import PositionMoments
+from probe.sums.statistics import Statistics
+
+__all__ = ["score_attributions", "score_omega2", "score_readout_losses"]
+
+
+def score_omega2(model: nn.Module, images: Any, options: Options) -> ChannelStrengths:
+    """Score channels by the share of their variance that position explains."""
+    statistics = _collect(model, images, replace(options, folds=2), grams=False)
+    layer = single(statistics.layers, options.layers)
+    moments = statistics.moments[options.stimulus_names[0], layer.name]
+    if moments.maps is None:
+        raise ImagesError(f"images: {layer.name} has maps of several sizes; ω² needs images of one size.")
+    # Channels that are not finite, and halves of too few images, are NaN in the end.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores, *halves = (score_channels(part).omega2 for part in (moments, _half(moments, 0), _half(moments, 1)))
+    return ChannelStrengths(layer, scores, np.stack(halves), _facts(statistics))
+
+
+def score_readout_losses(model: nn.Module, images: Any, options: Options, alpha: float) -> ChannelStrengths:
+    """Score channels by the held-out R², the mean over targets, that the readout loses without them."""
+    statistics = _collect(model, images, options, grams=True)
+    layer, gram = _only_gram(statistics, options)
+    n_folds, n_targets = options.folds, len(options.target_functions)
+
+    def losses(folds: Sequence[Sequence[int]]) -> np.ndarray:
+        found = score_omissions(gram, folds, n_targets, alpha)
+        return found.losses[:, np.isfinite(found.r2)].mean(axis=1)
+
+    _check_targets(gram, layer, options)
+    filled = [fold for fold in range(2 * n_folds) if gram.totals[fold, 0] > 0]
+    whole = [[fold for fold in filled if fold % n_folds == number] for number in range(n_folds)]
+    if not all(whole):
+        raise ImagesError(
+            f"images: {statistics.facts['n_images']} images leave {whole.count([])} of {n_folds} folds without any. "
+            "Pass more images, or choose fewer folds=."
+        )
+    halves = [[[fold] for fold in filled if fold % 2 == half] for half in (0, 1)]
+    unknown = np.full(layer.n_channels, np.nan)
+    by_half = [losses(folds) if len(folds) > 1 else unknown for folds in halves]
+    return ChannelStrengths(layer, losses(whole), np.stack(by_half), _facts(statistics))
+
+
+def score_attributions(
+    model: nn.Module, images: Any, options: Options, alpha: float, captum_method: str
+) -> ChannelStrengths:
+    """Score channels by what captum attributes to them of the readout's output."""
+    layer_attribution(captum_method)
+    if hasattr(images, "__next__"):
+        raise ArgumentError(
+            "images: method='attribution' reads them twice, first to fit the readout, and an iterator can be read "
+            "once. Pass a tensor, Dataset, DataLoader or folder."
+        )
+    statistics = _collect(model, images, options, grams=True)
+    layer, gram = _only_gram(statistics, options)
+    _check_targets(gram, layer, options)
+    parts = [range(2 * options.folds), range(0, 2 * options.folds, 2), range(1, 2 * options.folds, 2)]
+    ridges = [fit_ridge(gram, folds, len(options.target_functions), alpha) for folds in parts]
+    scores, halves = attribute_readouts(
+        model,
+        images,
+        replace(options, layers=layer.name, folds=2),
+        ridges=ridges,
+        pilot=gram.pilot,
+        captum_method=captum_method,
+        cells_per_image=statistics.settings["cells_per_image"][layer.name],
+        images_digest=statistics.facts["images_digest"],
+    )
+    return ChannelStrengths(layer, scores.numpy(), halves.numpy(), _facts(statistics))
+
+
+def _collect(model: nn.Module, images: Any, options: Options, *, grams: bool) -> Statistics:
+    folds = 2 * options.folds
+    if options.groups is not None and len(set(options.groups)) < folds:
+        raise ArgumentError(
+            f"groups: {len(set(options.groups))} distinct labels are too few: {options.folds} folds of each half of "
+            f"the images take {folds}. Choose fewer folds=."
+        )
+    return collect_statistics(model, images, replace(options, folds=folds), grams=grams, moments=not grams)[0]
+
+
+def _only_gram(statistics: Statistics, options: Options) -> tuple[Layer, ChannelGram]:
+    layer = single(statistics.layers, options.layers)
+    return layer, statistics.grams[options.stimulus_names[0], layer.name]
+
+
+def _check_targets(gram: ChannelGram, layer: Layer, options: Options) -> None:
+    """Raise unless some target varies over the map."""
+    targets = slice(1, 1 + len(options.target_functions))
+    totals, squares = gram.totals.sum(dim=0), gram.squares.sum(dim=0)[targets]
+    if (squares - totals[targets] ** 2 / totals[0] <= 1e-6 * squares).all():
+        raise ArgumentError(
+            f"targets: {', '.join(options.target_functions)} is constant on the grid of {layer.height} rows and "
+            f"{layer.width} columns of {layer.name}. Name a target that varies."
+        )
+
+
+def _half(moments: PositionMoments, number: int) -> PositionMoments:
+    state = moments.state()
+    by_fold = {name for name, value in state.items() if isinstance(value, Tensor)} - {"pilot"}
+    return PositionMoments.from_state(
+        {name: value[number::2] if name in by_fold else value for name, value in state.items()}
+    )
+
+
+def _facts(statistics: Statistics) -> dict[str, Any]:
+    settings = statistics.settings
+    return {**statistics.facts, **{name: settings[name] for name in ("model", "weights_digest", "seed")}}

@@ -1,0 +1,280 @@
+"""One reading of the images, one run of the model for each stimulus, and sums in the end."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from probe.errors import TooLargeError, noting, warn
+from probe.images.batches import Batch
+from probe.images.stimuli import apply_stimulus
+from probe.models.capture import reading
+from probe.models.expansions import Expansion
+from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers
+from probe.reading.cells import cells_per_image, draw_cells
+from probe.reading.options import Options
+from probe.reading.reader import Reader, open_reader
+from probe.readouts.targets import N_CONTROLS, control_maps, target_maps, target_offsets
+from probe.sums.expansion_gram import ChannelGram, ExpansionGram, expansion_gram_bytes, gives
+from probe.sums.gram import Gram, PositionMoments, gram_bytes, pilot_mean, summing_dtype
+from probe.sums.statistics import Statistics
+
+__all__ = ["collect_statistics", "find_layers", "statistics_bytes"]
+
+_IMAGES_WHERE_UNKNOWN = 1000
+_SHARE_OF_MEMORY = 0.8
+_TRIED_SAMPLES = 64
+
+
+def collect_statistics(
+    model: nn.Module, images: Any, options: Options, *, grams: bool, moments: bool, maps: LayerSelection = ()
+) -> tuple[Statistics, list[str]]:
+    """Collect statistics of a model on images.
+
+    Parameters
+    ----------
+    model, images, options
+        See `probe.collect`.
+    grams
+        Whether to collect the Grams that layerwise readouts need.
+    moments
+        Whether to collect the moments that channel scores need; maps need them too.
+    maps
+        Layers whose maps are wanted.
+
+    Returns
+    -------
+    statistics : Statistics
+        Of all layers.
+    with_maps : list of str
+        Names of the layers in `maps`.
+    """
+    with open_reader(model, images, options) as reader:
+        layers, skipped = reader.layers(options.layers)
+        if skipped:
+            warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", reader.warned)
+        if [layer.name for layer in layers] == [INPUT] and options.layers == "auto":
+            warn(
+                "layers: 'auto' found nothing but the pixels. Name layers; probe.list_layers shows them.", reader.warned
+            )
+        with_maps = select_layers(maps, layers, module_names(reader.model))[0] if maps else []
+        with_moments = layers if moments else with_maps
+        cells = _cells(layers, reader.length, options)
+        _check_memory(statistics_bytes(layers, options, grams, with_moments), reader.device)
+        statistics = Statistics(layers, _settings(reader, options, cells))
+        collector = _Collector(statistics, options, cells, grams, with_moments)
+        statistics.images = _ranges(_run(reader, collector, layers, options))
+        statistics.facts = {**reader.facts(), "skipped": skipped}
+    return statistics, [layer.name for layer in with_maps]
+
+
+def find_layers(model: nn.Module, images: Any, options: Options) -> list[Layer]:
+    """List every call of every module for the first image."""
+    with open_reader(model, images, options) as reader:
+        return reader.found
+
+
+def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, moments: Sequence[Layer]) -> int:
+    """Return what the statistics of some layers take, in bytes: C²/2 numbers a fold and stimulus, and the maps.
+
+    C is the number of channels, or of the sources of a pointwise expansion. One whose outputs turn out to be something
+    else takes what any layer does.
+    """
+    n_design = len(options.target_functions) * (2 + N_CONTROLS)
+    size = sum(_gram_bytes(options.folds, n_design, layer) for layer in layers) if grams else 0
+    size += sum(8 * options.folds * layer.n_channels * layer.height * layer.width for layer in moments)
+    return size * len(options.stimulus_names)
+
+
+def _gram_bytes(n_folds: int, n_design: int, layer: Layer) -> int:
+    if layer.n_sources:
+        return expansion_gram_bytes(n_folds, n_design, layer.n_channels, layer.n_sources)
+    return gram_bytes(n_folds, n_design, layer.n_channels)
+
+
+def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dict[str, int | None]:
+    n_images = options.max_images or _IMAGES_WHERE_UNKNOWN if length is None else length
+    cells = {
+        layer.name: cells_per_image(options.positions, layer.n_channels, n_images, layer.n_sources) for layer in layers
+    }
+    for layer in layers:
+        count = cells[layer.name]
+        if count is not None and count >= layer.height * layer.width:
+            cells[layer.name] = None
+    return cells
+
+
+def _first_reasons(skipped: dict[str, str]) -> str:
+    reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
+    return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more." if len(reasons) > 3 else ".")
+
+
+def _settings(reader: Reader, options: Options, cells: dict[str, int | None]) -> dict[str, Any]:
+    """Return all that must agree for two statistics to be merged."""
+    groups = None if options.groups is None else hashlib.sha256(repr(list(options.groups)).encode()).hexdigest()[:16]
+    return {
+        "model": type(reader.model).__name__,
+        "weights_digest": reader.weights_digest,
+        "targets": list(options.target_functions),
+        "target_offsets": target_offsets(options.target_functions).tolist(),
+        "stimuli": list(options.stimulus_names),
+        "folds": options.folds,
+        "groups": groups,
+        "cells_per_image": cells,
+        "autocast": None if options.precision is None else str(options.precision),
+        "seed": options.seed,
+    }
+
+
+def _check_memory(needed: int, device: torch.device) -> None:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > _SHARE_OF_MEMORY * free:
+        raise TooLargeError(
+            f"the statistics would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free on {device}. "
+            "Choose fewer layers=, stimuli= or folds=; probe.list_layers shows what each layer takes."
+        )
+
+
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return the ranges that image numbers cover, as (first, last plus one)."""
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number:
+            ranges[-1] = (ranges[-1][0], number + 1)
+        else:
+            ranges.append((number, number + 1))
+    return ranges
+
+
+def _run(reader: Reader, collector: "_Collector", layers: list[Layer], options: Options) -> list[int]:
+    """Run the model on all images under all stimuli; return the image numbers."""
+    numbers: list[int] = []
+    with reading(reader.model, layers, collector.receive, collector.receive) as run:
+        for batch, pixels in reader.batches():
+            numbers.extend(batch.numbers)
+            for stimulus in options.stimulus_names:
+                collector.begin(batch, stimulus)
+                images = f"images {min(batch.numbers)} to {max(batch.numbers)} ({stimulus})"
+                with noting(f"while the model ran on {images}, shape {tuple(pixels.shape)}"):
+                    run(apply_stimulus(stimulus, pixels, batch.numbers, options.seed))
+    return numbers
+
+
+class _Collector:
+    """Receives the maps of a batch, layer by layer, and adds them to the statistics."""
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        options: Options,
+        cells: dict[str, int | None],
+        grams: bool,
+        moments: Sequence[Layer],
+    ) -> None:
+        self.statistics, self.options, self.cells, self.grams = statistics, options, cells, grams
+        self.moments = {layer.name for layer in moments}
+        self._tables: dict[tuple[int, ...], Tensor] = {}
+        self._draws: dict[tuple[tuple[int, int], int | None, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._batch: Batch | None = None
+
+    def begin(self, batch: Batch, stimulus: str) -> None:
+        """Announce the batch and stimulus of the maps to come."""
+        if batch is not self._batch:
+            self._draws.clear()
+        self._batch, self._stimulus = batch, stimulus
+        folds = batch.folds
+        starts = [i for i in range(len(folds)) if i == 0 or folds[i] != folds[i - 1]]
+        self._parts = [(folds[a], a, b) for a, b in zip(starts, [*starts[1:], len(folds)], strict=True)]
+
+    def receive(self, layer: Layer, maps: Tensor, expansion: Expansion | None = None) -> None:
+        """Add the maps of a layer, shape (image, channel, row, column), and what they were made of."""
+        key = (self._stimulus, layer.name)
+        with torch.autocast(maps.device.type, enabled=False):
+            if self.grams:
+                self._add_to_gram(key, maps, expansion)
+            if layer.name in self.moments:
+                self._add_to_moments(key, maps)
+
+    def _add_to_gram(self, key: tuple[str, str], maps: Tensor, expansion: Expansion | None) -> None:
+        dtype = summing_dtype(maps)
+        cells, design = self._drawn((maps.shape[2], maps.shape[3]), self.cells[key[1]], dtype, maps.device)
+        n_cells = cells.shape[1]
+        parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
+        gram = self.statistics.grams.get(key)
+        read = maps
+        if gram is None:
+            gram = self._new_gram(design.shape[1], maps, cells, expansion)
+        if isinstance(gram, ExpansionGram):
+            if expansion is not None and gram.is_made_by(expansion.weight, expansion.bias):
+                read = expansion.sources
+            else:
+                gram = gram.as_gram()
+        self.statistics.grams[key] = gram
+        gram.update(design, _chosen(read, cells), parts)
+
+    def _new_gram(self, n_design: int, maps: Tensor, cells: Tensor, expansion: Expansion | None) -> ChannelGram:
+        def gram_of(read: Tensor, dtype: torch.dtype) -> Gram:
+            return Gram(self.options.folds, n_design, pilot_mean(_chosen(read, cells)), dtype)
+
+        if expansion is not None:
+            tried = math.ceil(_TRIED_SAMPLES / len(cells))
+            some = cells[:, torch.linspace(0, cells.shape[1] - 1, tried).long()]
+            if gives(expansion, _chosen(maps, some), _chosen(expansion.sources, some)):
+                sources = gram_of(expansion.sources, torch.float64)
+                return ExpansionGram(sources, expansion.weight, expansion.bias)
+        return gram_of(maps, summing_dtype(maps))
+
+    def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
+        grid = (maps.shape[2], maps.shape[3])
+        n_targets = len(self.options.target_functions)
+        table = self._table(maps.shape[2:], torch.float64, maps.device)
+        moments = self.statistics.moments.get(key)
+        if moments is None:
+            moments = PositionMoments(
+                self.options.folds, n_targets, pilot_mean(maps.transpose(0, 1).flatten(1).T), grid, summing_dtype(maps)
+            )
+            self.statistics.moments[key] = moments
+        moments.update(table[:, :n_targets].T.unflatten(1, grid), maps, self._parts)
+
+    def _table(self, grid: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return the targets and controls at each cell, shape (cell, target and control)."""
+        height, width = grid
+        key = (height, width, dtype == torch.float64)
+        if key not in self._tables:
+            targets = target_maps(self.options.target_functions, height, width)
+            targets -= target_offsets(self.options.target_functions)[:, None, None]
+            controls = control_maps(targets, self.options.seed)
+            columns = np.concatenate([targets[None], controls]).reshape(-1, height * width)
+            self._tables[key] = torch.from_numpy(columns.T.copy()).to(device, dtype)
+        return self._tables[key]
+
+    def _drawn(
+        self, grid: tuple[int, int], count: int | None, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Return the cells of each image of the batch and the design columns there, made once a batch for each grid."""
+        key = (grid, count, dtype)
+        if key not in self._draws:
+            assert self._batch is not None
+            table = self._table(grid, dtype, device)
+            drawn = draw_cells(self.options.seed, self._batch.numbers, len(table), count)
+            cells, shuffled = (torch.from_numpy(indices).to(device, non_blocking=True) for indices in drawn)
+            n_targets = len(self.options.target_functions)
+            seen, null = table[cells.flatten()], table[shuffled.flatten(), :n_targets]
+            self._draws[key] = cells, torch.cat([seen[:, :n_targets], null, seen[:, n_targets:]], dim=1)
+        return self._draws[key]
+
+
+def _chosen(maps: Tensor, cells: Tensor) -> Tensor:
+    """Return the chosen cells of each image, shape (image · cell, channel), from maps (image, channel, row, column)."""
+    samples = maps.flatten(2).transpose(1, 2)
+    if cells.shape[1] == samples.shape[1]:
+        return samples.reshape(-1, samples.shape[2])
+    image = torch.arange(len(samples), device=samples.device)[:, None]
+    if samples.is_contiguous():  # rows of one table are copied several times faster
+        return samples.flatten(0, 1).index_select(0, (image * samples.shape[1] + cells).flatten())
+    return samples[image, cells].flatten(0, 1)

@@ -1,0 +1,97 @@
+"""The arguments that all measurements share, checked once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from probe.errors import ArgumentError
+from probe.images.batches import Transform
+from probe.images.stimuli import check_stimuli
+from probe.models.capture import LayoutOption
+from probe.models.layers import LayerSelection
+from probe.readouts.targets import TargetFunction, resolve_targets
+
+__all__ = ["Options"]
+
+TargetSelection = str | Iterable[str] | Mapping[str, TargetFunction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to collect statistics; `probe.collect` tells the meaning of each field."""
+
+    layers: LayerSelection = "auto"
+    targets: TargetSelection = ("row", "column")
+    stimuli: str | Iterable[str] = ("natural", "rolled")
+    folds: int = 5
+    groups: Sequence[Any] | np.ndarray | None = None
+    positions: str | int | None = "auto"
+    batch_size: int = 32
+    num_workers: int = 0
+    device: str | torch.device = "auto"
+    autocast: str | torch.dtype | None = None
+    transform: Transform | None = None
+    input_key: str | None = None
+    layout: LayoutOption = None
+    max_images: int | None = None
+    first_image: int = 0
+    seed: int = 0
+    progress: bool = True
+    target_functions: dict[str, TargetFunction] = field(init=False)
+    stimulus_names: tuple[str, ...] = field(init=False)
+    precision: torch.dtype | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, least in (("folds", 2), ("batch_size", 1), ("num_workers", 0), ("first_image", 0), ("seed", 0)):
+            _check_whole(name, getattr(self, name), least)
+        if self.max_images is not None:
+            _check_whole("max_images", self.max_images, 1, "None (all) or ")
+        if self.positions is not None and self.positions != "auto":
+            _check_whole("positions", self.positions, 1, "'auto', None (every cell) or ")
+        for name in ("folds", "batch_size", "num_workers", "first_image", "seed", "max_images", "positions"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
+        if self.groups is not None:
+            labels: Any = self.groups
+            object.__setattr__(self, "groups", labels.tolist() if hasattr(labels, "tolist") else list(labels))
+        object.__setattr__(self, "target_functions", resolve_targets(self.targets))
+        object.__setattr__(self, "stimulus_names", check_stimuli(self.stimuli))
+        object.__setattr__(self, "precision", _resolve_precision(self.autocast))
+
+    def fold_of(self, number: int, origin: int) -> int:
+        """Return the fold of an image: its number, or its group's place in sorted order, modulo the folds."""
+        if self.groups is None:
+            return number % self.folds
+        if origin >= len(self.groups):
+            raise ArgumentError(
+                f"groups: {len(self.groups)} labels, but image {origin} has none. Pass one label an image."
+            )
+        return self._fold_of_label[self.groups[origin]]
+
+    @cached_property
+    def _fold_of_label(self) -> dict[Any, int]:
+        try:
+            labels = sorted(set(self.groups or ()))
+        except TypeError as error:
+            raise ArgumentError(f"groups: labels cannot be sorted ({error}). Pass all text or all numbers.") from None
+        if len(labels) < self.folds:
+            raise ArgumentError(f"groups: {len(labels)} distinct labels are too few for folds={self.folds}.")
+        return {label: place % self.folds for place, label in enumerate(labels)}
+
+
+def _check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(f"{name}={value!r}: expected {otherwise}a whole number of at least {least}.")
+
+
+def _resolve_precision(precision: str | torch.dtype | None) -> torch.dtype | None:
+    names = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if precision in names:
+        return names[precision]
+    if precision in (torch.bfloat16, torch.float16):
+        return precision
+    raise ArgumentError(f"autocast={precision!r}: expected None, 'bfloat16' or 'float16'.")

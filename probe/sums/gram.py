@@ -1,0 +1,346 @@
+"""Sums from which every score is computed: update, merge, save, load. Torch only.
+
+Both statistics hold one set of sums a fold, in double precision, about a pilot value of each channel (its mean in
+the first batch), which keeps single-precision products accurate under a large common offset. Sums of two halves of
+a data set are merged by adding them, after a shift to a common pilot.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probe.errors import ArgumentError
+from probe.sums.products import add_products, empty_columns
+
+__all__ = ["Gram", "Part", "PositionMoments", "gram_bytes", "pilot_mean", "summing_dtype"]
+
+Part = tuple[int, int, int]
+"""A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
+
+_MOST_ROWS = 256  # of a block
+_MOST_AT_ONCE = 4096  # samples whose products are summed in the precision of the activations
+
+
+def pilot_mean(features: Tensor) -> Tensor:
+    """Return the mean of each channel, shape (channel,), double precision; zero where it is not finite.
+
+    Parameters
+    ----------
+    features
+        Shape (sample, channel).
+    """
+    means = features.to(summing_dtype(features)).mean(dim=0).double()
+    return torch.nan_to_num(means, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def summing_dtype(activations: Tensor) -> torch.dtype:
+    """Return the precision in which activations are multiplied: double for double, single for all others."""
+    return torch.float64 if activations.dtype == torch.float64 else torch.float32
+
+
+def _check_alike(what: str, first: object, second: object) -> None:
+    if first != second:
+        raise ArgumentError(
+            f"merge: the two statistics differ in {what}: {first} and {second}. "
+            "Collect both with the same model, layers, folds and targets."
+        )
+
+
+class Gram:
+    """Sums of products of all pairs of the columns [1, design, features], for each fold.
+
+    The design columns are the values of the targets and their controls at each sample; the features are the
+    channels of a layer. Entry (0, 0) counts the samples, row 0 holds the sums. A Gram is symmetric, so only blocks
+    of rows from the diagonal on are computed and kept: this nearly halves its time and memory.
+
+    Parameters
+    ----------
+    n_folds
+        Number of cross-validation folds.
+    n_design
+        Number of design columns.
+    pilot
+        Shape (channel,), double precision. Subtracted from the features before they are multiplied.
+    dtype
+        Precision of the products, single or double. The products of some thousand samples are added up in it, since
+        what small batches cost is mostly the reading and writing of sums; all else is summed in double.
+
+    Examples
+    --------
+    >>> gram = Gram(n_folds=1, n_design=1, pilot=torch.tensor([6.0], dtype=torch.float64))
+    >>> gram.update(design=torch.tensor([[1.0], [3.0]]), features=torch.tensor([[5.0], [7.0]]), parts=[(0, 0, 2)])
+    >>> gram.upper([0]).triu()
+    tensor([[ 2.,  4.,  0.],
+            [ 0., 10.,  2.],
+            [ 0.,  0.,  2.]], dtype=torch.float64)
+    """
+
+    def __init__(self, n_folds: int, n_design: int, pilot: Tensor, dtype: torch.dtype = torch.float64) -> None:
+        n_columns = 1 + n_design + len(pilot)
+        self.pilot, self.dtype = pilot, dtype
+        self._blocks = [
+            torch.zeros(n_folds, rows, n_columns - start, dtype=torch.float64, device=pilot.device)
+            for start, rows in _blocks(n_columns)
+        ]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._latest = [torch.zeros_like(block[0], dtype=self.dtype) for block in self._blocks]
+        self._latest_fold, self._n_latest = 0, 0
+
+    def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
+        """Add samples.
+
+        Parameters
+        ----------
+        design
+            Shape (sample, design column).
+        features
+            Shape (sample, channel).
+        parts
+            The rows of each fold: (fold, first row, last row plus one).
+        """
+        n_before = 1 + design.shape[1]
+        pilot = self.pilot.to(self.dtype)
+        for fold, start, stop in parts:
+            if fold != self._latest_fold or self._n_latest + stop - start > _MOST_AT_ONCE:
+                self._settle()
+            columns = empty_columns(n_before + features.shape[1], stop - start, self.dtype, features.device)
+            columns[0] = 1
+            columns[1:n_before] = design[start:stop].T
+            columns[n_before:] = (features[start:stop].to(self.dtype) - pilot).T
+            for latest in self._latest:
+                behind = columns[-latest.shape[1] :]
+                add_products(latest, behind[: latest.shape[0]], behind)
+            self._latest_fold, self._n_latest = fold, self._n_latest + stop - start
+
+    def _settle(self) -> None:
+        """Add the products of the latest samples, all of one fold, to the sums in double precision."""
+        if self._n_latest:
+            for block, latest in zip(self._blocks, self._latest, strict=True):
+                block[self._latest_fold] += latest
+                latest.zero_()
+            self._n_latest = 0
+
+    @property
+    def blocks(self) -> list[Tensor]:
+        """The sums, shape (fold, row of the block, column from the first row on), double precision."""
+        self._settle()
+        return self._blocks
+
+    def merge(self, other: "Gram") -> None:
+        """Add the sums of `other`, which is left as it is."""
+        _check_alike("the shape of their sums", tuple(self.totals.shape), tuple(other.totals.shape))
+        shift = torch.zeros_like(self.totals[0])
+        shift[-len(self.pilot) :] = other.pilot.to(shift) - self.pilot
+        totals = other.totals.to(shift)
+        count = totals[:, :1, None]
+        for mine, theirs in zip(self.blocks, other.blocks, strict=True):
+            by_column, moved = totals[:, None, -mine.shape[2] :], shift[-mine.shape[2] :]
+            by_row, moved_row = by_column[:, 0, : mine.shape[1], None], moved[: mine.shape[1], None]
+            mine += theirs.to(mine) + moved_row * by_column + by_row * moved + count * moved_row * moved
+
+    @property
+    def totals(self) -> Tensor:
+        """Sums of the columns, shape (fold, column); the first one counts the samples."""
+        return self.blocks[0][:, 0]
+
+    @property
+    def squares(self) -> Tensor:
+        """Sums of the squares of the columns, shape (fold, column)."""
+        return torch.cat([block.diagonal(dim1=1, dim2=2) for block in self.blocks], dim=1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the sums take."""
+        return sum(tensor.nbytes for tensor in (*self._blocks, *self._latest))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all samples, and their squares, were finite."""
+        return bool(torch.isfinite(self.totals).all() and torch.isfinite(self.squares).all())
+
+    @property
+    def finite_channels(self) -> Tensor:
+        """Whether all samples of a channel, and their squares, were finite, shape (channel,)."""
+        return torch.isfinite(self.squares[:, -len(self.pilot) :]).all(dim=0)
+
+    def upper(self, folds: Sequence[int], out: Tensor | None = None) -> Tensor:
+        """Return the sums over some folds, shape (column, column), of which only the upper triangle means anything.
+
+        Parameters
+        ----------
+        folds
+            To train on all folds but one, their sums are added here, rather than the one taken from the total: this
+            keeps the digits of a channel that hardly varies in them.
+        out
+            Where to write; by default a new tensor.
+        """
+        n_columns = self.totals.shape[1]
+        upper = self.totals.new_empty(n_columns, n_columns) if out is None else out
+        for block in self.blocks:
+            start = n_columns - block.shape[2]
+            part = upper[start : start + block.shape[1], start:]
+            part.copy_(block[folds[0]])
+            for fold in folds[1:]:
+                part += block[fold]
+        return upper
+
+    def state(self) -> dict[str, Any]:
+        """Return what `from_state` restores."""
+        return {"pilot": self.pilot, "dtype": self.dtype, "blocks": self.blocks}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Gram":
+        """Restore the statistic from its `state`."""
+        gram = cls.__new__(cls)
+        gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
+        gram._begin()
+        return gram
+
+
+def _blocks(n_columns: int) -> list[tuple[int, int]]:
+    """Return the first row of each block, and its number of rows: about as many in each."""
+    n_blocks = math.ceil(n_columns / _MOST_ROWS)
+    edges = [n_columns * block // n_blocks for block in range(n_blocks + 1)]
+    return [(start, stop - start) for start, stop in itertools.pairwise(edges)]
+
+
+def gram_bytes(n_folds: int, n_design: int, n_channels: int, dtype: torch.dtype = torch.float32) -> int:
+    """Return what a `Gram` of products in some precision takes, in bytes.
+
+    Examples
+    --------
+    >>> gram = Gram(n_folds=5, n_design=20, pilot=torch.zeros(2048), dtype=torch.float32)
+    >>> gram_bytes(5, 20, 2048) == gram.nbytes
+    True
+    """
+    n_columns = 1 + n_design + n_channels
+    return (8 * n_folds + dtype.itemsize) * sum(rows * (n_columns - start) for start, rows in _blocks(n_columns))
+
+
+class PositionMoments:
+    """Sums of the activation at each position, and of its squares, for each fold: exact, from every cell.
+
+    Once images of a second size arrive, the sums of the first size's maps lose their meaning and are dropped; the
+    products with the targets stay.
+
+    Parameters
+    ----------
+    n_folds
+        Number of cross-validation folds.
+    n_targets
+        Number of targets.
+    pilot
+        Shape (channel,), double precision. Subtracted from the activations before they are squared.
+    grid
+        Height and width of the maps.
+    dtype
+        Precision of the squares, single or double; they are always summed in double.
+
+    Attributes
+    ----------
+    images, cells : torch.Tensor
+        Shape (fold,). Number of images, and of their cells.
+    maps : torch.Tensor or None
+        Shape (fold, channel, row, column). Sum over images of activation - pilot; None after a second size.
+    squares : torch.Tensor
+        Shape (fold, channel). Sum over images and cells of (activation - pilot)².
+    image_squares : torch.Tensor
+        Shape (fold, channel). Sum over images of (sum over cells of activation - pilot)².
+    cross : torch.Tensor
+        Shape (fold, 1 + channel, 1 + target). Sums over cells of the products of (1, activation - pilot) with
+        (1, target).
+    target_squares : torch.Tensor
+        Shape (fold, target). Sums over images and cells of target².
+    """
+
+    _SUMS = ("images", "cells", "squares", "image_squares", "cross", "target_squares")
+
+    def __init__(
+        self,
+        n_folds: int,
+        n_targets: int,
+        pilot: Tensor,
+        grid: tuple[int, int],
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(n_folds, *shape, dtype=torch.float64, device=pilot.device)
+
+        n_channels = len(pilot)
+        self.pilot, self.dtype = pilot, dtype
+        self.images, self.cells = zeros(), zeros()
+        self.maps: Tensor | None = zeros(n_channels, *grid)
+        self.squares, self.image_squares = zeros(n_channels), zeros(n_channels)
+        self.cross, self.target_squares = zeros(1 + n_channels, 1 + n_targets), zeros(n_targets)
+
+    def update(self, targets: Tensor, activations: Tensor, parts: Sequence[Part]) -> None:
+        """Add images.
+
+        Parameters
+        ----------
+        targets
+            Shape (target, row, column), double precision.
+        activations
+            Shape (image, channel, row, column).
+        parts
+            The images of each fold: (fold, first image, last image plus one).
+        """
+        height, width = activations.shape[2:]
+        centred = activations.to(self.dtype) - self.pilot.to(self.dtype)[:, None, None]
+        with_one = torch.cat([torch.ones_like(targets[:1]), targets]).flatten(1)
+        for fold, start, stop in parts:
+            values = centred[start:stop]
+            map_sum = values.sum(dim=0).double()
+            self.images[fold] += len(values)
+            self.cells[fold] += len(values) * height * width
+            self.squares[fold] += values.square().sum(dim=(0, 2, 3)).double()
+            self.image_squares[fold] += values.sum(dim=(2, 3)).double().square().sum(dim=0)
+            self.cross[fold, 0] += len(values) * with_one.sum(dim=1)
+            self.cross[fold, 1:] += map_sum.flatten(1) @ with_one.T
+            self.target_squares[fold] += len(values) * with_one[1:].square().sum(dim=1)
+            if self.maps is not None and self.maps.shape[2:] == (height, width):
+                self.maps[fold] += map_sum
+            else:
+                self.maps = None
+
+    def about(self, pilot: Tensor) -> "PositionMoments":
+        """Return the same sums about another pilot."""
+        shift = self.pilot - pilot.to(self.pilot)
+        cell_sums, cells = self.cross[:, 1:, 0], self.cells[:, None]
+        moved = PositionMoments.from_state(self.state())
+        moved.pilot = pilot
+        moved.squares = self.squares + 2 * shift * cell_sums + cells * shift**2
+        moved.cross = torch.cat([self.cross[:, :1], self.cross[:, 1:] + shift[:, None] * self.cross[:, :1]], dim=1)
+        if self.maps is not None:
+            n_cells = self.maps[0, 0].numel()
+            moved.maps = self.maps + self.images[:, None, None, None] * shift[:, None, None]
+            moved.image_squares = self.image_squares + n_cells * (2 * shift * cell_sums + cells * shift**2)
+        return moved
+
+    def merge(self, other: "PositionMoments") -> None:
+        """Add the sums of `other`, which is left as it is."""
+        _check_alike("the shape of their sums", tuple(self.cross.shape), tuple(other.cross.shape))
+        moved = other.about(self.pilot)
+        if self.maps is None or moved.maps is None or self.maps.shape != moved.maps.shape:
+            self.maps = None
+        else:
+            self.maps = self.maps + moved.maps.to(self.maps)
+        for name in self._SUMS:
+            setattr(self, name, getattr(self, name) + getattr(moved, name).to(self.squares))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `from_state` restores."""
+        return vars(self).copy()
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "PositionMoments":
+        """Restore the statistic from its `state`."""
+        moments = cls.__new__(cls)
+        vars(moments).update(state)
+        return moments

@@ -1,0 +1,188 @@
+"""The statistics of one model on some images: what `probe.collect` returns."""
+
+import io
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from probe.errors import ArgumentError, ResultFileError
+from probe.models.layers import Layer
+from probe.results import write_atomically
+from probe.sums.expansion_gram import ChannelGram, gram_from_state, merged
+from probe.sums.gram import PositionMoments
+
+__all__ = ["Statistics"]
+
+_FORMAT = "position-probe statistics 2"
+
+Key = tuple[str, str]
+
+
+@dataclass
+class Statistics:
+    """Sums over images from which every score is computed.
+
+    Statistics of different images of one model are merged by adding them: two halves of a data set, two processes,
+    or two runs give the same scores as one. `probe.layerwise` and `probe.channelwise` take them in place of a model.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        What was read, in order of execution.
+    settings : dict
+        All that must agree for two statistics to be merged.
+    grams : dict
+        (stimulus, layer name) -> `probe.sums.gram.Gram`, or `probe.sums.expansion_gram.ExpansionGram`.
+    moments : dict
+        (stimulus, layer name) -> `probe.sums.gram.PositionMoments`.
+    images : list of tuple
+        Ranges of image numbers that were read, (first, last plus one).
+    facts : dict
+        Provenance: digests, devices, durations, warnings, layers skipped and files left out.
+    """
+
+    layers: list[Layer]
+    settings: dict[str, Any]
+    grams: dict[Key, ChannelGram] = field(default_factory=dict)
+    moments: dict[Key, PositionMoments] = field(default_factory=dict)
+    images: list[tuple[int, int]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the targets."""
+        return list(self.settings["targets"])
+
+    @property
+    def stimuli(self) -> list[str]:
+        """Names of the stimuli."""
+        return list(self.settings["stimuli"])
+
+    def __repr__(self) -> str:
+        return (
+            f"<Statistics of {self.facts['n_images']} images: {len(self.layers)} layers, "
+            f"stimuli {', '.join(self.stimuli)}, targets {', '.join(self.targets)}>"
+        )
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """Add the statistics of other images, which are left as they are; return self.
+
+        Raises
+        ------
+        ArgumentError
+            If the settings differ, or an image number is in both; nothing is then added.
+        """
+        if not isinstance(other, Statistics):
+            raise ArgumentError(f"merge: expected statistics from probe.collect, found {type(other).__name__}.")
+        _check_same_layers(self.layers, other.layers)
+        _check_same_settings(self.settings, other.settings)
+        _check_disjoint(self.images, other.images)
+        for key, gram in other.grams.items():
+            self.grams[key] = merged(self.grams[key], gram)
+        for key, moments in other.moments.items():
+            self.moments[key].merge(moments)
+        self.images = sorted([*self.images, *other.images])
+        _merge_facts(self.facts, other.facts)
+        return self
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write to a file, atomically; `load` reads it.
+
+        Raises
+        ------
+        ResultFileError
+            If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
+        """
+        content = {
+            "format": _FORMAT,
+            "layers": [asdict(layer) for layer in self.layers],
+            "settings": self.settings,
+            "grams": {key: gram.state() for key, gram in self.grams.items()},
+            "moments": {key: moments.state() for key, moments in self.moments.items()},
+            "images": self.images,
+            "facts": self.facts,
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return write_atomically(Path(path), buffer.getbuffer(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Statistics":
+        """Read a file that `save` wrote. Nothing in it is executed.
+
+        Raises
+        ------
+        ResultFileError
+            If the file is absent, damaged, or holds something else.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                content = torch.load(file, weights_only=True, map_location="cpu")
+        except OSError as error:
+            raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        except UnpicklingError as error:
+            raise ResultFileError(
+                f"{path}: holds no statistics, but something else that could run code, and was not read."
+            ) from error
+        except Exception as error:  # torch raises many kinds for damaged files
+            reason = str(error).partition("\n")[0]
+            raise ResultFileError(f"{path}: cannot be read as statistics ({reason}). Collect them again.") from error
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ResultFileError(f"{path}: holds no statistics of this version of probe ({_FORMAT}).")
+        return cls(
+            layers=[Layer(**layer) for layer in content["layers"]],
+            settings=content["settings"],
+            grams={key: gram_from_state(state) for key, state in content["grams"].items()},
+            moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
+            images=content["images"],
+            facts=content["facts"],
+        )
+
+
+def _check_same_layers(first: list[Layer], second: list[Layer]) -> None:
+    ours, theirs = ({(layer.name, layer.layout, layer.n_channels) for layer in layers} for layers in (first, second))
+    if ours != theirs:
+        name, layout, n_channels = min(ours ^ theirs)
+        raise ArgumentError(
+            f"merge: {name} ({n_channels} channels, {layout}) is in one of the two statistics alone. "
+            "Collect both with the same model, layers= and layout=."
+        )
+
+
+def _check_same_settings(first: dict[str, Any], second: dict[str, Any]) -> None:
+    for name, value in first.items():
+        if second[name] == value:
+            continue
+        if name == "cells_per_image":
+            layer = next(layer for layer in value if value[layer] != second[name][layer])
+            raise ArgumentError(
+                f"merge: the cells read of each image differ: {value[layer]} and {second[name][layer]} in {layer} "
+                "(None: all). positions='auto' follows the number of images, and hooks and the device may change how a "
+                "layer is measured: collect both with positions= a number."
+            )
+        raise ArgumentError(
+            f"merge: {name} differs: {value!r} and {second[name]!r}. Collect both with the same model and arguments."
+        )
+
+
+def _check_disjoint(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> None:
+    for start, stop in first:
+        for other_start, other_stop in second:
+            if max(start, other_start) < min(stop, other_stop):
+                raise ArgumentError(
+                    f"merge: images {other_start} to {other_stop - 1} overlap images {start} to {stop - 1}. "
+                    "Continue the numbering in the second run with first_image=."
+                )
+
+
+def _merge_facts(facts: dict[str, Any], other: dict[str, Any]) -> None:
+    facts["n_images"] += other["n_images"]
+    facts["duration_s"] += other["duration_s"]
+    facts["images_digest"] = f"{(int(facts['images_digest'], 16) + int(other['images_digest'], 16)) % 2**64:016x}"
+    facts["warnings"] = list(dict.fromkeys([*facts["warnings"], *other["warnings"]]))
+    for name in ("skipped", "corrupt"):
+        facts[name] = {**facts[name], **other[name]}

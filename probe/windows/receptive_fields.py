@@ -1,0 +1,126 @@
+"""Which pixels the cells of a layer can read, and which they do read."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from probe.models.capture import reading
+from probe.models.layers import Layer
+from probe.windows.paths import PathCounting
+
+__all__ = ["Window", "effective_field", "reached_cells", "readable_pixels"]
+
+Window = tuple[slice, slice]
+"""Rows and columns of a map."""
+
+
+def reached_cells(model: nn.Module, layers: Sequence[Layer], pixels: Tensor) -> dict[str, np.ndarray]:
+    """Tell which cells of each layer can read some of the pixels.
+
+    Parameters
+    ----------
+    model
+        An eager model, whose modes the caller has set; see `probe.models.loan.borrowed`.
+    layers
+        From `probe.models.capture.survey` at this size.
+    pixels
+        Shape (1, channel, row, column): 1 for the pixels in question, 0 for the others.
+
+    Returns
+    -------
+    dict
+        By name of the layer: whether there is a path, shape (row, column).
+
+    Raises
+    ------
+    ModelError
+        If the model reads by content, as attention does.
+    """
+    paths: dict[str, np.ndarray] = {}
+
+    def receive(layer: Layer, maps: Tensor) -> None:
+        paths[layer.name] = (maps[0].sum(dim=0) > 0).cpu().numpy()
+
+    with torch.no_grad(), reading(model, layers, receive) as run, PathCounting():
+        run(pixels.double())
+    return paths
+
+
+def readable_pixels(
+    model: nn.Module, layers: Sequence[Layer], windows: Mapping[str, Window], pixels: Tensor
+) -> dict[str, np.ndarray]:
+    """Tell which pixels a window of each layer can read: its theoretical receptive field.
+
+    Parameters
+    ----------
+    model, layers
+        As in `reached_cells`.
+    windows
+        The cells in question, by name of the layer.
+    pixels
+        Shape (1, channel, row, column), of any values.
+
+    Returns
+    -------
+    dict
+        By name of the layer: whether there is a path, shape (row, column).
+
+    Raises
+    ------
+    ModelError
+        If the model reads by content, as attention does.
+    """
+    ones = torch.ones_like(pixels, dtype=torch.float64).requires_grad_()
+    paths: dict[str, Tensor] = {}
+
+    def receive(layer: Layer, maps: Tensor) -> None:
+        paths[layer.name] = maps[..., *windows[layer.name]].sum()
+
+    with torch.enable_grad(), reading(model, layers, receive) as run:
+        with PathCounting():
+            run(ones)
+        gradients = {name: torch.autograd.grad(total, ones, retain_graph=True)[0] for name, total in paths.items()}
+    return {name: (gradient[0].sum(dim=0) > 0).cpu().numpy() for name, gradient in gradients.items()}
+
+
+def effective_field(
+    model: nn.Module, layers: Sequence[Layer], windows: Mapping[str, Window], images: Tensor, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Measure how strongly a window of each layer answers to each pixel (Luo et al. 2016).
+
+    Parameters
+    ----------
+    model, layers, windows
+        As in `readable_pixels`.
+    images
+        Shape (image, channel, row, column).
+    seed
+        Of the random signs by which channels are summed, so that one gradient stands for all of them.
+
+    Returns
+    -------
+    dict
+        By name of the layer: mean square of the gradient over images, channels and colours, shape (row, column).
+
+    References
+    ----------
+    Luo, Li, Urtasun, Zemel: Understanding the effective receptive field in deep convolutional neural networks.
+    NeurIPS 2016.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pixels = images.detach().clone().requires_grad_()
+    totals: dict[str, Tensor] = {}
+
+    def receive(layer: Layer, maps: Tensor) -> None:
+        cells = maps[..., *windows[layer.name]]
+        signs = torch.randint(0, 2, cells.shape, generator=generator).to(cells) * 2 - 1
+        totals[layer.name] = (cells * signs).sum()
+
+    with torch.enable_grad(), reading(model, layers, receive) as run:
+        run(pixels)
+        gradients = {name: torch.autograd.grad(total, pixels, retain_graph=True)[0] for name, total in totals.items()}
+    return {
+        name: gradient.double().square().sum(dim=1).mean(dim=0).cpu().numpy() for name, gradient in gradients.items()
+    }

@@ -1,0 +1,1 @@
+"""The page of position channels: which rank first, how far rankings agree, and what the model loses without them."""

@@ -1,0 +1,59 @@
+"""Folders of images beside label maps."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from probe.analyses.data import LabelledFolder
+
+from probe.errors import ImagesError
+from probe.images.batches import open_images
+
+
+@pytest.fixture
+def folders(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("a/2", "a/1", "b/3"):
+        for kind, shape in (("images", (4, 6, 3)), ("labels", (4, 6))):
+            path = tmp_path / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 12, shape, dtype=np.uint8)).save(path)
+    return tmp_path / "images", tmp_path / "labels"
+
+
+def pixels_of(path):
+    return torch.from_numpy(np.array(Image.open(path)))
+
+
+def test_rows_are_images_and_their_classes_in_sorted_order(folders):
+    images, labels = folders
+    rows = LabelledFolder(images, labels)
+    assert len(rows) == 3
+    for index, name in enumerate(("a/1.png", "a/2.png", "b/3.png")):
+        image, label = rows[index]
+        assert torch.from_numpy(np.array(image)).equal(pixels_of(images / name))
+        assert label.equal(pixels_of(labels / name).long())
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_labels_stay_with_their_images_through_folds_and_workers(folders, num_workers):
+    rows = LabelledFolder(*folders)
+    source = open_images(
+        rows, batch_size=2, num_workers=num_workers, transform=None, input_key=None, max_images=None, first_image=0,
+        fold_of=lambda number, origin: -number, labels=True,
+    )  # fmt: skip
+    seen = {}
+    for batch in source:
+        seen |= dict(zip(batch.numbers, batch.labels, strict=True))
+    assert list(seen) == [2, 1, 0]
+    assert all(label.equal(rows[number][1]) for number, label in seen.items())
+
+
+def test_an_image_without_a_label_and_one_that_cannot_be_read(folders):
+    images, labels = folders
+    (images / "b" / "3.png").write_bytes(b"no image")
+    rows = LabelledFolder(images, labels)
+    assert "3.png" in rows[2].path
+    (labels / "a" / "2.png").unlink()
+    with pytest.raises(ImagesError, match=r"1 of 3 images have none, .*2\.png"):
+        LabelledFolder(images, labels)

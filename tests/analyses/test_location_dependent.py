@@ -1,0 +1,302 @@
+"""Tasks on images that stand in a cell of a canvas, against networks of which the answer is known."""
+
+import json
+
+import numpy as np
+import probe.reports.location_dependent as page
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from probe.analyses.location_dependent import study
+from probe.analyses.location_dependent.tasks import CanvasTask, LabelledImages, OnCanvas, rings
+from probe.analyses.nets import small_segmenter
+from probe.analyses.training import predict, train
+from probe.reports.page.document import Report
+from torch import nn
+
+import probe
+from probe.errors import ArgumentError, ImagesError
+from probe.testing import noise_images
+from probe.variants.padding import with_padding
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def result():
+    return study.run(preset="tiny", progress=False)
+
+
+def noise(count, size=8, n_classes=2):
+    labels = torch.arange(count) % n_classes
+    return LabelledImages(noise_images(count, size), labels, ([0.0] * 3, [1.0] * 3), n_classes)
+
+
+def trained(padding, steps):
+    """The accuracy at naming one of nine cells, on other images."""
+    task, data = CanvasTask("location", "mean", 3), noise(64)
+    model = with_padding(task.network(data, width=1, seed=0), padding)
+    generator = torch.Generator().manual_seed(0)
+    draws = (torch.randint(n, (32,), generator=generator) for _ in range(steps) for n in (64, 9))
+    train(model, (task.pose(data, images, cells) for images, cells in zip(draws, draws, strict=True)), steps=steps)
+    other = LabelledImages(noise_images(20, 8, seed=1), torch.zeros(20).long(), data.normalisation, 2)
+    return task.score(task.confusion(model, other).sum(dim=0))
+
+
+def test_zero_padding_names_the_cell():
+    assert trained("zeros", steps=80) > 90
+
+
+def test_circular_padding_cannot_name_the_cell_at_all():
+    assert trained("circular", steps=10) == pytest.approx(100 / 9)
+
+
+@pytest.mark.parametrize("grid", [3, 4, 5])
+def test_rings_count_the_cells_to_the_border(grid):
+    expected = [min(r, c, grid - 1 - r, grid - 1 - c) for r in range(grid) for c in range(grid)]
+    assert rings(grid).tolist() == expected
+
+
+@pytest.mark.parametrize(("canvas", "value"), [("black", -2.0), ("white", 2.0), ("mean", 0.0)])
+def test_each_task_asks_of_a_canvas_what_it_should(canvas, value):
+    images = torch.full((1, 1, 2, 2), 7.0)
+    data = LabelledImages(images, torch.tensor([4]), ([0.5], [0.25]), 5)
+    asked = {}
+    for name in ("location", "classification", "segmentation"):
+        canvases, asked[name] = CanvasTask(name, canvas, 2).pose(data, torch.tensor([0]), torch.tensor([2]))
+        assert canvases[0, 0, 2:, :2].eq(7).all() and canvases.eq(value).sum() == 12
+    assert asked["location"].tolist() == [2] and asked["classification"].tolist() == [4]
+    assert asked["segmentation"].tolist() == [[[0, 0, 0, 0], [0, 0, 0, 0], [5, 5, 0, 0], [5, 5, 0, 0]]]
+
+
+def test_scores_are_those_of_scikit_learn():
+    from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
+
+    generator = np.random.default_rng(0)
+    right, answer = generator.integers(0, 4, (2, 200))
+    confusion = torch.from_numpy(confusion_matrix(right, answer))
+    accuracy, overlap = (CanvasTask(name, "mean", 2).score(confusion) for name in ("location", "segmentation"))
+    assert accuracy == pytest.approx(100 * accuracy_score(right, answer))
+    assert overlap == pytest.approx(100 * jaccard_score(right, answer, average="macro"))
+
+
+def test_a_constant_answer_scores_chance():
+    data = noise(10, size=2, n_classes=2)
+
+    class Constant(nn.Module):
+        def forward(self, canvases):
+            n_answers = task.n_answers(2)
+            scores = torch.zeros(len(canvases), n_answers)
+            scores[:, 0] = 1
+            is_map = task.name == "segmentation"
+            return scores[:, :, None, None].expand(-1, -1, *canvases.shape[2:]) if is_map else scores
+
+    for name in ("location", "classification", "segmentation"):
+        task = CanvasTask(name, "mean", 3)
+        confusion = task.confusion(Constant(), data)
+        assert confusion.shape == (9, task.n_answers(2), task.n_answers(2))
+        assert task.score(confusion.sum(dim=0)) == pytest.approx(task.chance(2))
+
+
+@pytest.mark.parametrize("padding", probe.PADDINGS)
+def test_scores_of_a_segmenter_lie_where_its_map_does(padding):
+    """A bright square in one cell changes the scores of that cell most, under any padding."""
+    model = OnCanvas(with_padding(small_segmenter(n_classes=2, seed=1), padding)).eval()
+    canvases = torch.zeros(1, 1, 80, 80)
+    marked = canvases.clone()
+    marked[:, :, 48:64, 32:48] = 3
+    with torch.no_grad():
+        change = (model(marked) - model(canvases)).abs().sum(dim=(0, 1))
+    assert change.shape == (80, 80)
+    cells = torch.nn.functional.avg_pool2d(change[None, None], 16)[0, 0]
+    assert divmod(int(cells.argmax()), 5) == (3, 2)
+
+
+def test_results_hold_all_cases_and_rings(result, tmp_path):
+    assert result.here.dims == ("task", "padding", "canvas", "grid")
+    assert result.here.notnull().all() and result.published.isnull().all()
+    assert list(result.padding.values) == list(probe.PADDINGS)
+    right = result.by_ring.sel(task=["location", "classification"])
+    assert right.notnull().all()
+    np.testing.assert_allclose(
+        (8 * right.sel(ring=0) + right.sel(ring=1)) / 9, result.here_by_seed.sel(task=right.task)
+    )
+    assert result.chance.sel(task="location", grid=3) == pytest.approx(100 / 9)
+    np.testing.assert_allclose(result.here.sel(task="location", padding="circular"), 100 / 9)
+    assert probe.load(probe.save(result, tmp_path / "result.nc")).identical(result)
+
+
+def test_networks_of_one_seed_begin_alike_and_see_the_same():
+    data = noise(8)
+    cases = [study._Case(3, "location", padding, "mean", 3) for padding in ("zeros", "circular")]
+    states = [study._network(case, data, study._PRESETS["tiny"]).state_dict() for case in cases]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    first, second = (next(study._batches(case, data, study._PRESETS["tiny"])) for case in cases)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def folder_of(tmp_path, classes=("cat", "dog"), count=6):
+    for shade, name in enumerate(classes):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("RGB", (20, 20), (80 * shade + number, 10, 10)).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def test_a_folder_of_classes_is_read(tmp_path):
+    result = study.run(folder_of(tmp_path), preset="tiny", paddings=["zeros"], seeds=1, progress=False)
+    assert result.chance.sel(task="classification", grid=3) == 50
+    settings = json.loads(result.attrs["settings"])
+    assert settings["n"] == 9 and settings["images"] == tmp_path.name
+
+
+def test_every_class_of_a_folder_is_tested(tmp_path):
+    classes = ("bird", "cat", "dog", "frog")
+    folder = folder_of(tmp_path, classes, count=16)
+    training, tested = study._load(folder, "tiny", 64, torch.device("cpu"))
+    assert len(tested.labels) == study._PRESETS["tiny"].n_tested < len(classes) * 16 // 4
+    assert sorted(set(tested.labels.tolist())) == [0, 1, 2, 3] and training.n_classes == 4
+
+
+def test_departures_name_what_the_presets_leave_out():
+    quick, paper = study._PRESETS["quick"], study._PRESETS["paper"]
+    (departure,) = (text for text in study.STUDY.departures if text.startswith("The presets tiny and quick"))
+    assert f"for {quick.steps} steps, on grids of 3×3 and 5×5 alone, and tests {quick.n_tested} images;" in departure
+    assert f"{quick.max_images:,} images at {quick.size}×{quick.size} pixels" in departure
+    assert f"for {paper.steps:,} steps and tests {paper.n_tested:,} images" in departure
+    assert quick.grids == (3, 5) and 4 * quick.width == paper.width
+
+
+def test_a_padding_that_cannot_run_is_recorded(monkeypatch):
+    from dataclasses import replace
+
+    tiny = replace(study._PRESETS["tiny"], grids=(2,))
+    monkeypatch.setitem(study._PRESETS, "tiny", tiny)
+    with pytest.warns(probe.ProbeWarning, match="valid, grid 2: .*smallest"):
+        result = study.run(preset="tiny", paddings=["zeros", "valid"], seeds=1, progress=False)
+    assert result.here.sel(padding="valid").isnull().all() and result.here.sel(padding="zeros").notnull().all()
+    assert "valid, grid 2" in result.attrs["warnings"]
+    assert sentences(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"preset": "huge"}, ArgumentError, "preset='huge'"),
+        ({"preset": "paper"}, ImagesError, "cs.toronto.edu/~kriz/cifar.html.*<folder>/<class>/.*images="),
+        ({"seeds": 0}, ArgumentError, "seeds=0"),
+        ({"paddings": ["mirror"]}, ArgumentError, "paddings=.*expected a list of some of zeros"),
+        ({"paddings": "zeros"}, ArgumentError, "expected a list"),
+        ({"images": "no/such/folder"}, ImagesError, "no folder"),
+    ],
+)
+def test_what_cannot_be_run_is_said(arguments, error, message):
+    with pytest.raises(error, match=message):
+        study.run(**({"preset": "tiny", "progress": False} | arguments))
+
+
+def test_one_class_is_too_few(tmp_path):
+    with pytest.raises(ImagesError, match="one class; expected <folder>/<class>/"):
+        study.run(folder_of(tmp_path, classes=("cat",)), preset="tiny", progress=False)
+
+
+def made(result, location, by_ring=None):
+    """The result with given scores of the task location, the same on all canvases."""
+    changed = result.copy(deep=True)
+    for padding, scores in location.items():
+        changed.here_by_seed.loc[{"task": "location", "padding": padding}] = np.reshape(scores, (-1, 1, 1))
+    for padding, (border, middle) in (by_ring or {}).items():
+        where = {"task": "classification", "padding": padding}
+        changed.by_ring.loc[where | {"ring": 0}] = np.reshape(border, (-1, 1, 1))
+        changed.by_ring.loc[where | {"ring": 1}] = np.reshape(middle, (-1, 1, 1))
+    return changed
+
+
+def sentences(result):
+    return [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in page.findings(result)]
+
+
+def test_findings_say_which_padding_knows_the_cell(result):
+    location = dict.fromkeys(probe.PADDINGS, (11.0, 11.2)) | {"zeros": (90.0, 90.2), "full": (30.0, 80.0)}
+    said = sentences(made(result, location))
+    assert "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 ± 1.3 %, full 55.0 ± 317.7 %" in said[0]
+    assert said[1].startswith("Under reflect, replicate, circular, partial, valid and full the cell is not told")
+    everywhere = sentences(made(result, dict.fromkeys(probe.PADDINGS, (90.0, 90.2))))
+    assert everywhere[1] == "Under every padding the cell is told beyond chance and error on some grid."
+
+
+def test_one_network_is_said_to_have_no_error(result):
+    single = result.isel(seed=[0])
+    location = dict.fromkeys(probe.PADDINGS, 11.0) | {"zeros": 90.0}
+    said = sentences(made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)}))
+    assert not any("beyond error" in sentence or "and error" in sentence for sentence in said)
+    assert said[1].endswith("is not told beyond chance (of one network each, without an error) on any grid.")
+    (border,) = (s for s in said if s.startswith("Classification in cells"))
+    assert "lower there under zeros (−20.0 points)" in border
+    assert "no different under" in border and border.endswith("(of one network each, without an error).")
+    (task,) = (s for s in said if s.startswith("Classification (3×3)"))
+    assert "is highest with" in task and "(of one network each, without an error). The others" in task
+    told = sentences(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
+    assert told == (
+        "Under every padding the cell is told beyond chance (of one network each, without an error) on some grid."
+    )
+    canvases = single.isel(canvas=[0, 0]).assign_coords(canvas=["black", "white"])
+    canvases.here_by_seed.loc[{"task": "location", "padding": "zeros", "canvas": "white"}] = 5.0
+    (colours,) = (s for s in sentences(canvases) if s.startswith("Zero padding tells the cell"))
+    assert colours.endswith("points, of one network each, without an error.")
+
+
+def test_networks_on_a_gpu_are_not_trained_side_by_side(monkeypatch):
+    def pool(device):
+        raise RuntimeError(f"a pool on {device}")
+
+    # There need not be a GPU: nothing is moved there before the pool is made.
+    monkeypatch.setattr(study, "side_by_side", pool)
+    monkeypatch.setattr(study, "training_device", lambda device: torch.device(device))
+    monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
+    monkeypatch.setattr(study, "_load", lambda *options: (noise(8), noise(8)))
+    with pytest.raises(RuntimeError, match="a pool on cuda"):
+        study.run(preset="tiny", paddings=["zeros"], seeds=1, device="cuda", progress=False)
+
+
+def test_findings_compare_the_border_with_the_middle(result):
+    equal = dict.fromkeys(probe.PADDINGS, ((50.0, 51.0), (51.0, 50.0)))
+    rings = equal | {"valid": ((40.0, 41.0), (60.0, 61.0)), "full": ((70.0, 71.0), (60.0, 61.0))}
+    (sentence,) = (s for s in sentences(made(result, {}, rings)) if s.startswith("Classification in cells"))
+    assert "lower there under valid (−20.0 ± 0.0 points)" in sentence
+    assert "higher there under full (+10.0 ± 0.0 points)" in sentence
+    assert "no different beyond error under zeros, reflect, replicate, circular and partial" in sentence
+
+
+def test_findings_name_tasks_that_were_not_learned(result):
+    changed = result.copy(deep=True)
+    changed.here.loc[{"task": ["classification", "segmentation"]}] = 50
+    changed.here.loc[{"task": "segmentation", "padding": ["valid", "full"]}] = (
+        changed.chance.sel(task="segmentation") + 0.5
+    )
+    (sentence,) = (s for s in sentences(changed) if s.startswith("Less than a point above a constant answer"))
+    assert "training: segmentation (3×3) under valid and full." in sentence
+
+
+def test_the_page_has_figures_with_numbers_in_words(result):
+    report = Report("A study")
+    page.add_figures(report, result)
+    assert [section.title for section in report.sections] == ["Scores by padding", "Scores by distance to the border"]
+    assert "location, 3×3, circular 11 %" in report.html()
+    for figure in (page.draw_scores(result), page.draw_rings(result)):
+        assert isinstance(figure, Figure) and len(figure.axes) == 3
+
+
+@pytest.mark.parametrize(("size", "first", "last"), [(2, -2, 10), (3, 0, 12), (5, 4, 16)])
+def test_maps_of_any_size_lie_middle_on_middle(size, first, last):
+    scores = torch.rand(1, 1, size, size)
+    segmenter = nn.AdaptiveAvgPool2d(size)
+    segmenter.forward = lambda canvases: scores
+    enlarged = torch.nn.functional.interpolate(scores, scale_factor=4, mode="bilinear")[0, 0].numpy()
+    padded = np.pad(enlarged, 4, mode="edge")[first + 4 : last + 4, first + 4 : last + 4]
+    np.testing.assert_array_equal(OnCanvas(segmenter)(torch.zeros(1, 1, 12, 12))[0, 0], padded)
+
+
+def test_predictions_of_a_segmenter_have_the_size_of_the_canvas():
+    assert predict(OnCanvas(small_segmenter(n_classes=3)).eval(), torch.zeros(2, 1, 24, 24)).shape == (2, 24, 24)

@@ -1,0 +1,150 @@
+"""The commands that run studies."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from probe.analyses import studies
+
+import probe
+from probe.command.main import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tiny study: its file, and what was printed."""
+    file = tmp_path_factory.mktemp("made") / "rook.nc"
+    outcome = run("analyse", "rook", "--preset", "tiny", "--paddings", "zeros,circular", "--seeds", 1, "-o", file)
+    assert outcome.exit_code == 0, outcome.stderr
+    return file, outcome
+
+
+def test_studies_are_listed_with_the_time_they_need():
+    outcome = run("analyse", "--list")
+    assert outcome.exit_code == 0
+    for name, module in studies.find_studies().items():
+        assert f"{name}: {module.STUDY.title}" in outcome.stdout
+        assert all(duration in outcome.stdout for duration in module.STUDY.times.values())
+    assert studies.find_studies().keys() == {
+        "audit", "border_reach", "gapnet", "location_dependent", "padding_comparison", "posenet", "quadrants",
+        "red_green", "rook", "similarity",
+    }  # fmt: skip
+    listed = json.loads(run("analyse", "--list", "--json").stdout)
+    assert [study["name"] for study in listed] == list(studies.find_studies())
+
+
+def test_a_study_is_run_saved_and_shown(made):
+    file, outcome = made
+    result = probe.load(file)
+    assert result.attrs["analysis"] == "rook" and result.attrs["preset"] == "tiny"
+    assert result.attrs["command"].startswith("probe analyse rook --preset tiny")
+    assert result.padding.values.tolist() == ["zeros", "circular"] and result.sizes["seed"] == 1
+    assert "accuracy, mean over seeds (%), beside the published one" in outcome.stdout
+    assert f"result: {file}" in outcome.stdout
+    assert f"probe report {file}" in outcome.stderr
+
+
+def test_a_saved_study_can_be_shown_again(made):
+    file, outcome = made
+    assert run("show", file).stdout.splitlines()[:4] == outcome.stdout.splitlines()[:4]
+    scores = json.loads(run("show", file, "--json").stdout)["scores"]
+    assert [row["padding"] for row in scores] == ["zeros", "circular"]
+    assert scores[1]["here"] == 50 and scores[1]["published"] is None
+
+
+def test_its_page_is_written_from_the_file(made, tmp_path):
+    outcome = run("report", made[0], "-o", tmp_path / "page.html")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "One convolution tells" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_an_existing_file_is_kept_unless_told(made):
+    outcome = run("analyse", "rook", "--preset", "tiny", "-o", made[0])
+    assert outcome.exit_code == 1 and "exists already" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "NAME is missing"),
+        (["rook", "--images", "."], "rook takes no --images"),
+        (["rook", "--model", "resnet18"], "rook takes no --model"),
+        (["rook", "--max-images", "3"], "rook takes no --max-images"),
+        (["rook", "--device", "cuda"], "rook takes no --device"),
+        (["rook", "--weights", "x.pt"], "--weights needs --model; for networks of the study itself, pass NET=FILE"),
+        (["rook", "--weights", "vgg16=x.pt"], "rook takes no --weights"),
+        (["rook", "--size", "32"], "--size needs --model"),
+        (["similarity", "--model", "resnet18", "--weights", "a.pt", "--weights", "b.pt"], "pass them once"),
+        (["rook", "--preset", "huge"], "'huge' is not one of"),
+    ],
+)
+def test_wrong_usage_is_told(arguments, message):
+    outcome = run("analyse", *arguments)
+    assert outcome.exit_code == 2
+    assert message in outcome.stderr
+
+
+def test_an_unknown_study_is_told():
+    outcome = run("analyse", "nope")
+    assert outcome.exit_code == 1
+    assert "there is no study 'nope'; expected one of" in outcome.stderr and "rook" in outcome.stderr
+
+
+def test_a_study_takes_a_model_and_images(tmp_path, monkeypatch):
+    (tmp_path / "study_nets.py").write_text(
+        "from probe.testing import padded_net\ndef small(): return padded_net(depth=2)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for number, pixels in enumerate(np.random.default_rng(0).integers(256, size=(20, 20, 20, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number:02}.png")
+    torch.manual_seed(0)
+    options = ("--model", "study_nets:small", "--images", "photos", "--size", 16, "--paddings", "zeros,circular")
+    outcome = run("analyse", "padding_comparison", *options)
+    assert outcome.exit_code == 0, outcome.stderr
+    result = probe.load("padding_comparison.nc")
+    assert result.attrs["networks"] == "given" and result.attrs["weights"]
+    assert result.here.sizes["padding"] == 2 and result.published.isnull().all()
+
+
+# ---- Audit
+
+
+def test_an_audit_tells_the_layers_that_leave_padding_unread():
+    outcome = run("audit", "resnet18", "--size", 64)
+    assert outcome.exit_code == 0, outcome.stderr
+    title, _, *rows = outcome.stdout.splitlines()
+    assert title.startswith(
+        "images of 64×64: 5 of 18 padded layers leave padding unread; nearest sizes that leave none:"
+    )
+    assert "33 or 65 rows" in title
+    table = {row.split()[0]: row.split()[-12:] for row in rows[1:]}
+    assert table["conv1"] == ["0", "of", "3", "1", "of", "3"] * 2
+    assert list(table) == ["conv1", "maxpool", "layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"]
+    assert "result:" not in outcome.stdout
+
+
+def test_an_even_size_audits_clean_and_can_be_saved(tmp_path):
+    file = tmp_path / "audit.nc"
+    outcome = run("audit", "resnet18", "--size", 65, "-o", file, "--json")
+    scores = json.loads(outcome.stdout)["scores"]
+    assert all(row[f"unread_{side}"] == 0 for row in scores for side in ("top", "bottom", "left", "right"))
+    assert scores[0]["padding_top"] == 3
+    assert run("show", file).stdout.startswith("images of 65×65: 0 of 18 padded layers leave padding unread\n")
+    outcome = run("show", file, "--figures", tmp_path / "figures")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"audit-audit.png", "audit-foveation.png"}
+
+
+def test_an_audit_of_a_wrong_model_is_told():
+    outcome = run("audit", "resnet17")
+    assert outcome.exit_code == 1 and "no such model" in outcome.stderr

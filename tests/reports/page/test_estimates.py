@@ -1,0 +1,39 @@
+"""Means with their intervals, and what is said of them."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from probe.reports.page.estimates import estimate, interval
+
+
+def test_the_interval_is_that_of_scipy():
+    values = np.array([0.1, 0.4, 0.25, 0.3])
+    found = estimate(np.append(values, np.nan))
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose((found.low, found.high), (expected.low, expected.high))
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "told"),
+    [
+        ([-0.25, -0.25], ".1f", "−0.2\u00a0±\u00a00.0"),
+        ([90.0, 90.2], ".1f", "90.1\u00a0±\u00a01.3"),
+        ([-0.5], "z.3f", "−0.500"),
+        ([0.5], "+z.2f", "+0.50"),
+    ],
+)
+def test_it_is_told_with_its_interval_in_as_many_decimals(values, form, told):
+    assert estimate(np.array(values)).told(form) == told
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "differs"),
+    [(-0.2, 0.01, True), (0.2, 0.01, True), (-0.2, 0.2, False), (0.005, 1e-4, False), (-0.005, 1e-4, False)],
+)
+def test_a_difference_is_one_on_either_side_beyond_its_error(mean, error, differs):
+    assert interval(mean, error, degrees=4).differs is differs
+
+
+def test_a_single_value_differs_unless_it_is_negligible():
+    assert estimate(np.array([-0.02])).differs and not estimate(np.array([0.009])).differs
+    assert not estimate(np.array([np.nan])).differs

@@ -1,0 +1,423 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+import xarray as xr
+from probe.reports.channels.estimates import removal
+from probe.reports.channels.findings import _chance_below
+from probe.reports.channels.page import build, findings
+from probe.reports.channels.tables import agreement_table, curve_table, ranking_table
+
+import probe
+from probe import reports
+from probe.errors import ArgumentError
+from probe.results import describe
+
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
+N_CHANNELS = 16
+COUNTS = [2, 4, 8, 12]
+DRAWS = np.linspace(-0.02, 0.02, 21)  # 5th to 95th percentile: -0.018 to 0.018
+
+
+def channel_study(
+    ranked,
+    *,
+    random=(0.78, 0.75, 0.70, 0.50),
+    matched=None,
+    intact=0.8,
+    error=0.005,
+    r2=(0.5, 0.4),
+    r2_random=(0.42, 0.44),
+    correlation=0.5,
+    stability=None,
+    layers=("layer2", "layer3"),
+    scores=("accuracy",),
+    examples=2,
+    **attributes,
+):
+    """A result whose scores are as given: {ranking: score at each count}, or {ranking: {score: ...}}."""
+    rankings = list(ranked)
+    rng = np.random.default_rng(0)
+    shape = (len(rankings), len(scores), len(COUNTS))
+    first = np.zeros(shape)
+    for number, curves in enumerate(ranked.values()):
+        for place, score in enumerate(scores):
+            first[number, place] = curves[score] if isinstance(curves, dict) else curves
+    random = np.broadcast_to(np.array(random, float), (len(scores), len(COUNTS)))
+    draws = random[:, None] + DRAWS[:, None]
+    matched = np.full((*shape[:2], len(DRAWS), len(COUNTS)), np.nan) if matched is None else matched
+    if np.ndim(matched) == 1:
+        matched = np.broadcast_to(np.array(matched) + DRAWS[:, None], (*shape[:2], len(DRAWS), len(COUNTS)))
+    curve, of_layer = ("ranking", "score", "count"), ("removed", "layer", "stimulus", "target")
+    r2_values = np.broadcast_to(np.array(r2)[:, None, None, None], (2, len(layers), 2, 2))
+    offsets = 0.01 * np.array([-1, 1, -1, 1, 0.0])
+    order = np.array([rng.permutation(N_CHANNELS) for _ in rankings]).reshape(len(rankings), N_CHANNELS)
+    agreement = np.full((len(rankings), len(rankings)), float(correlation))
+    np.fill_diagonal(agreement, 1)
+    variables = {
+        "channel_score": (("ranking", "channel"), -order.astype(float)),
+        "channel_rank": (("ranking", "channel"), order + 1),
+        "stability": ("ranking", np.full(len(rankings), 0.9) if stability is None else stability),
+        "correlation": (("ranking", "other"), agreement),
+        "overlap": (("ranking", "other", "n_first"), np.full((len(rankings), len(rankings), len(COUNTS)), 0.3)),
+        "overlap_expected": ("n_first", np.array(COUNTS) / N_CHANNELS),
+        "intact": ("score", np.full(len(scores), intact)),
+        "intact_se": ("score", np.full(len(scores), error)),
+        "top": (curve, first),
+        "top_se": (curve, np.full(shape, error)),
+        "bottom": (curve, np.full(shape, intact)),
+        "bottom_se": (curve, np.full(shape, error)),
+        "random": (("score", "draw", "count"), draws),
+        "matched": (("ranking", "score", "draw", "count"), matched),
+        "top_minus_random": (curve, first - draws.mean(1)),
+        "top_minus_random_se": (curve, np.full(shape, error)),
+        "top_minus_matched": (curve, first - matched.mean(2)),
+        "top_minus_matched_se": (curve, np.full(shape, error)),
+        "mean_map": (("stimulus", "strongest", "row", "column"), rng.normal(size=(2, 3, 4, 5))),
+        "r2": (of_layer, r2_values),
+        "r2_fold": ((*of_layer, "fold"), r2_values[..., None] + offsets),
+        "r2_random": (
+            ("readout_draw", "layer", "stimulus", "target"),
+            np.broadcast_to(np.array(r2_random)[:, None, None, None], (len(r2_random), len(layers), 2, 2)),
+        ),
+    }
+    if examples:
+        variables |= {
+            "example_image": (
+                ("strongest", "example", "pixel_row", "pixel_column", "colour"),
+                rng.integers(256, size=(3, examples, 8, 10, 3), dtype=np.uint8),
+            ),
+            "example_change": (("strongest", "example"), rng.normal(size=(3, examples))),
+        }
+    result = xr.Dataset(
+        {name: (*variable, {"long_name": name, "units": "1"}) for name, variable in variables.items()},
+        coords={
+            "ranking": rankings,
+            "other": rankings,
+            "score": list(scores),
+            "count": COUNTS,
+            "n_first": COUNTS,
+            "channel": np.arange(N_CHANNELS),
+            "strongest": [5, 3, 11],
+            "stimulus": ["natural", "rolled"],
+            "target": ["row", "column"],
+            "layer": list(layers),
+            "removed": ["nothing", "ranked"],
+        },
+    )
+    facts = {
+        "analysis": "channels",
+        "model": "Net",
+        "layer": layers[0],
+        "removed": 8,
+        "folds": 10**9,  # so many that Student's t is normal
+        "n_images": 60,
+        "eval_n_images": 40,
+        "settings": {"mode": "zero", "draws": 21, "seed": 0},
+        "warnings": [],
+        "skipped": {},
+        **attributes,
+    }
+    return describe(result, facts)
+
+
+def sentences(result):
+    return [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in findings(result)]
+
+
+def sentence_with(text, result):
+    (found,) = [sentence for sentence in sentences(result) if text in sentence]
+    return found
+
+
+HARMFUL, HARMLESS = (0.70, 0.60, 0.40, 0.20), (0.80, 0.80, 0.79, 0.78)
+LIKE_RANDOM = (0.78, 0.75, 0.70, 0.50)
+
+
+# ---- Numbers
+
+
+def test_errors_follow_students_t_for_the_folds():
+    found = removal(channel_study({"flip": HARMFUL}, folds=10), "flip", "accuracy", 8)
+    half_width = scipy.stats.t.ppf(0.975, 9) * 0.005
+    np.testing.assert_allclose([found.ranked.half_width, found.difference.half_width], half_width)
+
+
+@pytest.mark.parametrize("n_draws", [2, 20])
+def test_how_often_a_draw_lies_below_the_band_by_chance(n_draws):
+    drawn = np.random.default_rng(0).random((100_000, n_draws + 1))
+    below = drawn[:, 0] < np.quantile(drawn[:, 1:], 0.05, axis=1)
+    assert _chance_below(n_draws) == pytest.approx(below.mean(), abs=0.005)
+
+
+def test_a_removal_is_compared_with_the_percentiles_of_the_draws():
+    found = removal(channel_study({"flip": HARMFUL}), "flip", "accuracy", 8)
+    np.testing.assert_allclose([found.low, found.high], np.percentile(0.70 + DRAWS, [5, 95]))
+    np.testing.assert_allclose([found.ranked.mean, found.random, found.n_draws], [0.40, 0.70, 21])
+    half_width = scipy.stats.norm.ppf(0.975) * 0.005
+    np.testing.assert_allclose([found.ranked.half_width, found.difference.half_width], half_width)
+
+
+@pytest.mark.parametrize(
+    ("score", "error", "verdict"),
+    [
+        (0.60, 0.005, "more"),
+        (0.60, 0.2, "same"),
+        (0.70, 0.005, "same"),
+        (0.79, 0.005, "less"),
+        (np.nan, 0.1, "unknown"),
+    ],
+)
+def test_harm_is_called_so_outside_the_band_and_beyond_the_error(score, error, verdict):
+    result = channel_study({"flip": (0.7, 0.7, score, 0.7)}, error=error)
+    assert removal(result, "flip", "accuracy", 8).verdict == verdict
+
+
+# ---- Findings: the tests read the sentences
+
+
+def test_channels_that_are_needed():
+    first, second, *_ = sentences(channel_study({"flip": HARMFUL, "shift": LIKE_RANDOM}))
+    assert first == (
+        "Without the 8 of 16 channels of layer2 that flip ranks first, accuracy is 0.400 ± 0.010 instead of 0.800 ± "
+        "0.010; without as many random channels it is 0.700 (5th to 95th percentile of 21 draws: 0.682 to 0.718). "
+        "The model needs them more than random ones: the difference is −0.300 ± 0.010."
+    )
+    assert second == (
+        "Over 2 rankings and 4 counts from 2 to 12 channels (8 comparisons, of which about 0.7 would fall below the "
+        "band by chance), accuracy falls further than without random channels for flip (2, 4, 8 and 12); never "
+        "falls less."
+    )
+
+
+def test_channels_that_are_needed_no_more_than_others():
+    first, second, *_ = sentences(channel_study({"flip": LIKE_RANDOM}))
+    assert first.endswith("That is within the band: the model needs them no more than random ones.")
+    assert "needs them more" not in first
+    assert second.endswith("none lowers accuracy further than random channels do, and none less.")
+    assert "Over one ranking" in second
+
+
+def test_a_difference_within_the_error_of_the_images_is_a_tie():
+    first, *_ = sentences(channel_study({"flip": (0.7, 0.7, 0.67, 0.5)}, error=0.03))
+    assert first.endswith("That is outside the band, but the difference of −0.030 ± 0.059 is within its error: a tie.")
+
+
+def test_channels_that_are_needed_less_than_others():
+    first, second, *_ = sentences(channel_study({"readout": HARMLESS}))
+    assert first.endswith("The model needs them less than random ones: the difference is 0.090 ± 0.010.")
+    assert second.endswith("none does more harm; it falls less for readout (2, 4, 8 and 12).")
+
+
+def test_more_and_less_in_one_sentence():
+    second = sentences(channel_study({"flip": HARMFUL, "omega2": HARMLESS}))[1]
+    assert second.endswith("random channels for flip (2, 4, 8 and 12); it falls less for omega2 (2, 4, 8 and 12).")
+
+
+def test_activity_may_explain_the_harm():
+    result = channel_study({"flip": HARMFUL}, matched=(0.70, 0.60, 0.40, 0.20))
+    assert sentence_with("as active as those", result).endswith("the model needs them no more than others as active.")
+    result = channel_study({"flip": HARMFUL}, matched=(0.70, 0.60, 0.50, 0.20))
+    assert sentence_with("as active as those", result).endswith(
+        "The model needs them more than others as active: the difference is −0.100 ± 0.010."
+    )
+    assert not any("as active" in sentence for sentence in sentences(channel_study({"flip": HARMFUL})))
+
+
+def test_other_scores_are_told_apart_from_random_ones():
+    curves = {"flip": {"miou": HARMFUL, "miou:left": HARMFUL, "miou:right": LIKE_RANDOM}}
+    result = channel_study(curves, scores=("miou", "miou:left", "miou:right"))
+    assert sentence_with("the same 8 channels", result) == (
+        "Without the same 8 channels, the other scores go: miou:left from 0.800 to 0.400 ± 0.010, further than without "
+        "random ones (0.700); miou:right from 0.800 to 0.700 ± 0.010, no further than without random ones (0.700)."
+    )
+
+
+SIDES = ("miou", "miou:left", "miou:right")
+
+
+def test_a_ranking_aimed_at_a_side():
+    curves = {
+        "flip": {"miou": HARMFUL, "miou:left": HARMFUL, "miou:right": HARMFUL},
+        "flip-left": {"miou": HARMFUL, "miou:left": HARMFUL, "miou:right": LIKE_RANDOM},
+        "flip-right": {"miou": HARMFUL, "miou:left": HARMFUL, "miou:right": HARMFUL},
+    }
+    result = channel_study(curves, scores=SIDES)
+    assert sentence_with("that flip-left ranks", result) == (
+        "Compared with random channels, the 8 that flip-left ranks first change miou:left by −0.300 ± 0.010 and "
+        "miou:right by 0.000 ± 0.010. They are aimed at the left: the harm there is larger by 0.300 ± 0.014."
+    )
+    assert sentence_with("that flip-right ranks", result).endswith(
+        "The harm is not aimed: the two cannot be told apart (difference 0.000 ± 0.014)."
+    )
+
+
+def test_a_ranking_that_harms_the_other_side():
+    curves = {"flip-left": {"miou": HARMFUL, "miou:left": LIKE_RANDOM, "miou:right": HARMFUL}}
+    assert sentence_with("flip-left ranks first change", channel_study(curves, scores=SIDES)).endswith(
+        "They harm the right more, by 0.300 ± 0.014."
+    )
+
+
+@pytest.mark.parametrize(
+    ("r2", "r2_random", "end"),
+    [
+        ((0.5, 0.001), (0.4, 0.45), "Removing them removes position."),
+        ((0.5, 0.2), (0.4, 0.45), "more than any random draw (by chance 1 time in 3), but position stays readable."),
+        ((0.5, 0.42), (0.4, 0.45), "Some of it goes, but no more than with random channels."),
+        ((0.5, 0.499), (0.4, 0.45), "it is carried by the other channels as well."),
+        ((0.3, 0.4), (0.35, 0.45), "Removing them does not remove position: it can even be read better."),
+        ((0.001, 0.0), (0.0, 0.0), "even before anything is removed (R² 0.001 ± 0.012)."),
+        ((np.nan, np.nan), (np.nan, np.nan), "is not known: the readout has no score there."),
+    ],
+)
+def test_what_becomes_of_position(r2, r2_random, end):
+    result = channel_study({"flip": HARMFUL}, r2=r2, r2_random=r2_random)
+    if r2[0] == 0.5 and r2[1] == 0.001:
+        result.r2_fold.values[1] = 0.001
+    assert [sentence for sentence in sentences(result) if sentence.endswith(end)]
+
+
+def test_without_later_layers_position_is_read_from_what_is_left():
+    result = channel_study({"flip": HARMFUL}, layers=("layer2",))
+    assert "from the channels of layer2 that are left with R² 0.400" in sentence_with("position can be read", result)
+    assert "No layer behind layer2 has a map" in build(result).html()
+
+
+def test_agreement_and_stability():
+    result = channel_study({"flip": HARMFUL, "shift": HARMFUL, "omega2": HARMFUL}, stability=[0.99, 0.9, 0.4])
+    result.correlation.loc[{"ranking": "flip", "other": "shift"}] = 0.8
+    result.correlation.loc[{"ranking": "shift", "other": "omega2"}] = -0.2
+    assert sentence_with("agree best", result) == (
+        "The rankings agree best between flip and shift (rank correlation 0.800) and least between shift and omega2 "
+        "(−0.200); of their first 8 channels, two rankings share 30 % on average, where chance gives 50 %."
+    )
+    assert sentence_with("Split-half", result).endswith(
+        "Below 0.8, for omega2, the order depends much on which images are taken."
+    )
+
+
+def test_opposite_sides_are_not_said_to_disagree():
+    result = channel_study({"flip-left": HARMFUL, "flip-right": HARMFUL, "shift": HARMFUL})
+    result.correlation.loc[{"ranking": "flip-left", "other": "flip-right"}] = -1
+    assert "−1" not in sentence_with("agree best", result)
+    assert not any("agree" in sentence for sentence in sentences(result.sel(ranking=["flip-left", "flip-right"])))
+
+
+def test_one_ranking_agrees_with_nothing():
+    result = channel_study({"flip": HARMFUL})
+    assert not any("agree" in sentence or "share" in sentence for sentence in sentences(result))
+    assert "Do the rankings agree?" not in build(result).html()
+
+
+def test_missing_numbers_are_said_to_be_missing():
+    nan = (np.nan,) * 4
+    result = channel_study({"flip": nan}, random=nan, r2=(np.nan, np.nan), stability=[np.nan])
+    first, *_ = sentences(result)
+    assert first.endswith("accuracy is not known: it is not a finite number.")
+    shown = re.sub(r"base64,[\w+/=]*|<script.*", "", build(result).html(), flags=re.DOTALL)
+    assert not re.search(r"\bnan\b", shown, re.IGNORECASE)
+
+
+# ---- Tables
+
+
+def test_tables_hold_the_numbers_of_the_result():
+    result = channel_study({"flip": HARMFUL, "shift": LIKE_RANDOM})
+    channels = ranking_table(result)
+    assert channels["flip rank"].tolist() == list(range(1, N_CHANNELS + 1))
+    assert channels["channel"].tolist() == np.argsort(result.channel_rank.sel(ranking="flip").values).tolist()
+    curves = curve_table(result).set_index(["ranking", "removed"])
+    assert curves.loc[("flip", 8), ["ranked first", "random", "needed"]].tolist() == [0.4, 0.7, "more than random"]
+    assert curves.loc[("shift", 8), "needed"] == "as random"
+    assert agreement_table(result)[["rank correlation", "common to the first 8"]].values.tolist() == [[0.5, 0.3]]
+
+
+# ---- The page
+
+TITLES = [
+    "Findings",
+    "What removing them does",
+    "Score by score",
+    "Position afterwards",
+    "The channels",
+    "Do the rankings agree?",
+    "All numbers",
+    "What each number means",
+    "Methods",
+    "Provenance",
+]
+
+
+@pytest.fixture(scope="module")
+def result():
+    curves = {"flip": HARMFUL, "shift": LIKE_RANDOM, "readout": HARMLESS}
+    return channel_study(curves, matched=(0.75, 0.70, 0.60, 0.40))
+
+
+def test_the_page_holds_every_section_figure_and_finding(result):
+    report = reports.build(result)
+    assert [section.title for section in report.sections] == TITLES
+    page = report.html()
+    assert len(page) < 3e6
+    assert page.count("<img ") == 5
+    for sentence in findings(result):
+        assert sentence in page
+
+
+def test_alternative_texts_hold_the_numbers(result):
+    blocks = [block for section in build(result).sections for block in section.blocks if hasattr(block, "alt")]
+    assert "8: 0.400" in blocks[0].alt
+    assert "accuracy −0.400 (random −0.118 to −0.082)" in blocks[1].alt
+    assert all(any(digit.isdigit() for digit in block.alt) for block in blocks)
+
+
+def test_images_may_be_left_out(result):
+    without = channel_study({"flip": HARMFUL}, examples=0)
+    assert "mirror image changes the channel most" in build(result).html()
+    assert "mirror image changes the channel most" not in build(without).html()
+
+
+def test_the_same_result_gives_the_same_bytes(result, tmp_path):
+    path = probe.save(result, tmp_path / "result.nc")
+    assert build(result).html() == build(probe.load(path)).html()
+
+
+def test_hostile_names_are_inert():
+    told = {"model": HOSTILE, "command": HOSTILE, "warnings": [HOSTILE]}
+    result = channel_study({HOSTILE: HARMFUL, "flip": HARMFUL}, scores=(HOSTILE,), layers=(HOSTILE, "last"), **told)
+    page = build(result).html()
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    assert page.count("<script") == 1
+
+
+def test_warnings_are_shown():
+    page = build(channel_study({"flip": HARMFUL}, warnings=["two sets overlap"])).html()
+    assert "two sets overlap" in page
+
+
+def test_other_results_are_refused():
+    with pytest.raises(ArgumentError, match="found None"):
+        build(xr.Dataset())
+
+
+def test_building_from_a_file_does_not_load_torch(result, tmp_path):
+    path = probe.save(result, tmp_path / "result.nc")
+    code = (
+        "import sys, probe, reports\n"
+        "reports.build(probe.load(sys.argv[1])).save(sys.argv[2])\n"
+        "assert not {'torch', 'analyses'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "page.html"], check=True)
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == build(result).html()
+
+
+def test_settings_are_in_the_page(result):
+    page = build(result).html()
+    assert json.loads(result.attrs["settings"])["mode"] == "zero"
+    assert "Removed channels are set to 0. 21 random draws for each count, from seed 0." in page

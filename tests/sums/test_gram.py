@@ -1,0 +1,144 @@
+"""The sums against direct products, whatever the order, the batches and the pilots."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probe.errors import ArgumentError
+from probe.sums.gram import Gram, PositionMoments, pilot_mean
+
+FOLDS = 3
+
+
+def samples(seed: int, count: int, n_channels: int, offset: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(count, n_channels, generator=generator, dtype=torch.float64) + offset
+    return torch.randn(count, 2, generator=generator, dtype=torch.float64), features
+
+
+def parts_of(folds: np.ndarray) -> list[tuple[int, int, int]]:
+    return [(fold, *(np.flatnonzero(folds == fold)[[0, -1]] + [0, 1])) for fold in np.unique(folds)]
+
+
+def direct(design: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    columns = torch.cat([torch.ones(len(design), 1, dtype=design.dtype), design, features], dim=1)
+    return columns.T @ columns
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    cuts=st.lists(st.integers(1, 59), max_size=4, unique=True),
+    pilots=st.lists(st.floats(-3, 3), min_size=2, max_size=2),
+    seed=st.integers(0, 1000),
+    n_channels=st.integers(1, 5),
+)
+def test_gram_is_the_same_however_it_is_split_and_merged(cuts, pilots, seed, n_channels):
+    design, features = samples(seed, 60, n_channels)
+    folds = np.sort(np.arange(60) % FOLDS)
+    bounds = [0, *sorted(cuts), 60]
+    grams = [Gram(FOLDS, 2, torch.full((n_channels,), pilot, dtype=torch.float64)) for pilot in pilots]
+    for place, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        grams[place % 2].update(design[start:stop], features[start:stop], parts_of(folds[start:stop]))
+    grams[0].merge(grams[1])
+    for fold in range(FOLDS):
+        keep = torch.from_numpy(folds == fold)
+        assert torch.allclose(
+            grams[0].upper([fold]).triu(), direct(design[keep], features[keep] - pilots[0]).triu(), atol=1e-10
+        )
+    everything = direct(design, features - pilots[0]).triu()
+    assert torch.allclose(grams[0].upper(range(FOLDS)).triu(), everything, atol=1e-10)
+
+
+def test_gram_of_many_channels_is_whole():
+    # More channels than one block of the upper triangle.
+    design, features = samples(0, 40, 1300)
+    gram = Gram(1, 2, pilot_mean(features))
+    gram.update(design, features, [(0, 0, 40)])
+    assert torch.allclose(gram.upper([0]).triu(), direct(design, features - gram.pilot).triu(), atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_single_precision_products_are_summed_in_double(dtype):
+    design, features = samples(0, 5000, 4, offset=1000.0 if dtype == torch.float32 else 0.0)
+    features = features.to(dtype)
+    gram = Gram(1, 2, pilot_mean(features), torch.float32)
+    for start in range(0, 5000, 100):
+        gram.update(design[start : start + 100], features[start : start + 100], [(0, 0, 100)])
+    expected = direct(design, features.double() - gram.pilot)
+    scale = expected.diagonal().sqrt()
+    assert gram.totals.dtype == torch.float64
+    assert ((gram.upper([0]) - expected).triu() / torch.outer(scale, scale)).abs().max() < 2e-6
+
+
+def test_grams_of_different_layers_do_not_merge():
+    with pytest.raises(ArgumentError, match=r"merge: the two statistics differ in the shape of their sums: \(3, 6\)"):
+        Gram(FOLDS, 2, torch.zeros(3)).merge(Gram(FOLDS, 2, torch.zeros(4)))
+
+
+def test_not_finite_is_noticed():
+    design, features = samples(0, 10, 2)
+    gram = Gram(1, 2, pilot_mean(features))
+    gram.update(design, features, [(0, 0, 10)])
+    assert gram.is_finite
+    features[3, 1] = torch.inf
+    gram.update(design, features, [(0, 0, 10)])
+    assert not gram.is_finite
+
+
+def images(seed: int, count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 2
+
+
+TARGETS = torch.linspace(-1, 1, 40, dtype=torch.float64).view(2, 4, 5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    cut=st.integers(0, 30),
+    pilots=st.lists(st.floats(-3, 3), min_size=2, max_size=2),
+    seed=st.integers(0, 1000),
+)
+def test_moments_are_the_same_however_they_are_split_and_merged(cut, pilots, seed):
+    activations = images(seed, 30)
+    folds = np.sort(np.arange(30) % FOLDS)
+    parts = [PositionMoments(FOLDS, 2, torch.full((3,), pilot, dtype=torch.float64), (4, 5)) for pilot in pilots]
+    for moments, chosen in zip(parts, (slice(0, cut), slice(cut, 30)), strict=True):
+        if len(folds[chosen]):
+            moments.update(TARGETS, activations[chosen], parts_of(folds[chosen]))
+    parts[0].merge(parts[1])
+    centred = activations - pilots[0]
+    for fold in range(FOLDS):
+        values = centred[torch.from_numpy(folds == fold)]
+        flat = values.sum(dim=0).flatten(1)
+        assert torch.isclose(parts[0].images[fold], torch.tensor(float(len(values)), dtype=torch.float64))
+        assert torch.allclose(parts[0].maps[fold], values.sum(dim=0), atol=1e-10)
+        assert torch.allclose(parts[0].squares[fold], values.square().sum(dim=(0, 2, 3)), atol=1e-9)
+        assert torch.allclose(parts[0].image_squares[fold], values.sum(dim=(2, 3)).square().sum(dim=0), atol=1e-8)
+        assert torch.allclose(parts[0].cross[fold, 1:, 1:], flat @ TARGETS.flatten(1).T, atol=1e-10)
+        assert torch.allclose(parts[0].cross[fold, 1:, 0], flat.sum(dim=1), atol=1e-10)
+
+
+def test_a_second_size_drops_the_maps_and_keeps_the_rest():
+    first, second = images(0, 6), images(1, 6).repeat(1, 1, 2, 1)
+    moments = PositionMoments(1, 2, torch.zeros(3, dtype=torch.float64), (4, 5))
+    moments.update(TARGETS, first, [(0, 0, 6)])
+    moments.update(TARGETS.repeat(1, 2, 1), second, [(0, 0, 6)])
+    assert moments.maps is None
+    assert moments.cells.item() == 6 * 20 + 6 * 40
+    assert torch.allclose(moments.squares[0], first.square().sum((0, 2, 3)) + second.square().sum((0, 2, 3)))
+
+
+def test_states_round_trip():
+    design, features = samples(0, 10, 2)
+    gram = Gram(1, 2, pilot_mean(features), torch.float32)
+    gram.update(design, features, [(0, 0, 10)])
+    again = Gram.from_state(gram.state())
+    assert torch.equal(again.upper([0]).triu(), gram.upper([0]).triu())
+    assert again.dtype == torch.float32
+    moments = PositionMoments(1, 2, torch.zeros(3, dtype=torch.float64), (4, 5))
+    moments.update(TARGETS, images(0, 6), [(0, 0, 6)])
+    assert torch.equal(PositionMoments.from_state(moments.state()).maps, moments.maps)

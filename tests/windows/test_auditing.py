@@ -1,0 +1,288 @@
+"""What a model reads of its padding, against brute force, arithmetic and published facts."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from probe.analyses.nets import cifar_resnet
+from torch import nn
+from torch.nn import functional
+
+import probe
+from probe.errors import ArgumentError, ModelError, ProbeWarning
+from probe.testing import padded_net
+from probe.windows.paths import PathCounting
+from probe.windows.windows import windows_of
+
+SIDES = ["top", "bottom", "left", "right"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def unread_layers(result):
+    return [str(name) for name in result.layer.values[result.unread.any("side")]]
+
+
+def net(*layers):
+    torch.manual_seed(0)
+    return nn.Sequential(*layers).eval()
+
+
+def changes_output(module, padded, cells):
+    """Whether a layer without padding of its own answers otherwise if some cells of the padded map change."""
+    bare = {"stride": module.stride, "dilation": module.dilation}
+    if isinstance(module, nn.Conv2d):
+        run = lambda maps: functional.conv2d(maps, module.weight, **bare)  # noqa: E731
+    else:
+        run = lambda maps: functional.max_pool2d(maps, module.kernel_size, ceil_mode=module.ceil_mode, **bare)  # noqa: E731
+    changed = padded.clone()
+    changed[cells] += 100  # larger than any other value, so that a maximum shows it too
+    return not torch.equal(run(padded), run(changed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    size=st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    pools=st.booleans(),
+)
+def test_what_is_unread_is_what_changes_nothing(kernel, stride, dilation, padding, size, pools):
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True)) if pools else padding
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    assume(all(n + 2 * p > r for n, p, r in zip(size, padding, reach, strict=True)))
+    if pools:
+        module = nn.MaxPool2d(kernel, stride, padding, dilation)
+    else:
+        module = nn.Conv2d(1, 1, kernel, stride, padding, dilation, bias=False)
+        nn.init.ones_(module.weight)
+    (top, left), (height, width) = padding, size
+    padded = functional.pad(torch.randn(1, 1, *size), (left, left, top, top))
+    rows = [changes_output(module, padded, (..., r, slice(None))) for r in range(height + 2 * top)]
+    columns = [changes_output(module, padded, (..., c)) for c in range(width + 2 * left)]
+    for windows, n, p, read in zip(windows_of(module), size, padding, (rows, columns), strict=True):
+        assert (windows.reads(n) > 0).tolist() == read
+        assert windows.unread(n) == (read[:p].count(False), read[p + n :].count(False))
+        inside = read[p : p + n]
+        blind = n if True not in inside else inside.index(True)
+        assert windows.unread_inside(n)[0] == blind
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.integers(5, 40))
+def test_the_rest_of_the_division_by_the_stride_is_unread(kernel, stride, padding, size):
+    assume(kernel >= stride)
+    windows = windows_of(nn.Conv2d(1, 1, kernel, stride, padding))[0]
+    rest = (size + 2 * padding - kernel) % stride
+    assert windows.unread(size) == (0, min(rest, padding))
+    assert windows.unread_inside(size) == (0, max(rest - padding, 0))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.integers(1, 20), st.booleans(), st.integers(1, 2))
+def test_there_are_as_many_windows_as_cells_in_torch(kernel, stride, padding, size, ceil_mode, dilation):
+    padding = min(padding, kernel // 2)
+    assume(size + 2 * padding > dilation * (kernel - 1))
+    pool = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
+    assert windows_of(pool)[0].count(size) == pool(torch.zeros(1, 1, size, size)).shape[2]
+
+
+def test_torchvision_resnets_are_uneven_in_all_five_downsamplings_at_224_and_in_none_at_225():
+    model = torchvision.models.resnet18(weights=None)
+    uneven = probe.audit(model, (3, 224, 224), maps=())
+    down = [name for name in uneven.layer.values if uneven["stride"].sel(layer=name).max() > 1 and "down" not in name]
+    assert unread_layers(uneven) == down == ["conv1", "maxpool", *(f"layer{i}.0.conv1" for i in (2, 3, 4))]
+    assert uneven.unread.sel(layer=down).values.tolist() == [[0, 1, 0, 1]] * 5
+    assert uneven.even_size.values.tolist() == [[193, 225]] * 2
+    even = probe.audit(model, maps=(), input_shape=(3, 225, 225))
+    assert unread_layers(even) == [] and even.even_size.values.tolist() == [[193, 257]] * 2
+
+
+def test_cifar_resnets_are_uneven_at_32_and_even_at_33():
+    model = cifar_resnet(20)
+    assert unread_layers(probe.audit(model, (3, 32, 32))) == ["layer2.0.conv1", "layer3.0.conv1"]
+    assert unread_layers(probe.audit(model, (3, 33, 33))) == []
+
+
+def test_rows_and_columns_are_told_apart():
+    model = net(nn.Conv2d(1, 2, (3, 5), stride=(2, 1), padding=(1, 2)))
+    result = probe.audit(model, (1, 8, 11))
+    assert result.unread.values.tolist() == [[0, 1, 0, 0]]
+    assert result.padding.values.tolist() == [[1, 1, 2, 2]]
+    assert result.even_size.sel(axis="row").values.tolist() == [7, 9]
+    assert result.even_size.sel(axis="column").values.tolist() == [10, 12]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_same_padding_of_an_even_kernel_is_all_read():
+    result = probe.audit(net(nn.Conv2d(1, 1, 4, padding="same")), (1, 8, 8))
+    assert result.padding.values.tolist() == [[1, 2, 1, 2]] and not result.unread.any()
+
+
+def test_rows_beyond_the_last_window_are_unread():
+    result = probe.audit(net(nn.Conv2d(3, 4, 16, stride=16)), (3, 38, 32))
+    assert result.unread_inside.sel(side=SIDES).values.tolist() == [[0, 6, 0, 0]]
+    assert not result.unread.any()
+
+
+def test_even_sizes_are_those_that_audit_even():
+    model = net(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(4, 4, 5, 3, 2))
+    sizes = [
+        size for size in range(10, 120) if not probe.audit(model, (3, size, size), maps=(), sizes=False).unread.any()
+    ]
+    result = probe.audit(model, (3, 60, 60), maps=())
+    smaller, larger = result.even_size.sel(axis="row").values
+    assert smaller == max(size for size in sizes if size < 60)
+    assert larger == min(size for size in sizes if size > 60)
+
+
+def reads_matrix(windows, size):
+    """How often each row of the output reads each row of the map, shape (output, input)."""
+    matrix = np.zeros((windows.count(size), size))
+    for out in range(len(matrix)):
+        for tap in range(windows.kernel):
+            place = out * windows.stride + tap * windows.dilation - windows.before
+            if 0 <= place < size:
+                matrix[out, place] += 1
+    return matrix
+
+
+def test_foveation_counts_all_paths():
+    layers = [nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)]
+    layers += [nn.Conv2d(6, 4, (3, 1), padding=(2, 0), dilation=(2, 1), groups=2), nn.AvgPool2d(2)]
+    model = net(*layers)
+    result = probe.audit(model, (3, 21, 16), maps="*")
+    rows, columns = np.eye(21), np.eye(16)
+    found = {variable.attrs["layer"]: variable for name, variable in result.items() if name.startswith("foveation")}
+    assert list(found) == ["0", "3", "4", "5"]
+    for name, reads in found.items():
+        along_rows, along_columns = windows_of(model[int(name)])
+        rows = reads_matrix(along_rows, len(rows)) @ rows
+        columns = reads_matrix(along_columns, len(columns)) @ columns
+        paths = np.outer(rows.sum(axis=0), columns.sum(axis=0))
+        np.testing.assert_allclose(reads.values, paths / paths.mean(), rtol=1e-5)
+
+
+def test_paths_of_branches_add_up():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.gate = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 1)
+
+        def forward(self, maps):
+            out = torch.relu_(self.conv(maps))
+            out = out * torch.sigmoid(self.gate(out.mean(dim=(2, 3), keepdim=True))) * 0.5
+            out += maps
+            return out
+
+    with PathCounting():
+        paths = Block()(torch.ones(1, 2, 4, 4))
+    assert paths[0, 0].tolist() == [[5, 7, 7, 5], [7, 10, 10, 7], [7, 10, 10, 7], [5, 7, 7, 5]]
+
+
+@pytest.mark.parametrize(
+    "name", ["googlenet", "densenet121", "mobilenet_v3_small", "convnext_tiny", "shufflenet_v2_x0_5"]
+)
+def test_paths_can_be_counted_in_every_kind_of_network(name):
+    options = {"init_weights": False} if name == "googlenet" else {}
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        model = torchvision.models.get_model(name, weights=None, **options)
+    result = probe.audit(model, (3, 64, 64), sizes=False)
+    maps = json.loads(result.attrs["maps"])
+    found = [variable for name, variable in result.items() if name.startswith("foveation")]
+    assert [variable.attrs["layer"] for variable in found] == maps
+    assert all(np.isclose(variable.mean(), 1) and variable.min() >= 0 for variable in found)
+
+
+def test_replicated_and_circular_borders_are_read_as_often_as_the_middle():
+    for padding, corner in {"zeros": 4 / 9, "replicate": 1, "circular": 1, "reflect": 4 / 9}.items():
+        result = probe.audit(padded_net(padding, depth=1), (3, 12, 12), sizes=False)
+        paths = result.foveation_0 / result.foveation_0[6, 6]
+        np.testing.assert_allclose(paths[0, 0], corner, rtol=1e-5)
+        assert (np.ptp(paths.values) < 1e-5) == (corner == 1)
+
+
+def test_without_border_effects_zeros_give_a_flat_map():
+    for padding in ("circular", "replicate", "reflect", "valid"):
+        result = probe.audit(padded_net(padding), (3, 16, 16), sizes=False)
+        assert (result.artefact < 1e-10).all() and result.asymmetry.isnull().all()
+
+
+def test_the_artefact_of_zero_padding_is_that_of_its_own_maps():
+    model = padded_net("zeros", depth=3)
+    result = probe.audit(model, (3, 16, 16), maps="conv3", sizes=False)
+    with torch.no_grad():
+        maps = model[:5](torch.zeros(1, 3, 16, 16))[0].double().numpy()
+    np.testing.assert_allclose(result.zero_map_0.values, maps.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        result.artefact.sel(layer="conv3"), maps.var(axis=(1, 2)).sum() / (maps**2).mean(axis=(1, 2)).sum(), rtol=1e-5
+    )
+    odd = (maps - maps[:, ::-1]) / 2
+    share = (odd**2).sum() / ((maps - maps.mean(axis=(1, 2), keepdims=True)) ** 2).sum()
+    np.testing.assert_allclose(result.asymmetry.sel(layer="conv3", axis="row"), share, rtol=1e-5)
+    assert result.artefact.sel(layer="conv1") < 1e-10 < 1e-3 < result.artefact.sel(layer="conv2")
+
+
+def test_symmetric_kernels_give_symmetric_maps_at_even_sizes_alone():
+    model = net(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, stride=2, padding=1))
+    for module in model:
+        nn.init.ones_(module.weight)
+    asymmetry = {size: probe.audit(model, (1, size, size), sizes=False).asymmetry.isel(layer=1) for size in (16, 17)}
+    assert (asymmetry[17] < 1e-10).all() and (asymmetry[16] > 0.01).all()
+
+
+def test_the_model_is_left_as_it_was(left_as_found):
+    model = torchvision.models.resnet18(weights=None).train()
+    with left_as_found(model):
+        probe.audit(model, (3, 64, 64))
+
+
+def test_a_result_survives_its_file(tmp_path):
+    result = probe.audit(cifar_resnet(8), (3, 32, 32))
+    assert probe.load(probe.save(result, tmp_path / "audit.nc")).identical(result)
+    assert all({"long_name", "units"} <= set(variable.attrs) for variable in result.data_vars.values())
+
+
+class PadsItself(nn.Conv2d):
+    def forward(self, maps):
+        return super().forward(functional.pad(maps, (1, 1, 1, 1)))
+
+
+def test_layers_that_pad_in_code_of_their_own_are_left_out_and_named():
+    with pytest.warns(ProbeWarning, match="left out: 1: it pads in code of its own"):
+        result = probe.audit(net(nn.Conv2d(1, 1, 3), PadsItself(1, 1, 3)), (1, 8, 8), sizes=False)
+    assert result.layer.values.tolist() == ["0"] and list(json.loads(result.attrs["skipped"])) == ["1"]
+
+
+def test_attention_ends_the_counting():
+    model = torchvision.models.vit_b_16(weights=None, image_size=32)
+    with pytest.warns(ProbeWarning, match="foveation: not counted for 1: .*softmax reads by content"):
+        probe.audit(nn.Sequential(AttendsFirst(), nn.Conv2d(3, 4, 3)), (3, 8, 8), sizes=False)
+    result = probe.audit(model, (3, 32, 32))  # the patch embedding comes before attention
+    assert np.allclose(result.foveation_0, 1) and result.even_size.isnull().all()
+
+
+class AttendsFirst(nn.Module):
+    def forward(self, maps):
+        return maps.softmax(dim=-1)
+
+
+def test_faults_are_explained(left_as_found):
+    model = net(nn.Conv2d(3, 4, 3))
+    with left_as_found(model):
+        with pytest.raises(ArgumentError, match=r"input_shape=\(224, 224\): expected \(channel, row, column\)"):
+            probe.audit(model, (224, 224))
+        for wrong in (("3", "20", "20"), "333", (3, 20.5, 20)):
+            with pytest.raises(ArgumentError, match=r"input_shape=.*: expected \(channel, row, column\)"):
+                probe.audit(model, wrong)
+        with pytest.raises(probe.errors.ImagesError, match="found 1 channels"):
+            probe.audit(model, (1, 8, 8))
+    with pytest.raises(ModelError, match="no convolution or pooling layer"):
+        probe.audit(net(nn.Linear(4, 4)), (3, 4, 4))
