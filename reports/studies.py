@@ -10,14 +10,13 @@ import pandas as pd
 import xarray as xr
 from probe.reports.page.document import Report, Section
 from probe.reports.page.provenance import add_provenance, json_attribute
-from scipy.special import stdtrit
 
 from probe.errors import ArgumentError
+from probe.intervals import half_width
 from probe.results import published_table
 
 __all__ = ["build", "comparison_table", "findings", "page_of"]
 
-_CONFIDENCE = 0.95
 _PRESET_NOTES = {
     "tiny": "A trial: the preset “tiny” is for tests; networks that are trained learn nothing in it.",
     "quick": "The preset “quick” shortens the protocol; “paper” runs it in full.",
@@ -69,8 +68,8 @@ def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     out where nothing has been published.
     """
     table = published_table(result)
-    half_width = stdtrit(table.seeds - 1, (1 + _CONFIDENCE) / 2) * table.here_sd / np.sqrt(table.seeds)
-    table.insert(list(table.columns).index("here_sd") + 1, "± 95 %", half_width)
+    halves = half_width(table.here_sd / np.sqrt(table.seeds), table.seeds - 1)
+    table.insert(list(table.columns).index("here_sd") + 1, "± 95 %", halves)
     table = table.rename(columns={"here_sd": "± sd"})
     return table if table.published.notna().any() else table.drop(columns=["published", "difference"])
 

@@ -1,4 +1,4 @@
-"""What global pooling leaves of position, after Islam et al.
+"""What global pooling leaves of position.
 
-(2021): networks that tell the place of an image from pooled channels, in their order and permuted.
+After Islam et al. (2021): networks that tell the place of an image from pooled channels, in their order and permuted.
 """

@@ -16,11 +16,11 @@ from probe.ablation.performance import Score, resolve_scores
 from probe.ablation.plans import CONTROLS, check_counts, plan_removals
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
+from probe.intervals import jackknife
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
-from probe.readouts.scores import jackknife
 from probe.results import describe, versions
 
 __all__ = ["ablation_curve", "asked_scores"]
@@ -275,14 +275,14 @@ def _curve(found: Estimates, whereabouts: Mapping[str, np.ndarray], controls: Se
     for name, spoken in _SPOKEN.items():
         dims = ("count",) if name != "intact" else ()
         curve[name] = (dims, found.values[whereabouts[name]], _about(f"score {spoken}"))
-        error = _error(found.left_out[:, whereabouts[name]])
+        error = jackknife(found.left_out[:, whereabouts[name]])
         curve[f"{name}_se"] = (dims, error, _about(f"standard error of the score {spoken} (jackknife over images)"))
     for control in controls:
         places = whereabouts[control]
         drawn = found.values[places]
         curve[control] = (("draw", "count"), drawn, _about(f"score without {_DRAWN[control]}"))
         difference = curve.top.values - drawn.mean(axis=0)
-        over_images = _error(found.left_out[:, whereabouts["top"]] - found.left_out[:, places].mean(axis=1))
+        over_images = jackknife(found.left_out[:, whereabouts["top"]] - found.left_out[:, places].mean(axis=1))
         over_draws = drawn.std(axis=0, ddof=1) / np.sqrt(len(drawn))
         name = f"top_minus_{control}"
         spoken = f"score without the channels ranked first − mean without {_DRAWN[control]}"
@@ -301,11 +301,6 @@ _DRAWN = {"random": "random channels", "matched": "random channels of the same m
 
 def _about(long_name: str) -> dict[str, str]:
     return {"long_name": long_name, "units": "score"}
-
-
-def _error(left_out: np.ndarray) -> np.ndarray:
-    """Return the jackknife standard error, NaN where all images are in one fold."""
-    return jackknife(left_out) if len(left_out) > 1 else np.full(left_out.shape[1:], np.nan)
 
 
 def _warn(result: xr.Dataset, ranking: Ranking, facts: dict[str, Any]) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from scipy.special import stdtrit
 
 from probe.errors import ArgumentError
+from probe.intervals import CONFIDENCE, half_width
 from probe.results import published_table, write_atomically
 
 __all__ = ["save_figures", "summarise", "write_json", "write_table"]
 
 _SCORES = ("r2", "r2_se", "r2_null", "r2_control", "bits")
-_CONFIDENCE = 0.95
 _MOST_NAMED = 5
 
 
@@ -116,9 +115,9 @@ def write_table(result: xr.Dataset, width: int = 120) -> str:
         rows = ["training", "stimulus", "layer"]
         table = summary.pivot_table("r2", rows, "padding", aggfunc="mean", sort=False)
     elif "r2" in summary:
-        title = f"R² of position ± {_CONFIDENCE:.0%} interval over {result.sizes['fold']} folds of images"
-        half_width = stdtrit(result.sizes["fold"] - 1, (1 + _CONFIDENCE) / 2) * summary.r2_se
-        summary["text"] = [f"{r2:z.3f} ± {half:.3f}" for r2, half in zip(summary.r2, half_width, strict=True)]
+        title = f"R² of position ± {CONFIDENCE:.0%} interval over {result.sizes['fold']} folds of images"
+        halves = half_width(summary.r2_se, result.sizes["fold"] - 1)
+        summary["text"] = [f"{r2:z.3f} ± {half:.3f}" for r2, half in zip(summary.r2, halves, strict=True)]
         table = summary.pivot_table("text", "layer", ["stimulus", "target"], aggfunc="first", sort=False)
     else:
         title = "share of each channel's variance that position explains (omega2), and the strongest channel"

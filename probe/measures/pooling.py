@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from probe.errors import ArgumentError, ImagesError, TooLargeError, noting, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, place_on_grid
+from probe.intervals import jackknife
 from probe.models.capture import LayoutOption, reading
 from probe.models.layers import Layer, LayerSelection
 from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.discriminant import count_correct
-from probe.readouts.scores import jackknife
 from probe.results import describe, versions
 
 __all__ = ["PERMUTATIONS", "pooled"]

@@ -6,14 +6,13 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from scipy.special import stdtrit
 
 from probe.errors import ArgumentError
+from probe.intervals import half_width
 
 __all__ = ["plot_ablation"]
 
 _BAND = (0.05, 0.95)
-_CONFIDENCE = 0.95
 _TOP, _BOTTOM, _MATCHED = (sns.color_palette("colorblind").as_hex()[place] for place in (3, 2, 4))
 _RANDOM = "0.45"
 
@@ -66,7 +65,7 @@ def plot_ablation(
     if "matched" in curve:
         _draw_band(ax, counts, curve.matched, _MATCHED, "random, equally active", hatch="///")
     ax.plot(counts, curve.bottom, "s--", color=_BOTTOM, markersize=4, label="ranked last")
-    half = _quantile(result) * curve.top_minus_random_se.values
+    half = half_width(curve.top_minus_random_se.values, int(result.attrs["folds"]) - 1)
     ax.errorbar(counts, curve.top, half, fmt="o-", color=_TOP, markersize=4, capsize=2, label="ranked first")
     ax.set(xlabel=f"channels removed of {result.attrs['layer']}")
     ax.set_ylabel(str(curve.score.item()), parse_math=False)
@@ -92,8 +91,3 @@ def _draw_band(ax: Axes, counts: np.ndarray, draws: xr.DataArray, colour: str, l
     low, high = draws.quantile(_BAND, "draw").values
     ax.fill_between(counts, low, high, facecolor=colour, alpha=0.2, linewidth=0, hatch=hatch, label=f"{label}, 5–95 %")
     ax.plot(counts, draws.mean("draw"), color=colour, linewidth=1.2)
-
-
-def _quantile(result: xr.Dataset) -> float:
-    """Return Student's t for the folds of the errors."""
-    return float(stdtrit(int(result.attrs["folds"]) - 1, (1 + _CONFIDENCE) / 2))

@@ -8,9 +8,9 @@ import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
-from scipy.special import stdtrit
 
 from probe.errors import ArgumentError
+from probe.intervals import half_width
 from probe.results import layer_map
 
 __all__ = ["STIMULUS_COLOURS", "plot_channels", "plot_layers", "plot_maps"]
@@ -22,7 +22,6 @@ STIMULUS_COLOURS = dict(
 
 _TARGET_LINES = ("-", "--", ":", "-.")
 _SHARE_OF_SLOT = 0.8
-_CONFIDENCE = 0.95
 
 
 def plot_layers(result: xr.Dataset, ax: Axes | None = None, *, targets: Sequence[str] | None = None) -> Axes:
@@ -63,12 +62,12 @@ def plot_layers(result: xr.Dataset, ax: Axes | None = None, *, targets: Sequence
         raise ArgumentError(f"targets: {unknown} are not in the result, which has {list(result.target.values)}.")
     ax = _own_axes(result.sizes["layer"]) if ax is None else ax
     depth = np.arange(result.sizes["layer"])
-    half_width = stdtrit(result.sizes["fold"] - 1, (1 + _CONFIDENCE) / 2) * result.r2_se
+    half_widths = half_width(result.r2_se, result.sizes["fold"] - 1)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     for stimulus in map(str, result.stimulus.values):
         for number, target in enumerate(targets):
             chosen = {"stimulus": stimulus, "target": target}
-            r2, half = result.r2.sel(chosen).values, half_width.sel(chosen).values
+            r2, half = result.r2.sel(chosen).values, half_widths.sel(chosen).values
             colour = STIMULUS_COLOURS[stimulus]
             line = _TARGET_LINES[number % len(_TARGET_LINES)]
             ax.plot(depth, r2, line, color=colour, marker=".", label=f"{stimulus}, {target}")

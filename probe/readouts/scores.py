@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.intervals import jackknife
 from probe.readouts.fitting import Fit, fit_readouts
 from probe.readouts.targets import N_CONTROLS
 from probe.sums.expansion_gram import ChannelGram, ExpansionGram, kept_sums
@@ -20,7 +21,6 @@ __all__ = [
     "ChannelScores",
     "ReadoutScores",
     "decode",
-    "jackknife",
     "position_bits",
     "score_channels",
     "score_readout",
@@ -148,25 +148,6 @@ def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutSco
         samples_per_feature=float(counts.sum()) / n_live if n_live else np.nan,
         n_dead=len(gram.pilot) - n_live,
     )
-
-
-def jackknife(left_out: np.ndarray) -> np.ndarray:
-    """Return the delete-one jackknife standard error of estimates that each left one fold out.
-
-    Parameters
-    ----------
-    left_out
-        Shape (fold, ...).
-
-    Examples
-    --------
-    >>> values = np.array([1.0, 2.0, 4.0, 5.0])
-    >>> means = (values.sum() - values) / 3
-    >>> np.isclose(jackknife(means), values.std(ddof=1) / np.sqrt(4))
-    np.True_
-    """
-    n_folds = len(left_out)
-    return np.sqrt((n_folds - 1) * left_out.var(axis=0))
 
 
 def position_bits(r2: np.ndarray, n_values: int) -> np.ndarray:

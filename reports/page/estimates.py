@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+
+from probe.intervals import half_width
 
 __all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "listed"]
 
 NEGLIGIBLE = 0.01
 """An R² or a difference below this, in its own units, is called none, whatever its error."""
-
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,7 @@ def interval(mean: float, standard_error: float, *, degrees: int) -> Estimate:
     >>> round(interval(0.5, 0.1, degrees=4).half_width, 3)
     0.278
     """
-    quantile = stdtrit(degrees, (1 + _CONFIDENCE) / 2)
-    return Estimate(float(mean), float(quantile * standard_error), int(np.isfinite(mean)))
+    return Estimate(float(mean), float(half_width(standard_error, degrees)), int(np.isfinite(mean)))
 
 
 def listed(words: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 import probe
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, TooLargeError
 from probe.images.canvases import assign_cells, place_on_grid
-from probe.readouts.scores import jackknife
+from probe.intervals import jackknife
 from probe.testing import noise_images, padded_net, pointwise_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from torch import nn
 
 import probe
 from probe.models.expansions import Expansion, expansion_of
-from probe.sums.expansion_gram import ExpansionGram
+from probe.sums.expansion_gram import ExpansionGram, gives
 from probe.sums.gram import Gram
 from probe.testing import noise_images
 
@@ -254,7 +254,7 @@ def test_a_trial_allows_for_rounding_alone(factor, is_given):
     outputs = sources @ weight.T + 5
     outputs[:, 3] = 5 * (1 + torch.finfo(torch.float32).eps)  # a channel that is constant, and rounded
     outputs[:, 7] = (outputs[:, 7] - 5) * factor + 5
-    assert expansion.gives(outputs, sources) == is_given
+    assert gives(expansion, outputs, sources) == is_given
 
 
 class TestSourcesThatAreAllButEqual:
