@@ -9,11 +9,11 @@ import numpy as np
 import torch
 import torchvision
 import xarray as xr
-from probe.analyses.nets import cifar_resnet
-from probe.analyses.studies import Study, check_preset, study_result
 from torch import nn
 from tqdm.auto import tqdm
 
+from probe.analyses.nets import cifar_resnet
+from probe.analyses.studies import Study, check_preset, study_result
 from probe.errors import ArgumentError
 from probe.windows.auditing import audit
 

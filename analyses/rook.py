@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 import xarray as xr
-from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "Preset", "rook_images", "rook_net", "run"]

@@ -1,6 +1,5 @@
 """What all studies have in common: how they introduce themselves, and published numbers beside one's own."""
 
-import datetime
 import pkgutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import xarray as xr
 
 from probe.errors import ArgumentError
-from probe.results import describe, versions
+from probe.results import Facts, finish
 from probe.variants.padding import PADDINGS
 
 __all__ = [
@@ -146,6 +145,7 @@ def study_result(
     settings: Mapping[str, Any],
     started: float,
     others: Mapping[str, xr.DataArray] | None = None,
+    facts: Facts | None = None,
     warnings: Sequence[str] = (),
     command: str = "",
 ) -> xr.Dataset:
@@ -165,6 +165,8 @@ def study_result(
         `time.monotonic` at the start.
     others
         Further variables for the figures, each with the attributes ``long_name`` and ``units``.
+    facts
+        Of which model and images the numbers are, where it is one model; by default the study makes its own.
     warnings
         What the reader should know of this run.
     command
@@ -182,22 +184,20 @@ def study_result(
         If the dims of `published` are not those of `here` without ``seed``.
     """
     result = xr.Dataset({**beside_published(published, here), **(others or {})})
-    facts = {
-        "analysis": study.name,
-        "title": study.title,
-        "question": study.question,
-        "source": study.source,
-        "protocol": list(study.protocol),
-        "departures": list(study.departures),
-        "preset": preset,
-        "settings": dict(settings),
-        "warnings": list(warnings),
-        "command": command,
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "duration_s": round(time.monotonic() - started, 1),
-    }
-    return describe(result, facts)
+    return finish(
+        result,
+        kind="study",
+        facts=replace(facts or Facts(), duration_s=round(time.monotonic() - started, 1)).warned(warnings),
+        settings=settings,
+        command=command,
+        analysis=study.name,
+        title=study.title,
+        question=study.question,
+        source=study.source,
+        protocol=list(study.protocol),
+        departures=list(study.departures),
+        preset=preset,
+    )
 
 
 _SPOKEN = {

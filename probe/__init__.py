@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probe.ablation.curves import ablation_curve as ablation_curve
     from probe.ablation.hooks import ablate as ablate
+    from probe.ablation.performance import SCORES as SCORES
+    from probe.ablation.performance import MeanIoU as MeanIoU
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
     from probe.images.stimuli import STIMULI as STIMULI
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from probe.windows.auditing import audit as audit
 
 _HOMES = {
+    "MeanIoU": "ablation.performance",
     "PADDINGS": "variants.padding",
+    "SCORES": "ablation.performance",
     "STIMULI": "images.stimuli",
     "TARGETS": "readouts.targets",
     "ProbeError": "errors",

@@ -1,11 +1,13 @@
 """The schema of results, what accompanies them, and their files. Never loads torch."""
 
+import datetime
 import io
 import json
 import os
 import platform
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,21 @@ import pandas as pd
 import xarray as xr
 
 from probe.errors import ArgumentError, ResultFileError
+from probe.intervals import CONFIDENCE
 
-__all__ = ["VARIABLES", "describe", "layer_map", "load", "published_table", "save", "versions", "write_atomically"]
+__all__ = [
+    "KINDS",
+    "VARIABLES",
+    "Facts",
+    "check_writable",
+    "finish",
+    "layer_map",
+    "load",
+    "published_table",
+    "save",
+    "versions",
+    "write_atomically",
+]
 
 SCHEMA = "position-probe result 1"
 
@@ -38,6 +53,21 @@ VARIABLES = {
 }
 """Long name and units of each variable of a result."""
 
+KINDS = {
+    "layerwise": "probe.layerwise",
+    "channelwise": "probe.channelwise",
+    "ranking": "probe.rank_channels",
+    "rankings": "probe.compare_rankings",
+    "ablation_curve": "probe.ablation_curve",
+    "pooled": "probe.pooled",
+    "similarity": "probe.shift_similarity",
+    "audit": "probe.audit",
+    "padding_comparison": "probe.analyses.padding_comparison.study.run",
+    "channels": "probe.analyses.channels.study.run",
+    "study": "probe.analyses.NAME.run",
+}
+"""Every kind of result, and the call that makes it."""
+
 _PACKAGES = (
     "position-probe", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib", "seaborn",
 )  # fmt: skip
@@ -54,16 +84,106 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe(result: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
-    """Give every variable its long name and units, unless it has its own, and the result its provenance."""
+@dataclass(frozen=True)
+class Facts:
+    """How a result was made: of which model, from which images, and what there was to warn of.
+
+    Attributes
+    ----------
+    model : str
+        Class of the model; empty where a study makes its own.
+    weights_digest : str
+        Digest of its parameters and buffers.
+    n_images : int
+        Number of images that were read.
+    images_digest : str
+        Digest of their pixels, as they were read, and of their numbers; empty where none are.
+    device : str
+        Where the model ran.
+    seed : int
+        Of all draws.
+    duration_s : float
+        Seconds that it took.
+    skipped : dict
+        Layers that were left out, with the reason.
+    corrupt : dict
+        Files that could not be read, with the reason.
+    warnings : tuple of str
+        The warnings that were given.
+    """
+
+    model: str = ""
+    weights_digest: str = ""
+    n_images: int = 0
+    images_digest: str = ""
+    device: str = ""
+    seed: int = 0
+    duration_s: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)
+    corrupt: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, result: xr.Dataset) -> "Facts":
+        """Return those of a result."""
+        found: dict[str, Any] = {f.name: result.attrs[f.name] for f in fields(cls) if f.name in result.attrs}
+        found |= {name: json.loads(found[name]) for name in ("skipped", "corrupt", "warnings") if name in found}
+        return cls(**found).warned()
+
+    def warned(self, messages: Iterable[str] = ()) -> "Facts":
+        """Return them with further warnings, each once."""
+        return replace(self, warnings=tuple(dict.fromkeys([*self.warnings, *messages])))
+
+
+def finish(
+    result: xr.Dataset,
+    *,
+    kind: str,
+    facts: Facts,
+    settings: Mapping[str, Any],
+    command: str = "",
+    **named: Any,
+) -> xr.Dataset:
+    """Stamp a result: what it is, how it was made, and the long name and units of each variable.
+
+    Parameters
+    ----------
+    result
+        Is changed. Variables that have a long name and units keep them.
+    kind
+        One of `KINDS`.
+    facts
+        How it was made.
+    settings
+        The arguments that numbers depend on.
+    command
+        The command that was given; by default the call that makes this kind.
+    **named
+        Further attributes of this kind.
+
+    Returns
+    -------
+    xarray.Dataset
+        The result, with flat attributes: text and numbers as they are, all else as JSON.
+    """
     for name, variable in result.data_vars.items():
         if {"long_name", "units"} <= variable.attrs.keys():
             continue
         stem = str(name).rstrip("0123456789").rstrip("_")
         long_name, units = VARIABLES.get(str(name)) or VARIABLES[stem]
         variable.attrs.update(long_name=long_name, units=units)
-    result.attrs.update({"schema": SCHEMA})
-    for name, value in facts.items():
+    stamp = {
+        "schema": SCHEMA,
+        "kind": kind,
+        **named,
+        **asdict(facts),
+        "settings": dict(settings),
+        "confidence": CONFIDENCE,
+        "command": command or f"{KINDS[kind]}(...)",
+        "versions": versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    for name, value in stamp.items():
         flat = isinstance(value, str | int | float) and not isinstance(value, bool)
         result.attrs[name] = value if flat else json.dumps(value)
     return result
@@ -190,7 +310,7 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Pat
         If the file exists and may not be replaced, or cannot be written.
     """
     try:
-        _check_free(path, overwrite)
+        check_writable(path, overwrite=overwrite)
         _replace(path.resolve(), content)
     except ResultFileError:
         raise
@@ -202,7 +322,14 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Pat
     return path
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Find out, if need be before long work, whether a file may be written.
+
+    Raises
+    ------
+    ResultFileError
+        If it is a folder, a device or a pipe, is in a folder that is not there, or exists and may not be replaced.
+    """
     if path.is_dir():
         raise ResultFileError(f"{path}: is a folder; name a file in it.")
     if path.exists() and not path.is_file():

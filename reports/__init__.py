@@ -7,6 +7,7 @@ from probe.errors import ArgumentError
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from probe.reports.page.document import Report
 
 __all__ = ["build"]

@@ -5,9 +5,9 @@ import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
-from probe.reports.page.document import Report
 
 from probe.plots.auditing import draw_foveation
+from probe.reports.page.document import Report
 
 __all__ = ["add_figures", "findings"]
 

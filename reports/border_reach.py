@@ -5,10 +5,10 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from probe.reports.page.document import Report
-from probe.reports.page.estimates import estimate
 
 from probe.plots.position import name_layers
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import estimate
 
 __all__ = ["add_figures", "findings"]
 

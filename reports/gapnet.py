@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate, estimate
 

@@ -7,6 +7,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate, estimate, listed
 

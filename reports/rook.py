@@ -3,10 +3,10 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from probe.reports.page.document import Report
-from probe.reports.page.estimates import listed
 
 from probe.plots.position import draw_map
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import listed
 
 __all__ = ["add_figures", "findings"]
 

@@ -8,11 +8,11 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import xarray as xr
-from probe.reports.page.document import Report, Section
-from probe.reports.page.provenance import add_provenance, json_attribute
 
 from probe.errors import ArgumentError
 from probe.intervals import half_width
+from probe.reports.page.document import Report, Section
+from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.results import published_table
 
 __all__ = ["build", "comparison_table", "findings", "page_of"]

@@ -223,7 +223,7 @@ def test_every_public_function_class_and_method_has_a_docstring(name):
     ] == []
 
 
-USERS_OWN = ("probe", "probe.results", "probe.testing")
+USERS_OWN = ("probe", "probe.testing")
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_squeeze_and_excitation_is_skipped_as_single_cells():
     model, images = make(models.mobilenet_v3_small), images_of((64, 64), 4)
     with pytest.warns(probe.ProbeWarning, match=r"18 are left out: features\.1\.block\.1\.fc1 \(its map has a single"):
         statistics = probe.collect(model, images, positions=4, folds=2, stimuli="natural")
-    assert len(statistics.facts["skipped"]) == 18
+    assert len(statistics.facts.skipped) == 18
     assert len(statistics.layers) == 35
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from probe.analyses.nets import cifar_resnet
 from torch import nn
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
 import probe
+from probe.analyses.nets import cifar_resnet
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 IMAGENET_MEAN, IMAGENET_DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -14,8 +14,11 @@ import torch
 import xarray as xr
 
 import probe
+from probe.analyses import rook
+from probe.analyses.channels import study as channels_study
+from probe.analyses.padding_comparison import study as padding_comparison
 from probe.errors import ArgumentError, ResultFileError
-from probe.results import SCHEMA, VARIABLES, describe, layer_map, write_atomically
+from probe.results import KINDS, SCHEMA, VARIABLES, Facts, finish, layer_map, write_atomically
 from probe.testing import noise_images, padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,16 +53,92 @@ class TestSchema:
         assert json.loads(result.attrs["skipped"]) == {}
 
     def test_facts_of_any_kind_become_text(self):
-        described = describe(xr.Dataset(), {"flag": True, "nothing": None, "list": [1], "share": 0.5, "empty": ""})
-        assert described.attrs == {
+        named = {"flag": True, "nothing": None, "list": [1], "share": 0.5, "empty": ""}
+        stamped = finish(xr.Dataset(), kind="audit", facts=Facts(), settings={}, **named)
+        assert {name: stamped.attrs[name] for name in ("schema", *named)} == {
             "schema": SCHEMA, "flag": "true", "nothing": "null", "list": "[1]", "share": 0.5, "empty": "",
         }  # fmt: skip
+
+    def test_facts_can_be_taken_from_a_result(self):
+        facts = Facts(model="Net", n_images=3, skipped={"a": "b"}, warnings=("one", "two"))
+        assert Facts.of(finish(xr.Dataset(), kind="audit", facts=facts, settings={})) == facts
+        assert facts.warned(["two", "three"]).warnings == ("one", "two", "three")
 
     def test_maps_are_found_by_their_layer(self, result):
         assert layer_map(result, "mean_map", "conv2").dims == ("stimulus", "channel", "row", "column")
         assert layer_map(result, "decoded_map", "conv2").dims == ("stimulus", "target", "row", "column")
         with pytest.raises(KeyError, match="no mean_map of layer 'conv1'; name it in maps="):
             layer_map(result, "mean_map", "conv1")
+
+
+def made_results():
+    """A result of every public function that gives one, and how it was made."""
+    net, images = padded_net("zeros", depth=2), noise_images(40, 8)
+    quietly = {"progress": False, "seed": 3}
+    yield "layerwise", lambda: probe.layerwise(net, images, positions=None, **quietly)
+    yield "channelwise", lambda: probe.channelwise(net, images, **quietly)
+    yield "ranking", lambda: probe.rank_channels(net, images, "conv2", **quietly)
+    yield (
+        "rankings",
+        lambda: probe.compare_rankings(
+            *(probe.rank_channels(net, images, "conv2", method=m, **quietly) for m in ("flip", "shift"))
+        ),
+    )
+    yield (
+        "ablation_curve",
+        lambda: probe.ablation_curve(
+            net, images, range(16), layer="conv1", score="agreement", counts=[2], draws=2, **quietly
+        ),
+    )
+    yield "pooled", lambda: probe.pooled(net, images, grid=2, **quietly)
+    yield "similarity", lambda: probe.shift_similarity(net, images[:2], "conv2", frame=11, **quietly)
+    yield "audit", lambda: probe.audit(net, (3, 8, 8))
+    yield "study", lambda: rook.run(preset="tiny", progress=False)
+    yield "padding_comparison", lambda: padding_comparison.run(net, images, paddings=["zeros"], **quietly)
+    yield (
+        "channels",
+        lambda: channels_study.run(
+            net, images, noise_images(60, 8, seed=1), "conv1", score="agreement", methods=["flip", "shift"],
+            counts=[2], draws=2, **quietly,
+        ),
+    )  # fmt: skip
+
+
+MADE = dict(made_results())
+
+
+class TestStamp:
+    def test_every_kind_is_made_here(self):
+        assert set(MADE) == set(KINDS)
+
+    @pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+    @pytest.mark.parametrize("kind", MADE)
+    def test_every_public_result_tells_what_it_is_and_how_it_was_made(self, kind, tmp_path):
+        result = MADE[kind]()
+        assert result.attrs["kind"] == kind and result.attrs["schema"] == SCHEMA
+        texts = ("model", "weights_digest", "images_digest", "created", "command", "device")
+        assert {name: type(result.attrs[name]) for name in texts} == dict.fromkeys(texts, str)
+        packed = {name: json.loads(result.attrs[name]) for name in ("settings", "warnings", "skipped", "versions")}
+        assert packed["settings"] and {"torch", "xarray", "position-probe"} <= packed["versions"].keys()
+        assert isinstance(packed["warnings"], list) and isinstance(packed["skipped"], dict)
+        assert result.attrs["confidence"] == 0.95
+        assert result.attrs["command"].startswith("probe.")
+        if kind not in ("audit", "study"):
+            assert result.attrs["images_digest"] and result.attrs["n_images"] in (2, 40)
+            assert result.attrs["seed"] == 3
+        if kind not in ("study", "padding_comparison"):  # several networks, each with weights of its own
+            assert len(result.attrs["weights_digest"]) == 16
+        for name, variable in result.data_vars.items():
+            assert {"long_name", "units"} <= variable.attrs.keys(), name
+        assert probe.load(probe.save(result, tmp_path / "result.nc")).identical(result)
+
+    def test_depth_is_the_order_of_a_call_among_all_calls(self):
+        net, images = padded_net("zeros", depth=2), noise_images(40, 8)
+        listed = list(probe.list_layers(net, images).index)
+        for kind in ("layerwise", "pooled", "audit"):
+            result = MADE[kind]()
+            names = [str(name) for name in result.layer.values]
+            assert result.depth.values.tolist() == [listed.index(name) for name in names], kind
 
 
 class TestRoundTrip:

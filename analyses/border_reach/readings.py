@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from probe.analyses.border_reach.profiles import BorderProfile, Site, align, by_distance, reach
 from torch import Tensor, nn
 
+from probe.analyses.border_reach.profiles import BorderProfile, Site, align, by_distance, reach
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
 from probe.models.capture import reading, survey
 from probe.models.layers import INPUT, Layer, LayerSelection
 from probe.reading.reader import Reader
+from probe.results import Facts
 from probe.variants.borders import extend
 from probe.windows.receptive_fields import Window, effective_field, reached_cells, readable_pixels
 
@@ -131,7 +131,7 @@ class Reading:
     profiles: dict[str, BorderProfile]
     effective: dict[str, float]
     theory: dict[str, Theory]
-    facts: dict[str, Any]
+    facts: Facts
 
 
 def read_twice(
@@ -201,14 +201,12 @@ def _maps(
     model: nn.Module, sites: Sequence[Site], images: Tensor, windows: Mapping[str, Window] | None = None
 ) -> dict[str, Tensor]:
     """Return the maps of all layers, or windows of them, each of shape (image, channel, row, column)."""
-    found: dict[str, Tensor] = {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
-        found[layer.name] = (maps if windows is None else maps[(..., *windows[layer.name])]).clone()
+    def cut(layer: Layer, maps: Tensor) -> Tensor:
+        return (maps if windows is None else maps[(..., *windows[layer.name])]).clone()
 
-    with reading(model, [site.layer for site in sites], receive) as run:
-        run(images)
-    return found
+    with reading(model, [site.layer for site in sites], cut) as run:
+        return run(images)
 
 
 def _theory(reader: Reader, sites: Sequence[Site], framing: Framing, larger: Tensor) -> dict[str, Theory]:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torchvision
 import xarray as xr
+from torch import nn
+
 from probe.analyses.border_reach.profiles import SIDES, Site, reach
 from probe.analyses.border_reach.readings import UNKNOWN, Framing, Reading, read_twice
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
-from torch import nn
-
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.models.layers import LayerSelection
@@ -159,7 +159,6 @@ def run(
         with open_reader(network, shown, options, framing) as reader:
             readings += read_twice(reader, framing, layers, n_seeds=n_seeds, n_gradients=settings.n_gradients)
     here = _reaches(readings)
-    facts = {name: readings[0].facts[name] for name in ("model", "weights_digest", "images_digest", "device")}
     framed = {"context": framing.context, "crop": framing.crop, "margin": framing.margin}
     result = study_result(
         STUDY,
@@ -169,11 +168,13 @@ def run(
         settings={**asdict(settings), **framed},
         started=started,
         others=_others(readings),
-        warnings=list(dict.fromkeys(warning for reading in readings for warning in reading.facts["warnings"])),
+        facts=replace(
+            readings[0].facts, n_images=sum(next(iter(reading.profiles.values())).n_images for reading in readings)
+        ),
+        warnings=[warning for reading in readings for warning in reading.facts.warnings],
         command=command,
     )
-    n_images = sum(next(iter(reading.profiles.values())).n_images for reading in readings)
-    result.attrs.update(facts, **framed, n_images=n_images, has_own_networks=int(model is None))
+    result.attrs.update(**framed, has_own_networks=int(model is None))
     return result
 
 

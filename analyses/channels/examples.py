@@ -8,7 +8,6 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.models.capture import reading
 from probe.models.layers import Layer
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
@@ -53,21 +52,18 @@ def find_examples(
     if count == 0:
         return xr.Dataset()
     best = _Best(len(channels), count)
-    means: list[Tensor] = []
 
-    def receive(layer: Layer, maps: Tensor) -> None:
-        means.append(maps[:, channels].mean(dim=(2, 3)).cpu())
+    def average(_: Layer, maps: Tensor) -> Tensor:
+        return maps[:, channels].mean(dim=(2, 3)).cpu()
 
     with (
         open_reader(model, images, Options(layers=layer, **options)) as reader,
-        reading(reader.model, [reader.layer(layer)], receive) as run,
+        reader.reading([reader.layer(layer)], average) as run,
     ):
         for batch, pixels in reader.batches():
-            means.clear()
             mirrored, shown = pixels.flip(3), _small(batch.pixels)  # before a model that overwrites its input
-            run(pixels)
-            run(mirrored)
-            best.add(means[0] - means[1], shown)
+            (here,), (there,) = run(pixels).values(), run(mirrored).values()
+            best.add(here - there, shown)
     return best.result(channels)
 
 

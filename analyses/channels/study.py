@@ -1,26 +1,27 @@
 """Which channels of a layer carry position, whether rankings agree on them, and whether the model needs them."""
 
-import datetime
 import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from probe.analyses.channels.examples import find_examples
 from torch import nn
 
 from probe.ablation.curves import ablation_curve, asked_scores
-from probe.ablation.hooks import AblationMode, ablate
+from probe.ablation.hooks import ablate
+from probe.ablation.replacement import AblationMode
+from probe.analyses.channels.examples import find_examples
 from probe.errors import ArgumentError, ProbeWarning, warn
 from probe.measures.probing import channelwise, layerwise, list_layers
 from probe.ranking.agreement import compare_rankings, ranking_name
 from probe.ranking.methods import rank_channels
-from probe.results import describe, layer_map, versions
+from probe.results import Facts, finish, layer_map
 
 __all__ = ["METHODS", "run"]
 
@@ -146,22 +147,21 @@ def run(
         find_examples(model, images, layer, first, count=examples, **on_images),
     ]
     result = xr.merge(parts, combine_attrs="override", compat="override", join="outer")
-    facts = {
-        **{name: main.attrs[name] for name in ("model", "weights_digest", "n_images", "images_digest", "device")},
-        **{f"eval_{name}": curves.attrs[name] for name in ("n_images", "images_digest")},
-        "analysis": ANALYSIS,
-        "layer": layer,
-        "removed": removed,
-        "sharing": curves.attrs["sharing"],
-        "folds": curves.attrs["folds"],
-        "warnings": [*warned, *_warnings([*rankings.values(), curves, positions])],
-        "settings": {"methods": list(methods), "counts": numbers, "draws": draws, "mode": mode, "seed": seed},
-        "command": command,
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "duration_s": round(time.monotonic() - started, 1),
-    }
-    return describe(result, facts)
+    facts = replace(Facts.of(main), duration_s=round(time.monotonic() - started, 1), warnings=tuple(warned))
+    return finish(
+        result,
+        kind="channels",
+        facts=facts.warned(_warnings([*rankings.values(), curves, positions])),
+        settings={"methods": list(methods), "counts": numbers, "draws": draws, "mode": mode, "seed": seed},
+        command=command,
+        analysis=ANALYSIS,
+        layer=layer,
+        removed=removed,
+        sharing=curves.attrs["sharing"],
+        folds=curves.attrs["folds"],
+        eval_n_images=curves.attrs["n_images"],
+        eval_images_digest=curves.attrs["images_digest"],
+    )
 
 
 def _folder(images: Any) -> Path | None:

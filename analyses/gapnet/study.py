@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from probe.analyses.data import load_digits, read_classes
-from probe.analyses.gapnet.nets import NETS, PooledNet
-from probe.analyses.studies import Study, check_preset, study_result
-from probe.analyses.training import side_by_side, training_device
 from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from probe.analyses.data import load_digits, read_classes
+from probe.analyses.gapnet.nets import NETS, PooledNet
+from probe.analyses.studies import Study, check_preset, study_result
+from probe.analyses.training import side_by_side, training_device
 from probe.errors import ArgumentError, ImagesError
 from probe.images.canvases import assign_cells, place_on_grid
 from probe.measures.pooling import pooled

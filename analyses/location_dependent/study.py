@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
 from probe.analyses.data import load_digits, read_classes
 from probe.analyses.location_dependent.tasks import CANVASES, TASKS, CanvasTask, LabelledImages, OnCanvas, rings
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import LEARNING_RATE, side_by_side, train, training_device
-from torch import Tensor, nn
-from tqdm.auto import tqdm
-
 from probe.errors import ArgumentError, ImagesError, PaddingError, warn
 from probe.images.batches import evenly_spaced
 from probe.variants.padding import PADDINGS, with_padding

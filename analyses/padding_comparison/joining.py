@@ -1,16 +1,15 @@
 """Results of several networks -> one result, on (padding, seed, training) besides the dims of each."""
 
-import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probe.results import describe, layer_map, versions
+from probe.results import Facts, finish, layer_map
 
 __all__ = ["MeasuredNetwork", "join_networks", "warnings_of"]
 
@@ -42,15 +41,17 @@ class MeasuredNetwork:
     shares: dict[str, float]
 
 
-def join_networks(networks: Sequence[MeasuredNetwork], facts: Mapping[str, Any]) -> xr.Dataset:
+def join_networks(
+    networks: Sequence[MeasuredNetwork], /, *, warnings: Sequence[str], settings: Mapping[str, Any], **named: Any
+) -> xr.Dataset:
     """Join the results of networks; what one of them does not have is NaN.
 
     Parameters
     ----------
     networks
         In the order that the paddings shall have.
-    facts
-        Attributes of the result, besides those that tell where the numbers come from.
+    warnings, settings, **named
+        Of the result; see `probe.results.finish`.
 
     Returns
     -------
@@ -83,7 +84,14 @@ def join_networks(networks: Sequence[MeasuredNetwork], facts: Mapping[str, Any])
     for index, padding in enumerate(result.padding.values):
         maps, chosen[f"strongest_channel_{index}"] = _last_maps([n for n in trained if n.which[0] == padding], index)
         result = result.assign(maps)
-    result = describe(result, {**facts, **_provenance(networks)})
+    result = finish(
+        result,
+        kind="padding_comparison",
+        facts=_facts(networks).warned(warnings),
+        settings=settings,
+        weights_digests={", ".join(map(str, n.which)): n.layers.attrs["weights_digest"] for n in networks},
+        **named,
+    )
     return result.assign(chosen).assign(_shares(result, trained))
 
 
@@ -165,20 +173,9 @@ def warnings_of(networks: Sequence[MeasuredNetwork]) -> list[str]:
     return [f"{', '.join(found)}: {message}" for message, found in paddings.items()]
 
 
-def _provenance(networks: Sequence[MeasuredNetwork]) -> dict[str, Any]:
-    """Return where the numbers come from, as flat attributes."""
-    first = networks[0].layers.attrs
-    skipped: dict[str, str] = {}
-    for network in networks:
-        skipped |= json.loads(network.layers.attrs["skipped"])
-    return {
-        "model": first["model"],
-        "n_images": first["n_images"],
-        "images_digest": first["images_digest"],
-        "device": first["device"],
-        "corrupt": json.loads(first["corrupt"]),
-        "skipped": skipped,
-        "weights_digests": {", ".join(map(str, n.which)): n.layers.attrs["weights_digest"] for n in networks},
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+def _facts(networks: Sequence[MeasuredNetwork]) -> Facts:
+    """Return where the numbers come from."""
+    found = [Facts.of(network.layers) for network in networks]
+    skipped = {name: reason for facts in found for name, reason in facts.skipped.items()}
+    # Each network has weights of its own, and its warnings name its padding.
+    return replace(found[0], weights_digest="", skipped=skipped, warnings=())

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import nn
+from tqdm.auto import tqdm
+
 from probe.analyses.data import CANVAS, digit_batches, load_digits, place_digits
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
 from probe.analyses.studies import Study, beside_published, check_paddings, choose_preset
 from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train
-from torch import nn
-from tqdm.auto import tqdm
-
 from probe.errors import ArgumentError, PaddingError, ProbeWarning, warn
 from probe.measures.probing import channelwise, collect, layerwise
 from probe.reading.options import Options
@@ -144,17 +144,17 @@ def run(
     if not networks:
         reasons = "; ".join(f"{padding}: {reason}" for padding, reason in failed.items())
         raise PaddingError(f"paddings: the model runs under none of them. {reasons}")
-    facts = {
-        "analysis": STUDY.name,
-        "networks": "digits" if model is None else "given",
-        "own_padding": "" if model is None else _own_padding(model),
-        "failed": failed,
-        "seeds": sorted({network.which[1] for network in networks}),
-        "settings": _settings(networks[0], paddings, None if model is not None else chosen),
-        "warnings": warned + warnings_of(networks),
-        "command": command,
-    }
-    result = join_networks(networks, facts)
+    result = join_networks(
+        networks,
+        warnings=warned + warnings_of(networks),
+        settings=_settings(networks[0], paddings, None if model is not None else chosen),
+        analysis=STUDY.name,
+        networks="digits" if model is None else "given",
+        own_padding="" if model is None else _own_padding(model),
+        failed=failed,
+        seeds=sorted({network.which[1] for network in networks}),
+        command=command,
+    )
     here = result.r2.mean("target", skipna=False).assign_attrs(long_name="R² of position", units="1")
     result.update(beside_published(here.mean("seed") * np.nan, here))
     result.attrs["duration_s"] = round(time.monotonic() - start, 1)

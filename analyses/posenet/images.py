@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from probe.analyses.data import sample_crops
-from probe.analyses.posenet.readouts import BlockReader
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from probe.analyses.data import sample_crops
+from probe.analyses.posenet.readouts import BlockReader
 from probe.errors import ImagesError
 from probe.images.batches import Transform, evenly_spaced, open_images
 from probe.images.rows import Folder, as_tensor

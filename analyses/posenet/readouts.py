@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import scipy.stats
 import torch
-from probe.analyses.training import clock
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probe.analyses.training import clock
 from probe.errors import LayerNotFoundError, ProbeWarning
 from probe.measures.probing import collect
-from probe.models.capture import reading, survey
+from probe.models.capture import reading, survey_fast
 from probe.models.layers import Layer, unwrap
 from probe.readouts.scores import decode
 from probe.readouts.targets import TARGETS, TargetFunction, target_maps
@@ -79,7 +79,7 @@ class BlockReader:
         self.model, self.blocks, self.grid, self.device = model.eval().to(device), blocks, grid, device
         self.channels: dict[str, slice] = {}
         self._layers: dict[str, Layer] = {}
-        self._memory_format = torch.channels_last
+        self._memory_format = torch.contiguous_format
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -88,23 +88,17 @@ class BlockReader:
         if not self._layers:
             self._find(images[:1])
         images = images.contiguous(memory_format=self._memory_format)
-        maps: dict[str, Tensor] = {}
 
-        def receive(layer: Layer, activations: Tensor) -> None:
+        def resize(_: Layer, activations: Tensor) -> Tensor:
             size = (self.grid, self.grid)
-            maps[layer.name] = functional.interpolate(activations, size, mode="bilinear", align_corners=True)
+            return functional.interpolate(activations, size, mode="bilinear", align_corners=True)
 
-        with reading(self.model, list(self._layers.values()), receive) as run:
-            run(images)
+        with reading(self.model, list(self._layers.values()), resize) as run:
+            maps = run(images)
         return torch.cat([maps[layer.name] for layer in self._layers.values()], dim=1)
 
     def _find(self, image: Tensor) -> None:
-        try:
-            layers = survey(self.model, image.contiguous(memory_format=torch.channels_last))
-        except RuntimeError:
-            # Channels last is faster, but a model with views may need rows to be contiguous.
-            self._memory_format = torch.contiguous_format
-            layers = survey(self.model, image)
+        layers, self._memory_format = survey_fast(self.model, image)
         found = {layer.name: layer for layer in layers}
         first = 0
         for block, name in self.blocks.items():

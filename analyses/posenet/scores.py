@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
+
 from probe.analyses.posenet.images import IMAGES
 from probe.analyses.posenet.readouts import POSITION_MAPS, absolute_errors, position_maps, rank_correlations
-from torch import Tensor
 
 __all__ = ["MEASURES", "READOUTS", "TRAININGS", "Scores", "Setting", "join_scores"]
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 import torchvision
 import xarray as xr
+from torch import nn
+from tqdm.auto import tqdm
+
 from probe.analyses.posenet.images import FeatureSource, find_images, resized, sources_to_test
 from probe.analyses.posenet.numbers import PUBLISHED
 from probe.analyses.posenet.readouts import BlockReader, ClosedForm, Descent
 from probe.analyses.posenet.scores import MEASURES, TRAININGS, Scores, Setting, join_scores
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import training_device
-from torch import nn
-from tqdm.auto import tqdm
-
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.models.weights import load_weights

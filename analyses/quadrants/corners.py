@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 import torchvision
-from probe.analyses.nets import bagnet33
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
+from probe.analyses.nets import bagnet33
 from probe.images.canvases import place_at
 from probe.models.capture import reading, survey
 from probe.models.layers import unwrap
@@ -138,10 +138,8 @@ class LastMap(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of images, shape (image, channel)."""
-        pooled: list[Tensor] = []
-        with reading(self.model, [self.layer], lambda _, maps: pooled.append(maps.amax(dim=(2, 3)))) as read:
-            read(images)
-        return pooled[0]
+        with reading(self.model, [self.layer], lambda _, maps: maps.amax(dim=(2, 3))) as run:
+            return run(images)[self.layer.name]
 
 
 def settle_normalisation(network: nn.Module, corners: Corners) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
 from probe.analyses.data import square_images
 from probe.analyses.quadrants.corners import (
     Corners,
@@ -20,9 +23,6 @@ from probe.analyses.quadrants.corners import (
 )
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import side_by_side, training_device
-from torch import Tensor, nn
-from tqdm.auto import tqdm
-
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.testing import noise_images

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 import torchvision
 from PIL import Image
+from torch import Tensor, nn
+
 from probe.analyses.data import CANVAS, digit_batches, load_digits, sample_crops, square_images
 from probe.analyses.nets import small_net
 from probe.analyses.training import side_by_side, train
-from torch import Tensor, nn
-
 from probe.images.batches import Transform
 from probe.images.rows import as_tensor
 from probe.variants.sampling import anti_aliased

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from probe.analyses.similarity.cases import PRESETS, VARIANTS, Case, black, given_cases, published_cases
-from probe.analyses.studies import Study, check_preset, study_result
-from probe.analyses.training import clock, training_device
 from torch import nn
 from tqdm.auto import tqdm
 
+from probe.analyses.similarity.cases import PRESETS, VARIANTS, Case, black, given_cases, published_cases
+from probe.analyses.studies import Study, check_preset, study_result
+from probe.analyses.training import clock, training_device
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
-from probe.measures.similarity import Placements, shift_similarity
+from probe.images.shifts import Placements
+from probe.measures.similarity import shift_similarity
 from probe.models.layers import unwrap
 from probe.models.loan import borrowed
 

@@ -1,7 +1,6 @@
 """What a model loses as its channels are taken away, beside what it loses without random ones."""
 
-import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,26 +8,23 @@ import torch
 import xarray as xr
 from torch import nn
 
+from probe.ablation.contrasts import contrast, side_by_side
 from probe.ablation.estimates import mean_activity, score_settings
-from probe.ablation.hooks import AblationMode, check_channels, replacement_for
-from probe.ablation.later_readouts import Estimates, later_readouts
+from probe.ablation.later_readouts import later_readouts
 from probe.ablation.performance import Score, resolve_scores
-from probe.ablation.plans import CONTROLS, check_counts, plan_removals
+from probe.ablation.plans import CONTROLS, PARTS, Ranking, channel_order, check_counts, layer_of, plan_curves
+from probe.ablation.replacement import AblationMode, replacement_for
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
-from probe.intervals import jackknife
 from probe.models.capture import LayoutOption
-from probe.models.layers import Layer
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
-from probe.results import describe, versions
+from probe.results import Facts, finish
 
 __all__ = ["ablation_curve", "asked_scores"]
 
 _POSITION = "position"
 _ONLY = ""
-
-Ranking = xr.Dataset | Sequence[int]
 
 
 def ablation_curve(
@@ -76,7 +72,7 @@ def ablation_curve(
         ``"miou:centre"`` and ``"miou:right"`` (thirds of the columns), ``"agreement"`` (share of predictions that a
         random circular shift does not change) and ``"position"`` (mean R² of row and column, read from rolled images
         at each later layer: ``position:NAME``); or ``{name: function}``, (output,) or (output, labels) -> a value for
-        each image; or ``{name: probe.ablation.performance.MeanIoU(mask)}``.
+        each image; or ``{name: probe.MeanIoU(mask)}``.
     counts
         Numbers of channels to remove.
     draws
@@ -125,7 +121,7 @@ def ablation_curve(
     (array([0.58]), array([[0.]]))
     """
     rankings = dict(ranking) if isinstance(ranking, dict) else {_ONLY: ranking}
-    name = _common_layer(rankings, layer)
+    name = layer_of(rankings, layer)
     scores, by_position = asked_scores(score)
     controls = _check_controls(controls, draws)
     options = Options(
@@ -133,61 +129,47 @@ def ablation_curve(
         autocast=autocast, transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed,
         progress=progress,
     )  # fmt: skip
-    reads_again = ["matched"] * ("matched" in controls) + [_POSITION] * by_position
-    if reads_again and hasattr(images, "__next__"):
-        raise ImagesError(
-            f"images: {' and '.join(reads_again)} must read them several times, and an iterator gives them once. Pass "
-            "a tensor, Dataset, DataLoader or folder, or controls=['random']."
-        )
+    _check_readings(images, controls, by_position)
     strengths = mean_activity(model, images, options, name) if "matched" in controls else None
     with open_reader(model, images, options, labels=any(each.needs_labels for each in scores.values())) as reader:
         place = reader.layer(name)
-        numbers = check_counts(counts, place.n_channels)
-        plan = {
-            (which, part): removed
-            for which, each in rankings.items()
-            for part, removed in plan_removals(_order(each, place), numbers, draws, seed, strengths).items()
-            if part in (*_SPOKEN, *controls)
-        }
-        settings, whereabouts = _distinct(plan)
-        replacement = replacement_for(place, mode, reference)
+        orders = {which: channel_order(each, place) for which, each in rankings.items()}
+        plan = plan_curves(orders, check_counts(counts, place.n_channels), draws, seed, strengths, controls)
         behind = [later for later in reader.layers("auto")[0] if later.depth > place.depth]
         if by_position and not behind:
             raise ArgumentError(
                 f"score='position': no layer behind {place.name} has maps to read position from. "
                 "Choose an earlier layer, or another score."
             )
-        estimates, sharing = score_settings(reader, options, replacement, settings, scores)
+        replacement = replacement_for(place, mode, reference)
+        estimates, sharing = score_settings(reader, options, replacement, plan.settings, scores)
         facts = reader.facts()
     if by_position:
         sharing += "; position: not shared, one pass for each setting"
         readouts = later_readouts(
-            model, images, options, layer=place, behind=behind, settings=settings, mode=mode, reference=reference
+            model, images, options, layer=place, behind=behind, settings=plan.settings, mode=mode, reference=reference
         )
         estimates |= {f"{_POSITION}:{later}": found for later, found in readouts.items()}
-    curves = []
-    for which, each in rankings.items():
-        places = {part: found for (owner, part), found in whereabouts.items() if owner == which}
-        scored = [_curve(found, places, controls) for found in estimates.values()]
-        curve = xr.concat(scored, xr.Variable("score", list(estimates))).assign_coords(count=numbers)
-        _warn(curve, each, facts)
-        curves.append(curve)
-    result = _joined(curves, list(rankings)) if isinstance(ranking, dict) else curves[0]
-    methods = ", ".join(_method(each) for each in rankings.values())
-    named = {"layer": place.name, "method": methods, "mode": mode, "sharing": sharing}
-    provenance = {
-        **named,
-        **facts,
-        "folds": len(next(iter(estimates.values())).left_out),
-        "settings": {
-            "counts": numbers, "draws": draws, "controls": list(controls), "folds": folds, "batch_size": batch_size,
+    curves = {which: contrast(estimates, plan, which, controls) for which in rankings}
+    messages = [message for which, each in rankings.items() for message in _doubts(curves[which], each, facts)]
+    warned: list[str] = []
+    for message in messages:
+        warn(message, warned)
+    return finish(
+        side_by_side(curves) if isinstance(ranking, dict) else curves[_ONLY],
+        kind="ablation_curve",
+        facts=facts.warned(warned),
+        settings={
+            "counts": plan.counts, "draws": draws, "controls": controls, "folds": folds, "batch_size": batch_size,
             "groups": groups is not None, "reference": reference is not None,
             "autocast": options.precision and str(options.precision),
         },
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-    return describe(result, provenance)
+        layer=place.name,
+        method=", ".join(_method(each) for each in rankings.values()),
+        mode=mode,
+        sharing=sharing,
+        folds=len(next(iter(estimates.values())).left_out),
+    )  # fmt: skip
 
 
 def asked_scores(score: Any) -> tuple[dict[str, Score], bool]:
@@ -204,42 +186,6 @@ def asked_scores(score: Any) -> tuple[dict[str, Score], bool]:
     return resolve_scores([item for item in asked if item != _POSITION]), _POSITION in asked
 
 
-def _common_layer(rankings: Mapping[str, Ranking], layer: str | None) -> str:
-    names = list(dict.fromkeys(_layer_name(ranking, layer) for ranking in rankings.values()))
-    if len(names) != 1:
-        found = f"rankings of {', '.join(names)}" if names else "no ranking"
-        raise ArgumentError(f"ranking: {found}. Pass rankings of one layer.")
-    return names[0]
-
-
-def _layer_name(ranking: Ranking, layer: str | None) -> str:
-    if not isinstance(ranking, xr.Dataset):
-        if layer is None:
-            raise ArgumentError("layer: a ranking given as channel numbers does not tell its layer. Pass layer=.")
-        return layer
-    if "layer" not in ranking.attrs or "index" not in ranking.coords:
-        raise ArgumentError("ranking: expected a result of probe.rank_channels, or all channel numbers of a layer.")
-    named = str(ranking.attrs["layer"])
-    if layer not in (None, named):
-        raise ArgumentError(f"layer={layer!r}: the ranking is one of {named!r}. Leave layer out.")
-    return named
-
-
-def _order(ranking: Ranking, layer: Layer) -> np.ndarray:
-    """Return all channels of the layer, the strongest first."""
-    given = ranking.index.values if isinstance(ranking, xr.Dataset) else ranking
-    order = check_channels(given, layer)
-    if len(order) < layer.n_channels:
-        raise ArgumentError(
-            f"ranking: {len(order)} of the {layer.n_channels} channels of {layer.name!r}. Rank all of them."
-        )
-    return np.array(order)
-
-
-def _method(ranking: Ranking) -> str:
-    return str(ranking.attrs["method"]) if isinstance(ranking, xr.Dataset) else "given"
-
-
 def _check_controls(controls: Iterable[str], draws: int) -> list[str]:
     chosen = [controls] if isinstance(controls, str) else list(controls)
     if set(chosen) - set(CONTROLS) or not chosen:
@@ -249,70 +195,28 @@ def _check_controls(controls: Iterable[str], draws: int) -> list[str]:
     return chosen
 
 
-def _distinct(plan: Mapping[tuple[str, str], np.ndarray]) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
-    """Return each set of channels once, and where the sets of the plan are among them."""
-    n_channels = next(iter(plan.values())).shape[-1]
-    every = np.concatenate([removed.reshape(-1, n_channels) for removed in plan.values()])
-    distinct, places = np.unique(every, axis=0, return_inverse=True)
-    whereabouts, start = {}, 0
-    for name, removed in plan.items():
-        size = removed.size // n_channels
-        whereabouts[name] = places.ravel()[start : start + size].reshape(removed.shape[:-1])
-        start += size
-    return distinct, whereabouts
+def _check_readings(images: Any, controls: Sequence[str], by_position: bool) -> None:
+    reads_again = ["matched"] * ("matched" in controls) + [_POSITION] * by_position
+    if reads_again and hasattr(images, "__next__"):
+        raise ImagesError(
+            f"images: {' and '.join(reads_again)} must read them several times, and an iterator gives them once. Pass "
+            "a tensor, Dataset, DataLoader or folder, or controls=['random']."
+        )
 
 
-def _joined(curves: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
-    """Return the curves of several rankings on ``ranking``, but for what they share."""
-    shared = [name for name in ("intact", "intact_se", "random") if name in curves[0]]
-    own = [curve.drop_vars(shared) for curve in curves]
-    return xr.concat(own, xr.Variable("ranking", list(names)), data_vars="all").assign(curves[0][shared])
+def _method(ranking: Ranking) -> str:
+    return str(ranking.attrs["method"]) if isinstance(ranking, xr.Dataset) else "given"
 
 
-def _curve(found: Estimates, whereabouts: Mapping[str, np.ndarray], controls: Sequence[str]) -> xr.Dataset:
-    """Return the curves of one score."""
-    curve = xr.Dataset()
-    for name, spoken in _SPOKEN.items():
-        dims = ("count",) if name != "intact" else ()
-        curve[name] = (dims, found.values[whereabouts[name]], _about(f"score {spoken}"))
-        error = jackknife(found.left_out[:, whereabouts[name]])
-        curve[f"{name}_se"] = (dims, error, _about(f"standard error of the score {spoken} (jackknife over images)"))
-    for control in controls:
-        places = whereabouts[control]
-        drawn = found.values[places]
-        curve[control] = (("draw", "count"), drawn, _about(f"score without {_DRAWN[control]}"))
-        difference = curve.top.values - drawn.mean(axis=0)
-        over_images = jackknife(found.left_out[:, whereabouts["top"]] - found.left_out[:, places].mean(axis=1))
-        over_draws = drawn.std(axis=0, ddof=1) / np.sqrt(len(drawn))
-        name = f"top_minus_{control}"
-        spoken = f"score without the channels ranked first − mean without {_DRAWN[control]}"
-        curve[name] = ("count", difference, _about(spoken))
-        curve[f"{name}_se"] = ("count", np.hypot(over_images, over_draws), _about(f"standard error: {spoken}"))
-    return curve
-
-
-_SPOKEN = {
-    "intact": "with all channels",
-    "top": "without the channels ranked first",
-    "bottom": "without the channels ranked last",
-}
-_DRAWN = {"random": "random channels", "matched": "random channels of the same mean |activation|"}
-
-
-def _about(long_name: str) -> dict[str, str]:
-    return {"long_name": long_name, "units": "score"}
-
-
-def _warn(result: xr.Dataset, ranking: Ranking, facts: dict[str, Any]) -> None:
+def _doubts(curve: xr.Dataset, ranking: Ranking, facts: Facts) -> Iterator[str]:
+    """Yield what there is to warn of in the curve of a ranking."""
     if isinstance(ranking, xr.Dataset):
-        if ranking.attrs.get("images_digest") == facts["images_digest"]:
-            warn("images: the ranking was made on the same ones, which favours it. Score on others.", facts["warnings"])
-        if ranking.attrs.get("weights_digest") not in (None, facts["weights_digest"]):
-            warn(
-                "ranking: it was made on a model with other weights. Rank the channels of this one.", facts["warnings"]
-            )
-    for name in result.score.values:
-        scored = result.sel(score=name)
-        unknown = sum(int(scored[part].isnull().sum()) for part in (*_SPOKEN, "random") if part in scored)
+        if ranking.attrs.get("images_digest") == facts.images_digest:
+            yield "images: the ranking was made on the same ones, which favours it. Score on others."
+        if ranking.attrs.get("weights_digest") not in (None, facts.weights_digest):
+            yield "ranking: it was made on a model with other weights. Rank the channels of this one."
+    for name in curve.score.values:
+        scored = curve.sel(score=name)
+        unknown = sum(int(scored[part].isnull().sum()) for part in (*PARTS, "random") if part in scored)
         if unknown:
-            warn(f"score {str(name)!r} is NaN for {unknown} choices of channels.", facts["warnings"])
+            yield f"score {str(name)!r} is NaN for {unknown} choices of channels."

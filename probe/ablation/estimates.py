@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.ablation.hooks import Replacement
 from probe.ablation.later_readouts import Estimates
 from probe.ablation.performance import Score, Shown
+from probe.ablation.replacement import Replacement
 from probe.ablation.stacking import Stacked, stacking
-from probe.errors import ImagesError, ProbeWarning, noting
+from probe.errors import ImagesError, ProbeWarning
 from probe.images.batches import Batch
 from probe.images.stimuli import apply_stimulus
-from probe.models.capture import reading
 from probe.models.layers import Layer
 from probe.reading.options import Options
-from probe.reading.reader import Reader, open_reader
+from probe.reading.reader import Reader, noting_images, open_reader
 
 __all__ = ["mean_activity", "score_settings"]
 
@@ -33,7 +32,7 @@ def mean_activity(model: nn.Module, images: Any, options: Options, name: str) ->
     """Return the mean |activation| of each channel of a layer, shape (channel,), running no more than it takes."""
     total, n_images = torch.zeros((), dtype=torch.float64), 0
 
-    def receive(layer: Layer, maps: Tensor) -> None:
+    def add(layer: Layer, maps: Tensor) -> None:
         nonlocal total, n_images
         total = total + maps.abs().double().mean(dim=(2, 3)).sum(dim=0).cpu()
         n_images += len(maps)
@@ -41,7 +40,7 @@ def mean_activity(model: nn.Module, images: Any, options: Options, name: str) ->
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeWarning)  # they come again when the images are read for the scores
-        with open_reader(model, images, options) as reader, reading(reader.model, [reader.layer(name)], receive) as run:
+        with open_reader(model, images, options) as reader, reader.reading([reader.layer(name)], add) as run:
             for _, pixels in reader.batches():
                 with suppress(_EnoughError):
                     run(pixels)
@@ -136,7 +135,7 @@ class _Scorer:
 
     def _run(self, stimulus: str, part: Batch, settings: Tensor) -> Tensor:
         images = apply_stimulus(stimulus, part.pixels, part.numbers, self._options.seed)
-        with noting(f"while the model ran on images {min(part.numbers)} to {max(part.numbers)} ({stimulus})"):
+        with noting_images(part.numbers, stimulus, images):
             return self._stacked.run(images, settings)
 
     def _count(self, name: str, setting: int, folds: list[int], amounts: np.ndarray) -> None:

@@ -10,7 +10,8 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
-from probe.ablation.hooks import AblationMode, ablate
+from probe.ablation.hooks import ablate
+from probe.ablation.replacement import AblationMode
 from probe.errors import ProbeWarning
 from probe.models.layers import Layer
 from probe.reading.collecting import collect_statistics

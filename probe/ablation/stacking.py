@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.ablation.hooks import Replacement
+from probe.ablation.replacement import Replacement
 from probe.errors import LayerNotCalledError, ModelError
 from probe.models.layers import Layer, module_names
 from probe.models.layouts import first_tensor

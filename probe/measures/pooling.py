@@ -3,27 +3,26 @@
 Averaging over the map takes the place of an activation away, but not what the network has written into its channels.
 """
 
-import datetime
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from probe.errors import ArgumentError, ImagesError, TooLargeError, noting, warn
+from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, place_on_grid
 from probe.intervals import jackknife
-from probe.models.capture import LayoutOption, reading
+from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
+from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.discriminant import count_correct
-from probe.results import describe, versions
+from probe.results import finish
 
 __all__ = ["PERMUTATIONS", "pooled"]
 
@@ -31,8 +30,6 @@ PERMUTATIONS = ("image", "batch")
 """What shares a permutation of the channels: a single image, or the images of a batch as in the published code."""
 
 _PERMUTED_TOGETHER = 48  # the batch size of the published code
-_IMAGES_WHERE_UNKNOWN = 1000
-_SHARE_OF_MEMORY = 0.8
 _COPIES = 6  # of the widest layer's vectors in float64, while its readouts are scored
 
 
@@ -132,7 +129,7 @@ max_images, seed, progress
 
     with open_reader(model, images, options, place) as reader:
         vectors = _collect(reader, options)
-        facts = reader.facts()
+        facts = reader.facts(vectors.skipped)
     settings = {
         "grid": grid, "colour": colour if isinstance(colour, str) else np.asarray(colour).tolist(),
         "normalisation": None if normalisation is None else np.asarray(normalisation).tolist(), "folds": folds,
@@ -142,9 +139,7 @@ max_images, seed, progress
     invalid = [str(name) for name in result.layer.values[~result.valid.values]]
     if invalid:
         warn(f"not finite: {', '.join(invalid)} gave NaN or infinity and is not scored.", reader.warned)
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    more = {"skipped": vectors.skipped, "settings": settings, "versions": versions(), "created": created}
-    return describe(result, {**facts, **more, "warnings": reader.warned})
+    return finish(result, kind="pooled", facts=facts.warned(reader.warned), settings=settings)
 
 
 def _check(grid: int, alpha: float) -> None:
@@ -169,36 +164,30 @@ def _collect(reader: Reader, options: Options) -> _Vectors:
     layers, skipped = reader.layers(options.layers)
     if skipped:
         warn(f"layers: {len(skipped)} are left out: {', '.join(list(skipped)[:5])}.", reader.warned)
-    _check_memory(layers, reader.length or options.max_images or _IMAGES_WHERE_UNKNOWN)
+    n_images = reader.length or options.max_images or IMAGES_WHERE_UNKNOWN
+    widths = [layer.n_channels for layer in layers]
+    check_memory(
+        n_images * (4 * sum(widths) + 8 * _COPIES * max(widths)),
+        torch.device("cpu"),
+        f"the averages of {n_images:,} images in {len(layers)} layers",
+        "Choose fewer layers= or max_images=.",
+    )
     parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
     numbers: list[int] = []
     folds: list[int] = []
 
-    def receive(layer: Layer, maps: Tensor) -> None:
-        precision = torch.promote_types(maps.dtype, torch.float32)
-        parts[layer.name].append(maps.mean(dim=(2, 3), dtype=precision).cpu())
+    def average(layer: Layer, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3), dtype=torch.promote_types(maps.dtype, torch.float32)).cpu()
 
-    with reading(reader.model, layers, receive) as run:
+    with reader.reading(layers, average) as run:
         for batch, canvases in reader.batches():
             numbers.extend(batch.numbers)
             folds.extend(batch.folds)
-            place = f"images {min(batch.numbers)} to {max(batch.numbers)} on canvases"
-            with noting(f"while the model ran on {place}, shape {tuple(canvases.shape)}"):
-                run(canvases)
+            for name, averages in run(canvases).items():
+                parts[name].append(averages)
     order = np.argsort(numbers)
     by_layer = {name: torch.cat(parts.pop(name)).numpy()[order] for name in list(parts)}
     return _Vectors(layers, skipped, by_layer, [numbers[i] for i in order], np.array(folds)[order])
-
-
-def _check_memory(layers: Sequence[Layer], n_images: int) -> None:
-    widths = [layer.n_channels for layer in layers]
-    needed = n_images * (4 * sum(widths) + 8 * _COPIES * max(widths))
-    free = psutil.virtual_memory().available
-    if needed > _SHARE_OF_MEMORY * free:
-        raise TooLargeError(
-            f"the averages of {n_images:,} images in {len(layers)} layers would take {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB of memory are free. Choose fewer layers= or max_images=."
-        )
 
 
 Readout = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
@@ -255,7 +244,7 @@ def _score(
         "layer": [layer.name for layer in vectors.layers],
         "readout": list(readouts),
         "fold": np.unique(vectors.folds),
-        "depth": ("layer", np.arange(len(vectors.layers))),
+        "depth": ("layer", [layer.depth for layer in vectors.layers]),
         **{fact: ("layer", [getattr(layer, fact) for layer in vectors.layers]) for fact in layer_facts},
         "samples_per_feature": ("layer", [counts.sum() / layer.n_channels for layer in vectors.layers]),
     }

@@ -1,6 +1,7 @@
 """The measurements: where a model knows position, by layer and by channel."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -216,7 +217,7 @@ def layerwise(
     Parameters
     ----------
     model
-        A model, or statistics from `collect`; with statistics only `alpha` and `maps` are used.
+        A model, or statistics from `collect`, beside which only `alpha` and `maps` are accepted.
     images, layers, targets, stimuli, folds, groups, positions, batch_size, num_workers, device, autocast, transform, \
 input_key, layout, max_images, seed, progress
         As in `collect`.
@@ -258,14 +259,15 @@ input_key, layout, max_images, seed, progress
     zeros True
     circular False
     """
+    options = Options(
+        layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
+        batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
+        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+    )  # fmt: skip
     if isinstance(model, Statistics):
+        _check_unused(images, options)
         statistics = model
     else:
-        options = Options(
-            layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
-            batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-            input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
-        )  # fmt: skip
         statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
     return layerwise_result(statistics, alpha, maps)
 
@@ -296,7 +298,7 @@ def channelwise(
     Parameters
     ----------
     model
-        A model, or statistics from `collect`; with statistics only `maps` is used.
+        A model, or statistics from `collect`, beside which only `maps` is accepted.
     images, layers, targets, stimuli, folds, groups, batch_size, num_workers, device, autocast, transform, \
 input_key, layout, max_images, seed, progress
         As in `collect`.
@@ -324,16 +326,31 @@ input_key, layout, max_images, seed, progress
     >>> result.omega2.sel(stimulus="rolled").values[-2:].round(3)
     array([1., 1.])
     """
+    options = Options(
+        layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
+        batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
+        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+    )  # fmt: skip
     if isinstance(model, Statistics):
+        _check_unused(images, options)
         statistics = model
     else:
-        options = Options(
-            layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
-            batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-            input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
-        )  # fmt: skip
         statistics, maps = collect_statistics(model, _given(images), options, grams=False, moments=True, maps=maps)
     return channelwise_result(statistics, maps)
+
+
+def _check_unused(images: Any, options: Options) -> None:
+    """Refuse arguments of a reading where statistics, which have been read, are given."""
+    unused = [] if images is None else ["images"]
+    for argument in fields(Options):
+        # Whether progress is shown changes nothing.
+        if argument.init and argument.name != "progress" and getattr(options, argument.name) != argument.default:
+            unused.append(argument.name)
+    if unused:
+        raise ArgumentError(
+            f"{', '.join(unused)}: given with statistics, which were collected before, so it would change nothing. "
+            "Pass it to probe.collect, or leave it out."
+        )
 
 
 def _given(images: Any) -> Any:

@@ -1,6 +1,5 @@
 """Statistics -> results: the scores of all layers as labelled arrays, with provenance and warnings."""
 
-import datetime
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,8 +8,9 @@ import xarray as xr
 
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.models.layers import Layer, LayerSelection, select_layers
-from probe.readouts.scores import ChannelScores, ReadoutScores, decode, position_bits, score_channels, score_readout
-from probe.results import describe, versions
+from probe.readouts.channels import ChannelScores, score_channels
+from probe.readouts.scores import ReadoutScores, decode, position_bits, score_readout
+from probe.results import finish
 from probe.sums.statistics import Statistics
 
 __all__ = ["channelwise_result", "layerwise_result"]
@@ -55,7 +55,8 @@ def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection)
         for name, variable in _layer_maps(statistics, layer, index, alpha).items():
             result[name] = variable
     _warn_of_layers(result, warned)
-    return _finish(result, statistics, warned, {"alpha": alpha})
+    settings = {**statistics.settings, "alpha": alpha}
+    return finish(result, kind="layerwise", facts=statistics.facts.warned(warned), settings=settings)
 
 
 def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Dataset:
@@ -85,7 +86,8 @@ def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Datas
         for name, variable in _layer_maps(statistics, layer, index, None).items():
             result[name] = variable
     _warn_of_channels(result, statistics, warned)
-    return _finish(result, statistics, warned, {})
+    facts = statistics.facts.warned(warned)
+    return finish(result, kind="channelwise", facts=facts, settings=statistics.settings)
 
 
 def _check_folds(statistics: Statistics) -> None:
@@ -97,7 +99,7 @@ def _check_folds(statistics: Statistics) -> None:
     empty = int((counts == 0).sum())
     if empty:
         raise ImagesError(
-            f"images: {statistics.facts['n_images']} images leave {empty} of {folds} folds without any. "
+            f"images: {statistics.facts.n_images} images leave {empty} of {folds} folds without any. "
             "Pass more images, or choose fewer folds=."
         )
 
@@ -130,7 +132,7 @@ def _layer_coordinates(statistics: Statistics) -> dict[str, Any]:
         "stimulus": statistics.stimuli,
         "target": statistics.targets,
         "fold": np.arange(statistics.settings["folds"]),
-        "depth": ("layer", np.arange(len(layers))),
+        "depth": ("layer", [layer.depth for layer in layers]),
         **facts,
     }
 
@@ -215,17 +217,3 @@ def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[s
     if unknown.any():
         layers = list(dict.fromkeys(result.layer.values[unknown]))
         warn(f"{unknown.sum()} channels do not vary or are not finite: NaN, in {_listed(layers)}.", warned)
-
-
-def _finish(result: xr.Dataset, statistics: Statistics, warned: list[str], settings: dict[str, Any]) -> xr.Dataset:
-    facts = {
-        **{k: v for k, v in statistics.facts.items() if k != "warnings"},
-        "model": statistics.settings["model"],
-        "weights_digest": statistics.settings["weights_digest"],
-        "seed": statistics.settings["seed"],
-        "settings": {**statistics.settings, **settings},
-        "warnings": list(dict.fromkeys([*statistics.facts["warnings"], *warned])),
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    return describe(result, facts)

@@ -13,88 +13,16 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, noting
-from probe.models.capture import reading, survey
+from probe.images.digests import pixels_digest
+from probe.images.shifts import REFERENCES, Placements
+from probe.models.capture import reading, survey_fast
 from probe.models.layers import Layer, unwrap
 from probe.models.loan import borrowed, resolve_device
-from probe.results import describe
+from probe.models.weights import weights_digest
+from probe.results import Facts, finish
 from probe.sums.gram import summing_dtype
 
-__all__ = ["REFERENCES", "Placements", "local_roughness", "shift_similarity"]
-
-REFERENCES = {
-    "top left": (0.0, 0.0),
-    "top right": (0.0, 1.0),
-    "centre": (0.5, 0.5),
-    "bottom left": (1.0, 0.0),
-    "bottom right": (1.0, 1.0),
-}
-"""The reference positions, as shares of the room that the object has along rows and columns."""
-
-
-class Placements:
-    """An object at every position of a frame, cut as windows out of one canvas.
-
-    Parameters
-    ----------
-    item
-        The object, shape (channel, row, column).
-    frame
-        Rows and columns of the frame.
-    background
-        Value of the frame, shape (channel,) or ().
-
-    Attributes
-    ----------
-    grid : tuple of int
-        Number of positions along rows and columns.
-
-    Examples
-    --------
-    >>> placements = Placements(torch.ones(1, 1, 1), (2, 3), torch.tensor(0.0))
-    >>> len(placements), placements.frames(torch.tensor([4]))
-    (6, tensor([[[[0., 0., 0.],
-                  [0., 1., 0.]]]]))
-    """
-
-    def __init__(self, item: Tensor, frame: tuple[int, int], background: Tensor) -> None:
-        n_channels, height, width = item.shape
-        room = (frame[0] - height, frame[1] - width)
-        if min(room) < 0:
-            raise ImagesError(
-                f"objects: one of {height}×{width} pixels does not fit into a frame of {frame[0]}×{frame[1]}. "
-                "Pass a larger frame= or smaller objects."
-            )
-        canvas = background.reshape(-1, 1, 1).expand(n_channels, *(s + r for s, r in zip(frame, room, strict=True)))
-        canvas = canvas.clone()
-        canvas[:, room[0] : room[0] + height, room[1] : room[1] + width] = item
-        # Shape (row, column, channel, row of the frame, column of the frame); a view, which takes no memory.
-        self._windows = canvas.unfold(1, frame[0], 1).unfold(2, frame[1], 1).permute(1, 2, 0, 3, 4)
-        self.grid = (room[0] + 1, room[1] + 1)
-
-    def __len__(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    def frames(self, positions: Tensor) -> Tensor:
-        """Return the frame with the object at each of some positions.
-
-        Parameters
-        ----------
-        positions
-            Shape (position,): row of the object's upper left pixel times the positions along a row, plus its column.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (position, channel, row, column).
-        """
-        rows, columns = positions // self.grid[1], positions % self.grid[1]
-        return self._windows[self.grid[0] - 1 - rows, self.grid[1] - 1 - columns]
-
-    def references(self) -> Tensor:
-        """Return the five positions of `REFERENCES`, shape (reference,)."""
-        last_row, last_column = self.grid[0] - 1, self.grid[1] - 1
-        places = [(int(row * last_row), int(column * last_column)) for row, column in REFERENCES.values()]
-        return torch.tensor([row * self.grid[1] + column for row, column in places])
+__all__ = ["local_roughness", "shift_similarity"]
 
 
 def local_roughness(similarity: np.ndarray) -> np.ndarray:
@@ -215,16 +143,25 @@ def shift_similarity(
         },
         coords={"layer": list(names), "reference": list(REFERENCES)},
     ).transpose("layer", "reference", "row", "column", "object")
-    facts = {
-        "n_objects": len(objects),
-        "frame": list(size),
-        "object_size": list(objects.shape[2:]),
-        "device": str(place),
-        "seed": seed,
-        "duration_s": round(duration, 3),
-        "shifts_per_second": round(len(objects) * len(shifted[0]) / duration, 1),
-    }
-    return describe(result, facts)
+    facts = Facts(
+        model=type(model).__name__,
+        weights_digest=weights_digest(model),
+        n_images=len(objects),
+        images_digest=pixels_digest(objects, range(len(objects))),
+        device=str(place),
+        seed=seed,
+        duration_s=round(duration, 3),
+    )
+    return finish(
+        result,
+        kind="similarity",
+        facts=facts,
+        settings={"layers": names, "background": colour.flatten().tolist(), "batch_size": batch_size},
+        n_objects=len(objects),
+        frame=list(size),
+        object_size=list(objects.shape[2:]),
+        shifts_per_second=round(len(objects) * len(shifted[0]) / duration, 1),
+    )
 
 
 def _check(objects: Any, frame: tuple[int, int], batch_size: int) -> None:
@@ -246,14 +183,10 @@ def _check(objects: Any, frame: tuple[int, int], batch_size: int) -> None:
 def _survey(
     model: nn.Module, placements: Placements, names: Mapping[str, str]
 ) -> tuple[dict[str, Layer], torch.memory_format]:
-    """Find the layers by name, and choose the memory format: channels last is faster, where the model can take it."""
+    """Find the layers by name, and choose the memory format of the frames."""
     frame = placements.frames(torch.tensor([0]))
     with noting(f"while the model ran on a frame, shape {tuple(frame.shape)}"):
-        try:
-            found = survey(model, frame.contiguous(memory_format=torch.channels_last))
-            memory_format = torch.channels_last
-        except RuntimeError:
-            found, memory_format = survey(model, frame), torch.contiguous_format
+        found, memory_format = survey_fast(model, frame)
     layers = {layer.name: layer for layer in found if not layer.problem}
     for name in names.values():
         if name not in layers:
@@ -273,20 +206,18 @@ def _similarity_of(
     bar: Any,
 ) -> np.ndarray:
     """Return the similarity of one object's features, shape (layer, reference, row, column)."""
-    features: dict[str, Tensor] = {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
-        features[layer.name] = functional.normalize(maps.flatten(2).mean(dim=2, dtype=summing_dtype(maps)), dim=1)
+    def direction(layer: Layer, maps: Tensor) -> Tensor:
+        return functional.normalize(maps.flatten(2).mean(dim=2, dtype=summing_dtype(maps)), dim=1)
 
     def frames(positions: Tensor) -> Tensor:
         return placements.frames(positions).contiguous(memory_format=memory_format)
 
     similarities: dict[str, list[Tensor]] = {name: [] for name in layers}
-    with reading(model, list(layers.values()), receive) as run:
-        run(frames(placements.references()))
-        references = dict(features)
+    with reading(model, list(layers.values()), direction) as run:
+        references = run(frames(placements.references()))
         for positions in torch.arange(len(placements)).split(batch_size):
-            run(frames(positions))
+            features = run(frames(positions))
             for name, layer in layers.items():
                 similarities[name].append(features[layer.name] @ references[layer.name].T)
             bar.update(len(positions))

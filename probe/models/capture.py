@@ -19,12 +19,12 @@ from probe.models.expansions import Expansion, does_more, expansion_of
 from probe.models.layers import INPUT, Layer, is_default_layer, module_names
 from probe.models.layouts import LAYOUTS, Grid, as_maps, first_tensor, infer_layout
 
-__all__ = ["ExpansionReceiver", "LayoutOption", "Receiver", "input_grids", "reading", "survey"]
+__all__ = ["LayoutOption", "Reduce", "ReduceExpansion", "Run", "input_grids", "reading", "survey", "survey_fast"]
 
-Receiver = Callable[[Layer, Tensor], None]
-ExpansionReceiver = Callable[[Layer, Tensor, Expansion], None]
+Reduce = Callable[[Layer, Tensor], Any]
+ReduceExpansion = Callable[[Layer, Tensor, Expansion], Any]
 LayoutOption = str | Mapping[str, str] | None
-Run = Callable[[Tensor], None]
+Run = Callable[[Tensor], dict[str, Any]]
 
 _MAP_MAKERS = (
     nn.Conv2d,
@@ -59,10 +59,10 @@ class _Grids:
 def reading(
     model: nn.Module,
     layers: Sequence[Layer],
-    receive: Receiver,
-    receive_expansion: ExpansionReceiver | None = None,
+    reduce: Reduce,
+    reduce_expansion: ReduceExpansion | None = None,
 ) -> Iterator[Run]:
-    """Hand the maps of chosen layers to `receive` while the model runs.
+    """Reduce the maps of chosen layers while the model runs.
 
     Parameters
     ----------
@@ -70,16 +70,27 @@ def reading(
         An eager model.
     layers
         What to read, from `survey`.
-    receive
-        Called as receive(layer, maps) in order of execution, maps of shape (image, channel, row, column).
-    receive_expansion
-        Called in its place for pointwise expansions, as receive_expansion(layer, maps, expansion), the sources of
+    reduce
+        Called as reduce(layer, maps) in order of execution, maps of shape (image, channel, row, column). What it
+        returns must not share memory with the maps, which the model may overwrite.
+    reduce_expansion
+        Called in its place for pointwise expansions, as reduce_expansion(layer, maps, expansion), the sources of
         the expansion as maps of shape (image, source, row, column).
 
     Yields
     ------
     callable
-        run(images), which runs the model on images of shape (image, channel, row, column).
+        run(images), which runs the model on images of shape (image, channel, row, column), and returns what `reduce`
+        made of each layer, by its name.
+
+    Examples
+    --------
+    >>> from probe.testing import noise_images, padded_net
+    >>> net, images = padded_net(), noise_images(2)
+    >>> with reading(net, survey(net, images[:1])[-1:], lambda layer, maps: maps.mean(dim=(2, 3))) as run:
+    ...     means = run(images)
+    >>> means["relu4"].shape
+    torch.Size([2, 16])
 
     Raises
     ------
@@ -92,6 +103,7 @@ def reading(
     modules = {layer.module for layer in layers}
     calls: Counter[str] = Counter()
     n_images = 0
+    reduced: dict[str, Any] = {}
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -101,22 +113,23 @@ def reading(
                 return
             maps = _read(layer, output, n_images, grids.sizes)
             expansion = None
-            if receive_expansion is not None and layer.n_sources:
+            if reduce_expansion is not None and layer.n_sources:
                 expansion = _expansion(module, inputs, output, layer.layout, grids.sizes)
-            if receive_expansion is None or expansion is None:
-                receive(layer, maps)
+            if reduce_expansion is None or expansion is None:
+                reduced[layer.name] = reduce(layer, maps)
             else:
-                receive_expansion(layer, maps, expansion)
+                reduced[layer.name] = reduce_expansion(layer, maps, expansion)
 
         return hook
 
-    def run(images: Tensor) -> None:
+    def run(images: Tensor) -> dict[str, Any]:
         nonlocal n_images
         calls.clear()
+        reduced.clear()
         grids.restart(images)
         n_images = len(images)
         if ("", 0) in wanted:
-            receive(wanted["", 0], images)
+            reduced[INPUT] = reduce(wanted["", 0], images)
         model(images)
         missed = [layer.name for layer in layers if layer.module and calls[layer.module] <= layer.call]
         if missed:
@@ -124,6 +137,7 @@ def reading(
                 f"layers: {', '.join(missed)} was called for the first image, but not for a later batch. "
                 "Leave it out, or pass images that take the same path through the model."
             )
+        return dict(reduced)
 
     with ExitStack() as stack:
         grids = _Grids(model, stack)
@@ -221,6 +235,22 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         if not any(fnmatchcase(layer.name, pattern) for layer in found):
             raise ArgumentError(f"layout: no layer is called {pattern!r}. probe.list_layers(model, images) lists them.")
     return found
+
+
+def survey_fast(
+    model: nn.Module, image: Tensor, layout: LayoutOption = None
+) -> tuple[list[Layer], torch.memory_format]:
+    """List every call of every module, as `survey` does, and choose the memory format that images are shown in.
+
+    Channels last is faster for convolutions, unless the model has views that need rows to be contiguous.
+    """
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        try:
+            return survey(model, image.contiguous(memory_format=torch.channels_last), layout), torch.channels_last
+        except RuntimeError:
+            # The same error comes again below, unless it was such a view.
+            pass
+    return survey(model, image.contiguous(), layout), torch.contiguous_format
 
 
 def input_grids(model: nn.Module, images: Tensor) -> dict[tuple[str, int], Grid]:

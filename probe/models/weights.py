@@ -1,5 +1,6 @@
 """Weights of models: state dicts, and the files that hold them, none of which can run code."""
 
+import hashlib
 import pickle
 import re
 import warnings
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ModelError
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "weights_digest"]
 
 _NESTING = ("state_dict", "model", "model_state_dict")
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
@@ -30,6 +31,22 @@ def _renamed_as_today(state: Mapping[str, Any]) -> dict[str, Any]:
     ['features.denseblock1.denselayer2.norm1.weight', 'classifier.weight']
     """
     return {_RELEASED_NAME.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a digest of a model's parameters and buffers: the same for the same values.
+
+    Examples
+    --------
+    >>> weights_digest(nn.Identity()) == weights_digest(nn.ReLU()), len(weights_digest(nn.Linear(1, 1)))
+    (True, 16)
+    """
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(tensor, Tensor):
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | Path, name: str, *, without: str = "") -> None:

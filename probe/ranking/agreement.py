@@ -8,7 +8,7 @@ import xarray as xr
 
 from probe.errors import ArgumentError
 from probe.ranking.strengths import ASCENDING, default_stimulus, rank_correlation
-from probe.results import describe, versions
+from probe.results import Facts, finish
 
 __all__ = ["compare_rankings", "ranking_name"]
 
@@ -96,8 +96,15 @@ def compare_rankings(*rankings: xr.Dataset, top: Sequence[int] = (10, 50, 100)) 
         },
         coords={"ranking": names, "other": names, "top": counts},
     )
-    facts = {name: rankings[0].attrs[name] for name in ("layer", "model", "weights_digest")}
-    return describe(result, {**facts, "n_channels": n_channels, "versions": versions()})
+    facts = Facts.of(rankings[0]).warned(message for ranking in rankings for message in Facts.of(ranking).warnings)
+    return finish(
+        result,
+        kind="rankings",
+        facts=facts,
+        settings={"top": list(map(int, top))},
+        layer=rankings[0].attrs["layer"],
+        n_channels=n_channels,
+    )
 
 
 def _described(long_name: str) -> dict[str, str]:

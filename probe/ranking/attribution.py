@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.errors import ArgumentError, ImagesError, noting
-from probe.images.stimuli import apply_stimulus
-from probe.models.capture import reading
+from probe.errors import ArgumentError, ImagesError
 from probe.models.layers import Layer
 from probe.reading.cells import draw_cells
 from probe.reading.options import Options
@@ -87,7 +85,8 @@ def attribute_readouts(
     sums = torch.zeros(len(heads), len(pilot), dtype=torch.float64)
     counts = torch.zeros(len(heads), 1, dtype=torch.float64)
 
-    def receive(layer: Layer, maps: Tensor) -> None:
+    def attribute(layer: Layer, maps: Tensor) -> None:
+        batch = reader.batch
         n_cells = maps.shape[2] * maps.shape[3]
         drawn, _ = draw_cells(options.seed, batch.numbers, n_cells, cells_per_image)
         image, halves = torch.arange(len(maps))[:, None], torch.tensor(batch.folds)
@@ -101,11 +100,10 @@ def attribute_readouts(
 
     with open_reader(model, images, options) as reader:
         layer = reader.layer(options.layers)
-        with reading(reader.model, [layer], receive) as run:
-            for batch, pixels in reader.batches():
-                with noting(f"while the model ran on images {min(batch.numbers)} to {max(batch.numbers)}"):
-                    run(apply_stimulus(options.stimulus_names[0], pixels, batch.numbers, options.seed))
-        if reader.facts()["images_digest"] != images_digest:
+        with reader.reading([layer], attribute) as run:
+            for _, pixels in reader.batches():
+                run(pixels, options.stimulus_names[0])
+        if reader.facts().images_digest != images_digest:
             raise ImagesError(
                 "images: the second reading, which method='attribution' needs, gave other images than the first. "
                 "Pass images that stay the same: without random transforms, in a fixed order."

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.errors import noting
 from probe.images.stimuli import apply_stimulus
-from probe.models.capture import reading
 from probe.models.layers import Layer
 from probe.ranking.strengths import ChannelStrengths
 from probe.reading.options import Options
@@ -34,23 +32,10 @@ DISPLACEMENTS: dict[str, Callable[[Tensor, int], Tensor]] = {"flip": _mirrored, 
 """The methods that compare an image with itself displaced: a function (images, dimension) -> images."""
 
 
-class _Pooled:
-    """Receives maps; keeps their means in the last run, and the range of each channel over all runs."""
-
-    def __init__(self) -> None:
-        self._means = torch.empty(0)
-        self.low: Tensor | None = None
-        self.high: Tensor | None = None
-
-    def receive(self, layer: Layer, maps: Tensor) -> None:
-        self._means = maps.mean(dim=(2, 3), dtype=summing_dtype(maps)).double()
-        low, high = maps.amin(dim=(0, 2, 3)), maps.amax(dim=(0, 2, 3))
-        self.low = low if self.low is None else torch.minimum(self.low, low)
-        self.high = high if self.high is None else torch.maximum(self.high, high)
-
-    def means_in(self, run: Callable[[Tensor], None], images: Tensor) -> Tensor:
-        run(images)
-        return self._means
+def _pooled(layer: Layer, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of each channel over the map, shape (image, channel), and its range over all images."""
+    means = maps.mean(dim=(2, 3), dtype=summing_dtype(maps)).double()
+    return means, maps.amin(dim=(0, 2, 3)), maps.amax(dim=(0, 2, 3))
 
 
 def score_displacements(
@@ -70,27 +55,28 @@ def score_displacements(
         Whether to take the mean of Δz over the images, rather than of its absolute value.
     """
     displaced = DISPLACEMENTS[method]
-    pooled = _Pooled()
     in_halves = replace(options, folds=2)
     with open_reader(model, images, in_halves) as reader:
         layer = reader.layer(options.layers)
         sums = torch.zeros(2, layer.n_channels, dtype=torch.float64)
         counts = torch.zeros(2, 1, dtype=torch.float64)
-        with reading(reader.model, [layer], pooled.receive) as run:
+        low = torch.full((layer.n_channels,), torch.inf, dtype=torch.float64)
+        high = -low
+        with reader.reading([layer], _pooled) as run:
             for batch, pixels in reader.batches():
-                with noting(f"while the model ran on images {min(batch.numbers)} to {max(batch.numbers)}"):
-                    shown = apply_stimulus(options.stimulus_names[0], pixels, batch.numbers, options.seed)
-                    # All are made first: a model may overwrite what it is shown.
-                    others = [displaced(shown, dim) for dim in AXES[axis]]
-                    here = pooled.means_in(run, shown)
-                    changes = torch.stack([here - pooled.means_in(run, other) for other in others])
+                shown = apply_stimulus(options.stimulus_names[0], pixels, batch.numbers, options.seed)
+                # All are made first: a model may overwrite what it is shown.
+                views = [shown, *(displaced(shown, dim) for dim in AXES[axis])]
+                means, lows, highs = zip(*(run(view)[layer.name] for view in views), strict=True)
+                low = torch.minimum(low, torch.stack(lows).amin(dim=0).cpu())
+                high = torch.maximum(high, torch.stack(highs).amax(dim=0).cpu())
+                changes = means[0] - torch.stack(means[1:])
                 changes = (changes if signed else changes.abs()).mean(dim=0)
                 halves = torch.tensor(batch.folds)
                 sums.index_add_(0, halves, changes.cpu())
                 counts.index_add_(0, halves, torch.ones(len(halves), 1, dtype=torch.float64))
         facts = reader.facts()
-    assert pooled.low is not None and pooled.high is not None
-    varies = (pooled.low < pooled.high).cpu()
+    varies = low < high
     return ChannelStrengths(
         layer=layer,
         scores=torch.where(varies, sums.sum(dim=0) / counts.sum(), torch.nan).numpy(),

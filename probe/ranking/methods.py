@@ -1,6 +1,5 @@
 """Which channels of a layer carry position: rankings by several methods."""
 
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from probe.ranking.displacement import AXES, DISPLACEMENTS, score_displacements
 from probe.ranking.position_strengths import score_attributions, score_omega2, score_readout_losses
 from probe.ranking.strengths import ASCENDING, ChannelStrengths, default_stimulus, rank_correlation
 from probe.reading.options import Options, TargetSelection
-from probe.results import describe, versions
+from probe.results import finish
 
 __all__ = ["RANKING_METHODS", "rank_channels"]
 
@@ -183,7 +182,8 @@ def _check(method: str, axis: str, region: str | None, stimulus: str | None, alp
 def _ranked(strengths: ChannelStrengths, named: dict[str, str], settings: dict[str, Any]) -> xr.Dataset:
     """Sort channels by their scores, and add how far two halves of the images agree on them."""
     layer, facts = strengths.layer, strengths.facts
-    if facts["n_images"] < 2:
+    warned: list[str] = []
+    if facts.n_images < 2:
         raise ImagesError("images: 1 found; a ranking needs at least 2, one in each half of the images.")
     scores = np.where(np.isfinite(strengths.scores), strengths.scores, np.nan)
     unknown = int(np.isnan(scores).sum())
@@ -191,7 +191,7 @@ def _ranked(strengths: ChannelStrengths, named: dict[str, str], settings: dict[s
         warn(
             f"{unknown} of {len(scores)} channels of {layer.name} do not vary or are not finite: they have no score "
             "and come last.",
-            facts["warnings"],
+            warned,
         )
     order = np.argsort(scores if named["region"] in ASCENDING else -scores, kind="stable")
     long_name, units = RANKING_METHODS[named["method"]]
@@ -207,12 +207,4 @@ def _ranked(strengths: ChannelStrengths, named: dict[str, str], settings: dict[s
         },
         coords={"index": ("channel", order), "layer": ("channel", np.full(len(scores), layer.name))},
     )
-    provenance = {
-        **named,
-        "layer": layer.name,
-        **facts,
-        "settings": settings,
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    return describe(result, provenance)
+    return finish(result, kind="ranking", facts=facts.warned(warned), settings=settings, layer=layer.name, **named)

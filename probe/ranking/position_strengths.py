@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from probe.errors import ArgumentError, ImagesError
 from probe.models.layers import Layer
@@ -18,10 +18,9 @@ from probe.ranking.strengths import ChannelStrengths
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.reading.reader import single
+from probe.readouts.channels import score_channels
 from probe.readouts.omission import fit_ridge, score_omissions
-from probe.readouts.scores import score_channels
 from probe.sums.expansion_gram import ChannelGram
-from probe.sums.gram import PositionMoments
 from probe.sums.statistics import Statistics
 
 __all__ = ["score_attributions", "score_omega2", "score_readout_losses"]
@@ -36,8 +35,8 @@ def score_omega2(model: nn.Module, images: Any, options: Options) -> ChannelStre
         raise ImagesError(f"images: {layer.name} has maps of several sizes; ω² needs images of one size.")
     # Channels that are not finite, and halves of too few images, are NaN in the end.
     with np.errstate(invalid="ignore", divide="ignore"):
-        scores, *halves = (score_channels(part).omega2 for part in (moments, _half(moments, 0), _half(moments, 1)))
-    return ChannelStrengths(layer, scores, np.stack(halves), _facts(statistics))
+        scores, *halves = (score_channels(moments.of(folds)).omega2 for folds in ([0, 1, 2, 3], [0, 2], [1, 3]))
+    return ChannelStrengths(layer, scores, np.stack(halves), statistics.facts)
 
 
 def score_readout_losses(model: nn.Module, images: Any, options: Options, alpha: float) -> ChannelStrengths:
@@ -55,13 +54,13 @@ def score_readout_losses(model: nn.Module, images: Any, options: Options, alpha:
     whole = [[fold for fold in filled if fold % n_folds == number] for number in range(n_folds)]
     if not all(whole):
         raise ImagesError(
-            f"images: {statistics.facts['n_images']} images leave {whole.count([])} of {n_folds} folds without any. "
+            f"images: {statistics.facts.n_images} images leave {whole.count([])} of {n_folds} folds without any. "
             "Pass more images, or choose fewer folds=."
         )
     halves = [[[fold] for fold in filled if fold % 2 == half] for half in (0, 1)]
     unknown = np.full(layer.n_channels, np.nan)
     by_half = [losses(folds) if len(folds) > 1 else unknown for folds in halves]
-    return ChannelStrengths(layer, losses(whole), np.stack(by_half), _facts(statistics))
+    return ChannelStrengths(layer, losses(whole), np.stack(by_half), statistics.facts)
 
 
 def score_attributions(
@@ -87,9 +86,9 @@ def score_attributions(
         pilot=gram.pilot,
         captum_method=captum_method,
         cells_per_image=statistics.settings["cells_per_image"][layer.name],
-        images_digest=statistics.facts["images_digest"],
+        images_digest=statistics.facts.images_digest,
     )
-    return ChannelStrengths(layer, scores.numpy(), halves.numpy(), _facts(statistics))
+    return ChannelStrengths(layer, scores.numpy(), halves.numpy(), statistics.facts)
 
 
 def _collect(model: nn.Module, images: Any, options: Options, *, grams: bool) -> Statistics:
@@ -116,16 +115,3 @@ def _check_targets(gram: ChannelGram, layer: Layer, options: Options) -> None:
             f"targets: {', '.join(options.target_functions)} is constant on the grid of {layer.height} rows and "
             f"{layer.width} columns of {layer.name}. Name a target that varies."
         )
-
-
-def _half(moments: PositionMoments, number: int) -> PositionMoments:
-    state = moments.state()
-    by_fold = {name for name, value in state.items() if isinstance(value, Tensor)} - {"pilot"}
-    return PositionMoments.from_state(
-        {name: value[number::2] if name in by_fold else value for name, value in state.items()}
-    )
-
-
-def _facts(statistics: Statistics) -> dict[str, Any]:
-    settings = statistics.settings
-    return {**statistics.facts, **{name: settings[name] for name in ("model", "weights_digest", "seed")}}

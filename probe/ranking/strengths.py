@@ -1,12 +1,12 @@
 """How strong each channel of a layer is by some method, from all images and from two halves of them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from probe.models.layers import Layer
+from probe.results import Facts
 
 __all__ = ["ASCENDING", "ChannelStrengths", "default_stimulus", "rank_correlation"]
 
@@ -26,14 +26,14 @@ class ChannelStrengths:
         Shape (channel,). NaN for a channel that does not vary or is not finite.
     halves : numpy.ndarray
         Shape (2, channel). The same from each half of the images alone.
-    facts : dict
+    facts : Facts
         Provenance.
     """
 
     layer: Layer
     scores: np.ndarray
     halves: np.ndarray
-    facts: dict[str, Any]
+    facts: Facts
 
 
 def default_stimulus(method: str) -> str:

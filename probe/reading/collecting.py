@@ -6,28 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
-from probe.errors import TooLargeError, noting, warn
+from probe.errors import warn
 from probe.images.batches import Batch
-from probe.images.stimuli import apply_stimulus
-from probe.models.capture import reading
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers
 from probe.reading.cells import cells_per_image, draw_cells
+from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps, target_offsets
 from probe.sums.expansion_gram import ChannelGram, ExpansionGram, expansion_gram_bytes, gives
-from probe.sums.gram import Gram, PositionMoments, gram_bytes, pilot_mean, summing_dtype
+from probe.sums.gram import Gram, gram_bytes, pilot_mean, summing_dtype
+from probe.sums.moments import PositionMoments
 from probe.sums.statistics import Statistics
 
 __all__ = ["collect_statistics", "find_layers", "statistics_bytes"]
 
-_IMAGES_WHERE_UNKNOWN = 1000
-_SHARE_OF_MEMORY = 0.8
 _TRIED_SAMPLES = 64
 
 
@@ -65,11 +62,16 @@ def collect_statistics(
         with_maps = select_layers(maps, layers, module_names(reader.model))[0] if maps else []
         with_moments = layers if moments else with_maps
         cells = _cells(layers, reader.length, options)
-        _check_memory(statistics_bytes(layers, options, grams, with_moments), reader.device)
+        check_memory(
+            statistics_bytes(layers, options, grams, with_moments),
+            reader.device,
+            "the statistics",
+            "Choose fewer layers=, stimuli= or folds=; probe.list_layers shows what each layer takes.",
+        )
         statistics = Statistics(layers, _settings(reader, options, cells))
         collector = _Collector(statistics, options, cells, grams, with_moments)
         statistics.images = _ranges(_run(reader, collector, layers, options))
-        statistics.facts = {**reader.facts(), "skipped": skipped}
+        statistics.facts = reader.facts(skipped)
     return statistics, [layer.name for layer in with_maps]
 
 
@@ -98,7 +100,7 @@ def _gram_bytes(n_folds: int, n_design: int, layer: Layer) -> int:
 
 
 def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dict[str, int | None]:
-    n_images = options.max_images or _IMAGES_WHERE_UNKNOWN if length is None else length
+    n_images = options.max_images or IMAGES_WHERE_UNKNOWN if length is None else length
     cells = {
         layer.name: cells_per_image(options.positions, layer.n_channels, n_images, layer.n_sources) for layer in layers
     }
@@ -131,15 +133,6 @@ def _settings(reader: Reader, options: Options, cells: dict[str, int | None]) ->
     }
 
 
-def _check_memory(needed: int, device: torch.device) -> None:
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed > _SHARE_OF_MEMORY * free:
-        raise TooLargeError(
-            f"the statistics would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free on {device}. "
-            "Choose fewer layers=, stimuli= or folds=; probe.list_layers shows what each layer takes."
-        )
-
-
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
     """Return the ranges that image numbers cover, as (first, last plus one)."""
     ranges: list[tuple[int, int]] = []
@@ -154,19 +147,17 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
 def _run(reader: Reader, collector: "_Collector", layers: list[Layer], options: Options) -> list[int]:
     """Run the model on all images under all stimuli; return the image numbers."""
     numbers: list[int] = []
-    with reading(reader.model, layers, collector.receive, collector.receive) as run:
+    with reader.reading(layers, collector.add, collector.add) as run:
         for batch, pixels in reader.batches():
             numbers.extend(batch.numbers)
             for stimulus in options.stimulus_names:
                 collector.begin(batch, stimulus)
-                images = f"images {min(batch.numbers)} to {max(batch.numbers)} ({stimulus})"
-                with noting(f"while the model ran on {images}, shape {tuple(pixels.shape)}"):
-                    run(apply_stimulus(stimulus, pixels, batch.numbers, options.seed))
+                run(pixels, stimulus)
     return numbers
 
 
 class _Collector:
-    """Receives the maps of a batch, layer by layer, and adds them to the statistics."""
+    """Adds the maps of a batch, layer by layer, to the statistics."""
 
     def __init__(
         self,
@@ -191,7 +182,7 @@ class _Collector:
         starts = [i for i in range(len(folds)) if i == 0 or folds[i] != folds[i - 1]]
         self._parts = [(folds[a], a, b) for a, b in zip(starts, [*starts[1:], len(folds)], strict=True)]
 
-    def receive(self, layer: Layer, maps: Tensor, expansion: Expansion | None = None) -> None:
+    def add(self, layer: Layer, maps: Tensor, expansion: Expansion | None = None) -> None:
         """Add the maps of a layer, shape (image, channel, row, column), and what they were made of."""
         key = (self._stimulus, layer.name)
         with torch.autocast(maps.device.type, enabled=False):

@@ -1,11 +1,9 @@
 """A model at work on images: lent, fed batch by batch in its own precision, and told apart by digests."""
 
-import hashlib
 import sys
 import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +13,16 @@ from tqdm.auto import tqdm
 
 from probe.errors import ArgumentError, noting, warn
 from probe.images.batches import Batch, ImageSource, as_floats, open_images
-from probe.models.capture import survey
+from probe.images.digests import joined_digests, pixels_digest
+from probe.images.stimuli import apply_stimulus
+from probe.models.capture import Reduce, ReduceExpansion, reading, survey_fast
 from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.models.loan import borrowed, resolve_device
+from probe.models.weights import weights_digest
 from probe.reading.options import Options
+from probe.results import Facts
 
-__all__ = ["Reader", "Staging", "open_reader"]
+__all__ = ["Reader", "Staging", "noting_images", "open_reader", "single"]
 
 Staging = Callable[[Tensor, Sequence[int]], Tensor]
 
@@ -48,10 +50,15 @@ class Reader:
         self.model, self.warned, self.length = model, source.warned, source.length
         self._stage = stage
         self.device, self._source, self._options = device, source, options
-        self._start, self._n_images, self._digest, self._has_warned = time.monotonic(), 0, 0, False
+        self._start, self._n_images, self._digest, self._has_warned = time.monotonic(), 0, "0", False
         parameters = [p for p in model.parameters() if p.is_floating_point()]
         self._dtype = parameters[0].dtype if parameters else None
-        self.found, self._memory_format = self._survey(source.peek())
+        self._latest: Batch | None = None
+        image = source.peek()
+        with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"):
+            self.found, self._memory_format = survey_fast(
+                model, self._prepared(image, [options.first_image]), options.layout
+            )
 
     def layer(self, name: Any) -> Layer:
         """Return the one layer that a name, a glob or a module means.
@@ -75,59 +82,67 @@ class Reader:
         with tqdm(total=self._source.length, unit="image", desc="probe", disable=not shown) as bar:
             for batch in self._source:
                 self._n_images += len(batch.numbers)
-                for number, image in zip(batch.numbers, batch.pixels, strict=True):
-                    self._digest = (self._digest + zlib.crc32(_bytes_of(image), number & 0xFFFFFFFF)) % 2**64
-                yield batch, self._prepared(batch.pixels, batch.numbers, self._memory_format)
+                self._digest = joined_digests(self._digest, pixels_digest(batch.pixels, batch.numbers))
+                self._latest = batch
+                yield batch, self._prepared(batch.pixels, batch.numbers).contiguous(memory_format=self._memory_format)
                 bar.update(len(batch.numbers))
 
-    def facts(self) -> dict[str, Any]:
-        """Return the provenance of what was read so far."""
-        return {
-            "n_images": self._n_images,
-            "images_digest": f"{self._digest:016x}",
-            "device": str(self.device),
-            "duration_s": round(time.monotonic() - self._start, 3),
-            "corrupt": self._source.corrupt,
-            "warnings": self.warned,
-            "model": type(self.model).__name__,
-            "weights_digest": self.weights_digest,
-            "seed": self._options.seed,
-        }
+    @contextmanager
+    def reading(
+        self, layers: Sequence[Layer], reduce: Reduce, reduce_expansion: ReduceExpansion | None = None
+    ) -> Iterator[Callable[..., dict[str, Any]]]:
+        """Reduce the maps of chosen layers while the model runs; see `probe.models.capture.reading`.
+
+        Yields
+        ------
+        callable
+            run(images, stimulus="natural"), for the images of the latest batch: shows them under a stimulus, and
+            returns what `reduce` made of each layer, by its name. It notes on an exception of the model which images
+            they were.
+        """
+        with reading(self.model, layers, reduce, reduce_expansion) as run_model:
+
+            def run(images: Tensor, stimulus: str = "natural") -> dict[str, Any]:
+                numbers = self.batch.numbers
+                with noting_images(numbers, stimulus, images):
+                    return run_model(apply_stimulus(stimulus, images, numbers, self._options.seed))
+
+            yield run
+
+    @property
+    def batch(self) -> Batch:
+        """The batch that `batches` gave last."""
+        assert self._latest is not None
+        return self._latest
+
+    def facts(self, skipped: Mapping[str, str] | None = None) -> Facts:
+        """Return how what was read so far was read; `skipped` are layers that were left out, with the reason."""
+        return Facts(
+            model=type(self.model).__name__,
+            weights_digest=self.weights_digest,
+            n_images=self._n_images,
+            images_digest=self._digest,
+            device=str(self.device),
+            seed=self._options.seed,
+            duration_s=round(time.monotonic() - self._start, 3),
+            skipped=dict(skipped or {}),
+            corrupt=self._source.corrupt,
+            warnings=tuple(self.warned),
+        )
 
     @cached_property
     def weights_digest(self) -> str:
         """Digest of the model's parameters and buffers."""
-        digest = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode())
-            if isinstance(tensor, Tensor):
-                digest.update(_bytes_of(tensor))
-        return digest.hexdigest()[:16]
+        return weights_digest(self.model)
 
-    def _prepared(self, images: Tensor, numbers: Sequence[int], memory_format: torch.memory_format) -> Tensor:
+    def _prepared(self, images: Tensor, numbers: Sequence[int]) -> Tensor:
         dtype = self._dtype or (images.dtype if images.is_floating_point() else torch.float32)
         floats, warning = as_floats(images, dtype)
         if warning and not self._has_warned:
             self._has_warned = True
             warn(warning, self.warned)
         shown = floats.to(self.device, non_blocking=True)
-        if self._stage is not None:
-            shown = self._stage(shown, numbers)
-        return shown.contiguous(memory_format=memory_format)
-
-    def _survey(self, image: Tensor) -> tuple[list[Layer], torch.memory_format]:
-        """List the layers, and choose the memory format: channels last is faster, unless the model cannot take it."""
-        numbers = [self._options.first_image]
-        with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"):
-            if any(isinstance(module, nn.Conv2d) for module in self.model.modules()):
-                try:
-                    images = self._prepared(image, numbers, torch.channels_last)
-                    return survey(self.model, images, self._options.layout), torch.channels_last
-                except RuntimeError:
-                    # The same error comes again below, unless it was a view that needs rows to be contiguous.
-                    pass
-            images = self._prepared(image, numbers, torch.contiguous_format)
-            return survey(self.model, images, self._options.layout), torch.contiguous_format
+        return shown if self._stage is None else self._stage(shown, numbers)
 
 
 @contextmanager
@@ -164,13 +179,15 @@ def open_reader(
         yield Reader(model, device, source, options, stage)
 
 
+def noting_images(numbers: Sequence[int], stimulus: str, images: Tensor) -> AbstractContextManager[None]:
+    """Note on an exception of the model on which images it ran."""
+    which = f"images {min(numbers)} to {max(numbers)} ({stimulus})"
+    return noting(f"while the model ran on {which}, shape {tuple(images.shape)}")
+
+
 def single(layers: Sequence[Layer], request: Any) -> Layer:
     """Return the one layer that was chosen, or raise an `ArgumentError`."""
     if len(layers) > 1:
         names = ", ".join(layer.name for layer in layers[:5])
         raise ArgumentError(f"layer={request!r}: expected one layer, found {len(layers)}: {names}. Name one of them.")
     return layers[0]
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data

@@ -2,7 +2,7 @@
 
 import io
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from probe.errors import ArgumentError, ResultFileError
+from probe.images.digests import joined_digests
 from probe.models.layers import Layer
-from probe.results import write_atomically
+from probe.results import Facts, write_atomically
 from probe.sums.expansion_gram import ChannelGram, gram_from_state, merged
-from probe.sums.gram import PositionMoments
+from probe.sums.moments import PositionMoments
 
 __all__ = ["Statistics"]
 
-_FORMAT = "position-probe statistics 2"
+_FORMAT = "position-probe statistics 3"
 
 Key = tuple[str, str]
 
@@ -41,7 +42,7 @@ class Statistics:
         (stimulus, layer name) -> `probe.sums.gram.PositionMoments`.
     images : list of tuple
         Ranges of image numbers that were read, (first, last plus one).
-    facts : dict
+    facts : Facts
         Provenance: digests, devices, durations, warnings, layers skipped and files left out.
     """
 
@@ -50,7 +51,7 @@ class Statistics:
     grams: dict[Key, ChannelGram] = field(default_factory=dict)
     moments: dict[Key, PositionMoments] = field(default_factory=dict)
     images: list[tuple[int, int]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def targets(self) -> list[str]:
@@ -64,7 +65,7 @@ class Statistics:
 
     def __repr__(self) -> str:
         return (
-            f"<Statistics of {self.facts['n_images']} images: {len(self.layers)} layers, "
+            f"<Statistics of {self.facts.n_images} images: {len(self.layers)} layers, "
             f"stimuli {', '.join(self.stimuli)}, targets {', '.join(self.targets)}>"
         )
 
@@ -86,7 +87,7 @@ class Statistics:
         for key, moments in other.moments.items():
             self.moments[key].merge(moments)
         self.images = sorted([*self.images, *other.images])
-        _merge_facts(self.facts, other.facts)
+        self.facts = _merged_facts(self.facts, other.facts)
         return self
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -104,7 +105,7 @@ class Statistics:
             "grams": {key: gram.state() for key, gram in self.grams.items()},
             "moments": {key: moments.state() for key, moments in self.moments.items()},
             "images": self.images,
-            "facts": self.facts,
+            "facts": asdict(self.facts),
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -139,7 +140,7 @@ class Statistics:
             grams={key: gram_from_state(state) for key, state in content["grams"].items()},
             moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
             images=content["images"],
-            facts=content["facts"],
+            facts=Facts(**content["facts"]),
         )
 
 
@@ -179,10 +180,12 @@ def _check_disjoint(first: list[tuple[int, int]], second: list[tuple[int, int]])
                 )
 
 
-def _merge_facts(facts: dict[str, Any], other: dict[str, Any]) -> None:
-    facts["n_images"] += other["n_images"]
-    facts["duration_s"] += other["duration_s"]
-    facts["images_digest"] = f"{(int(facts['images_digest'], 16) + int(other['images_digest'], 16)) % 2**64:016x}"
-    facts["warnings"] = list(dict.fromkeys([*facts["warnings"], *other["warnings"]]))
-    for name in ("skipped", "corrupt"):
-        facts[name] = {**facts[name], **other[name]}
+def _merged_facts(facts: Facts, other: Facts) -> Facts:
+    return replace(
+        facts.warned(other.warnings),
+        n_images=facts.n_images + other.n_images,
+        duration_s=facts.duration_s + other.duration_s,
+        images_digest=joined_digests(facts.images_digest, other.images_digest),
+        skipped={**facts.skipped, **other.skipped},
+        corrupt={**facts.corrupt, **other.corrupt},
+    )

@@ -1,6 +1,5 @@
 """What padding a model reads and what it leaves unread, from its layers alone: no images are needed."""
 
-import datetime
 import operator
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from probe.models.capture import input_grids, reading, survey
 from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.models.layouts import Grid
 from probe.models.loan import borrowed, resolve_device
-from probe.results import describe, versions
+from probe.models.weights import weights_digest
+from probe.results import Facts, finish
 from probe.windows.even_sizes import WindowsOf, nearest_even_sizes
 from probe.windows.paths import PathCounting
 from probe.windows.windows import WINDOWED, windows_of
@@ -127,18 +127,22 @@ def audit(
             result["even_size"] = _even_sizes(model, zeros, windows, warned)
         result = result.merge(_zero_response(model, zeros, layers, with_maps))
         result = result.merge(_foveation(model, _image(model, shape, target, 1).double(), with_maps, warned))
-    facts = {
-        "model": type(model).__name__,
-        "input_shape": list(shape),
-        "maps": [layer.name for layer in with_maps],
-        "device": str(target),
-        "skipped": skipped,
-        "warnings": warned,
-        "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "duration_s": round(time.monotonic() - started, 3),
-    }
-    return describe(result, facts)
+    facts = Facts(
+        model=type(model).__name__,
+        weights_digest=weights_digest(model),
+        device=str(target),
+        duration_s=round(time.monotonic() - started, 3),
+        skipped=skipped,
+        warnings=tuple(warned),
+    )
+    return finish(
+        result,
+        kind="audit",
+        facts=facts,
+        settings={"input_shape": list(shape), "sizes": sizes},
+        input_shape=list(shape),
+        maps=[layer.name for layer in with_maps],
+    )
 
 
 def _check_shape(input_shape: Any) -> tuple[int, int, int]:
@@ -251,33 +255,33 @@ def _even_sizes(model: nn.Module, zeros: Tensor, windows: WindowsOf, warned: lis
 
 def _zero_response(model: nn.Module, zeros: Tensor, layers: Sequence[Layer], with_maps: Sequence[Layer]) -> xr.Dataset:
     """Return what the borders do to the maps of an image of zeros."""
-    artefact, asymmetry, means = {}, {}, {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
+    def measure(layer: Layer, maps: Tensor) -> tuple[float, list[float], np.ndarray]:
         values = maps[0].double()
         varying = values - values.mean(dim=(1, 2), keepdim=True)
         energy, variance = float(values.square().sum()), float(varying.square().sum())
-        artefact[layer.name] = variance / energy if energy > 0 else np.nan
+        artefact = variance / energy if energy > 0 else np.nan
         is_flat = not variance > _FLAT * energy
-        asymmetry[layer.name] = [
+        asymmetry = [
             np.nan if is_flat else float((varying - varying.flip(axis)).square().sum()) / 4 / variance
             for axis in (1, 2)
         ]
-        means[layer.name] = values.mean(dim=0).float().cpu().numpy()
+        return artefact, asymmetry, values.mean(dim=0).float().cpu().numpy()
 
-    with reading(model, layers, receive) as run:
-        run(zeros)
+    with reading(model, layers, measure) as run:
+        responses = run(zeros)
     names = [layer.name for layer in layers]
+    artefacts, asymmetries, means = zip(*(responses[name] for name in names), strict=True)
     result = xr.Dataset(
         {
             "artefact": (
                 "layer",
-                [artefact[name] for name in names],
+                list(artefacts),
                 {"long_name": "share of the response to zeros that varies over the map", "units": "1"},
             ),
             "asymmetry": (
                 ("layer", "axis"),
-                [asymmetry[name] for name in names],
+                list(asymmetries),
                 {"long_name": "antisymmetric share of the response to zeros, channels pooled", "units": "1"},
             ),
         },
@@ -285,7 +289,7 @@ def _zero_response(model: nn.Module, zeros: Tensor, layers: Sequence[Layer], wit
     )
     for index, layer in enumerate(with_maps):
         about = {"layer": layer.name, "long_name": "response to zeros, mean over channels", "units": "activation"}
-        result[f"zero_map_{index}"] = ((f"row_{index}", f"column_{index}"), means[layer.name], about)
+        result[f"zero_map_{index}"] = ((f"row_{index}", f"column_{index}"), means[names.index(layer.name)], about)
     return result
 
 
@@ -293,11 +297,12 @@ def _foveation(model: nn.Module, ones: Tensor, with_maps: Sequence[Layer], warne
     """Return by how many paths each layer reads each pixel, as far as paths can be counted."""
     paths: dict[str, Tensor] = {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
+    def count(layer: Layer, maps: Tensor) -> None:
+        # Kept here, since those that were counted stay where a later layer cannot be.
         paths[layer.name] = maps.mean(dim=1).sum()  # at once, since the maps may be added to in place
 
     problem = ""
-    with torch.enable_grad(), reading(model, with_maps, receive) as run:
+    with torch.enable_grad(), reading(model, with_maps, count) as run:
         ones.requires_grad_()
         try:
             with PathCounting():

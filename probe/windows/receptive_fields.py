@@ -38,14 +38,12 @@ def reached_cells(model: nn.Module, layers: Sequence[Layer], pixels: Tensor) -> 
     ModelError
         If the model reads by content, as attention does.
     """
-    paths: dict[str, np.ndarray] = {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
-        paths[layer.name] = (maps[0].sum(dim=0) > 0).cpu().numpy()
+    def reached(layer: Layer, maps: Tensor) -> np.ndarray:
+        return (maps[0].sum(dim=0) > 0).cpu().numpy()
 
-    with torch.no_grad(), reading(model, layers, receive) as run, PathCounting():
-        run(pixels.double())
-    return paths
+    with torch.no_grad(), reading(model, layers, reached) as run, PathCounting():
+        return run(pixels.double())
 
 
 def readable_pixels(
@@ -73,14 +71,13 @@ def readable_pixels(
         If the model reads by content, as attention does.
     """
     ones = torch.ones_like(pixels, dtype=torch.float64).requires_grad_()
-    paths: dict[str, Tensor] = {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
-        paths[layer.name] = maps[..., *windows[layer.name]].sum()
+    def count(layer: Layer, maps: Tensor) -> Tensor:
+        return maps[..., *windows[layer.name]].sum()
 
-    with torch.enable_grad(), reading(model, layers, receive) as run:
+    with torch.enable_grad(), reading(model, layers, count) as run:
         with PathCounting():
-            run(ones)
+            paths = run(ones)
         gradients = {name: torch.autograd.grad(total, ones, retain_graph=True)[0] for name, total in paths.items()}
     return {name: (gradient[0].sum(dim=0) > 0).cpu().numpy() for name, gradient in gradients.items()}
 
@@ -111,15 +108,14 @@ def effective_field(
     """
     generator = torch.Generator().manual_seed(seed)
     pixels = images.detach().clone().requires_grad_()
-    totals: dict[str, Tensor] = {}
 
-    def receive(layer: Layer, maps: Tensor) -> None:
+    def signed_sum(layer: Layer, maps: Tensor) -> Tensor:
         cells = maps[..., *windows[layer.name]]
         signs = torch.randint(0, 2, cells.shape, generator=generator).to(cells) * 2 - 1
-        totals[layer.name] = (cells * signs).sum()
+        return (cells * signs).sum()
 
-    with torch.enable_grad(), reading(model, layers, receive) as run:
-        run(pixels)
+    with torch.enable_grad(), reading(model, layers, signed_sum) as run:
+        totals = run(pixels)
         gradients = {name: torch.autograd.grad(total, pixels, retain_graph=True)[0] for name, total in totals.items()}
     return {
         name: gradient.double().square().sum(dim=1).mean(dim=0).cpu().numpy() for name, gradient in gradients.items()

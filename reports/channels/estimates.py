@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
+
 from probe.reports.page.estimates import Estimate, interval
 
 __all__ = ["Removal", "Verdict", "later_layers", "main_ranking", "main_score", "position", "removal"]

@@ -8,10 +8,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from probe.reports.channels.estimates import main_score, position, removal
-from probe.reports.page.estimates import interval
 
 from probe.plots.position import draw_map, name_layers
+from probe.reports.channels.estimates import main_score, position, removal
+from probe.reports.page.estimates import interval
 
 __all__ = ["draw_agreement", "draw_changes", "draw_curves", "draw_position", "draw_strongest"]
 

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import xarray as xr
+
 from probe.reports.channels.estimates import Removal, Verdict, later_layers, main_ranking, main_score, position, removal
 from probe.reports.page.estimates import Estimate, listed
 

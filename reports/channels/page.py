@@ -2,6 +2,8 @@
 
 import numpy as np
 import xarray as xr
+
+from probe.errors import ArgumentError
 from probe.reports.channels.estimates import later_layers, main_ranking, main_score, position, removal
 from probe.reports.channels.figures import draw_agreement, draw_changes, draw_curves, draw_position, draw_strongest
 from probe.reports.channels.findings import findings, number, reading_layer, spoken
@@ -10,8 +12,6 @@ from probe.reports.channels.texts import DEFINITIONS, methods, ranking_meanings
 from probe.reports.page.document import Report, Section
 from probe.reports.page.estimates import listed
 from probe.reports.page.provenance import add_provenance, json_attribute
-
-from probe.errors import ArgumentError
 
 __all__ = ["build", "findings"]
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import xarray as xr
+
 from probe.reports.channels.estimates import position, removal
 
 __all__ = ["agreement_table", "curve_table", "position_table", "ranking_table"]

@@ -1,6 +1,7 @@
 """The numbers that the padding report states: means over training seeds, with their intervals."""
 
 import xarray as xr
+
 from probe.reports.page.estimates import Estimate, estimate
 
 __all__ = ["content_part", "focus_layer", "padding_estimates", "position_r2"]

@@ -9,10 +9,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from probe.reports.padding_comparison.estimates import content_part, position_r2
-from probe.reports.page.estimates import estimate
 
 from probe.plots.position import STIMULUS_COLOURS, draw_map, draw_sorted, name_layers
+from probe.reports.padding_comparison.estimates import content_part, position_r2
+from probe.reports.page.estimates import estimate
 
 __all__ = ["draw_by_depth", "draw_channels", "draw_content", "draw_decoded_maps", "draw_mean_maps", "draw_shares"]
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+
 from probe.reports.padding_comparison.estimates import content_part, focus_layer, padding_estimates, position_r2
 from probe.reports.page.estimates import Estimate, estimate, listed
 

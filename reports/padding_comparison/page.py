@@ -1,6 +1,8 @@
 """The padding report: a saved comparison of paddings -> one page. Never loads torch."""
 
 import xarray as xr
+
+from probe.errors import ArgumentError
 from probe.reports.padding_comparison.estimates import content_part, focus_layer, padding_estimates, position_r2
 from probe.reports.padding_comparison.figures import (
     draw_by_depth,
@@ -16,8 +18,6 @@ from probe.reports.padding_comparison.texts import DEFINITIONS, PADDINGS, digit_
 from probe.reports.page.document import Report, Section
 from probe.reports.page.estimates import Estimate, listed
 from probe.reports.page.provenance import add_provenance, json_attribute
-
-from probe.errors import ArgumentError
 
 __all__ = ["build", "findings"]
 

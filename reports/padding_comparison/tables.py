@@ -2,6 +2,7 @@
 
 import pandas as pd
 import xarray as xr
+
 from probe.reports.padding_comparison.estimates import content_part, padding_estimates, position_r2
 from probe.reports.page.estimates import estimate
 

@@ -22,6 +22,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from probe.errors import ArgumentError, ProbeWarning
 from probe.reports.page.blocks import (
     Block,
     BulletList,
@@ -32,8 +34,6 @@ from probe.reports.page.blocks import (
     draw_picture,
     lay_out_table,
 )
-
-from probe.errors import ArgumentError, ProbeWarning
 from probe.results import write_atomically
 
 __all__ = ["Report", "Section"]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import xarray as xr
+
 from probe.reports.page.document import Section
 
 __all__ = ["add_provenance", "json_attribute"]

@@ -7,10 +7,10 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from probe.reports.page.estimates import Estimate
-from probe.reports.posenet.scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 
 from probe.plots.position import STIMULUS_COLOURS
+from probe.reports.page.estimates import Estimate
+from probe.reports.posenet.scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 
 __all__ = ["draw_blocks", "draw_images", "draw_maps", "draw_readouts"]
 

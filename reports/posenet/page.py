@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import xarray as xr
+
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import NEGLIGIBLE, Estimate, estimate, listed
 from probe.reports.page.provenance import json_attribute

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import xarray as xr
+
 from probe.reports.page.estimates import Estimate, estimate
 
 __all__ = ["block_settings", "correlation_at", "correlations", "encoder_settings", "fitted_twice"]

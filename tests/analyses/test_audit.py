@@ -6,12 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from probe.analyses import audit
-from probe.reports.audit import add_figures, findings
-from probe.reports.page.document import Report
 
 import probe
+from probe.analyses import audit
 from probe.errors import ArgumentError
+from probe.reports.audit import add_figures, findings
+from probe.reports.page.document import Report
 from probe.testing import padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from probe.analyses.border_reach import study as border_reach
-from probe.analyses.border_reach.profiles import align, by_distance
-from probe.reports.border_reach import add_figures, findings
-from probe.reports.page.document import Report
 from torch import nn
 
 import probe
+from probe.analyses.border_reach import study as border_reach
+from probe.analyses.border_reach.profiles import align, by_distance
 from probe.errors import ArgumentError, ImagesError, ProbeWarning
 from probe.models.capture import survey
+from probe.reports.border_reach import add_figures, findings
+from probe.reports.page.document import Report
 from probe.testing import noise_images, padded_net
 from probe.windows.receptive_fields import effective_field, reached_cells, readable_pixels
 

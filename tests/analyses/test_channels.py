@@ -6,18 +6,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from probe.analyses.channels.examples import find_examples
-from probe.analyses.channels.study import run
-from probe.analyses.nets import small_net
-from probe.reports.channels.estimates import removal
-from probe.reports.channels.page import findings
 from torch import nn
 from torch.utils.data import TensorDataset
 
 import probe
 from probe import reports
+from probe.analyses.channels.examples import find_examples
+from probe.analyses.channels.study import run
+from probe.analyses.nets import small_net
 from probe.command.main import main
 from probe.errors import ArgumentError, LayerNotFoundError, ProbeWarning
+from probe.reports.channels.estimates import removal
+from probe.reports.channels.page import findings
 from probe.results import layer_map
 
 pytestmark = pytest.mark.usefixtures("one_thread")

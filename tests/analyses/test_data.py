@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
+from torch import nn
+
 from probe.analyses.data import CANVAS, digit_batches, load_digits, place_digits
 from probe.analyses.nets import small_net
 from probe.analyses.training import predict, rolled_agreement, side_by_side, train
-from torch import nn
-
 from probe.reading.options import Options
 from probe.testing import noise_images
 

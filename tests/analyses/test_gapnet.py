@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+
 from probe.analyses.data import read_classes
 from probe.analyses.gapnet.nets import NETS, PooledNet, resnet18_body
 from probe.analyses.gapnet.study import MEASURES, PRESETS, STUDY, run
+from probe.errors import ArgumentError, ImagesError
 from probe.reports import build
 from probe.reports.gapnet import add_figures, draw_accuracy, findings
 from probe.reports.page.document import Report
-from torch import nn
-
-from probe.errors import ArgumentError, ImagesError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

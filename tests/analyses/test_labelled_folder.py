@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from probe.analyses.data import LabelledFolder
 
+from probe.analyses.data import LabelledFolder
 from probe.errors import ImagesError
 from probe.images.batches import open_images
 

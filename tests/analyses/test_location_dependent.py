@@ -3,20 +3,20 @@
 import json
 
 import numpy as np
-import probe.reports.location_dependent as page
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
+
+import probe
+import probe.reports.location_dependent as page
 from probe.analyses.location_dependent import study
 from probe.analyses.location_dependent.tasks import CanvasTask, LabelledImages, OnCanvas, rings
 from probe.analyses.nets import small_segmenter
 from probe.analyses.training import predict, train
-from probe.reports.page.document import Report
-from torch import nn
-
-import probe
 from probe.errors import ArgumentError, ImagesError
+from probe.reports.page.document import Report
 from probe.testing import noise_images
 from probe.variants.padding import with_padding
 

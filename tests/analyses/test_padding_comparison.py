@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from probe.analyses.padding_comparison.study import run
 from torch import nn
 
 import probe
 from probe import reports
+from probe.analyses.padding_comparison.study import run
 from probe.errors import ArgumentError, PaddingError, ProbeWarning
 from probe.results import SCHEMA, layer_map
 from probe.testing import noise_images, padded_net

@@ -8,6 +8,13 @@ import scipy.stats
 import torch
 import torchvision
 from PIL import Image
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional
+
+import probe
 from probe.analyses.posenet import images as posenet_images
 from probe.analyses.posenet import study as posenet
 from probe.analyses.posenet.images import FeatureSource, find_images, resized
@@ -22,17 +29,10 @@ from probe.analyses.posenet.readouts import (
     rank_correlations,
 )
 from probe.analyses.posenet.scores import Setting
+from probe.errors import ImagesError
 from probe.reports.page.document import Report
 from probe.reports.posenet import page
 from probe.reports.posenet.scores import fitted_twice
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import nn
-from torch.nn import functional
-
-import probe
-from probe.errors import ImagesError
 from probe.testing import CoordinateNet, noise_images, padded_net, pointwise_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,11 +4,14 @@ import json
 import re
 
 import numpy as np
-import probe.reports.quadrants as page
 import pytest
 import torch
 import torchvision
 from PIL import Image
+from torch import nn
+
+import probe
+import probe.reports.quadrants as page
 from probe.analyses.nets import bagnet33
 from probe.analyses.quadrants import study as quadrants
 from probe.analyses.quadrants.corners import (
@@ -19,11 +22,8 @@ from probe.analyses.quadrants.corners import (
     read_features,
     train_from_scratch,
 )
-from probe.reports.page.document import Report
-from torch import nn
-
-import probe
 from probe.errors import ArgumentError, ImagesError, ModelError
+from probe.reports.page.document import Report
 from probe.testing import noise_images, padded_net, pointwise_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")

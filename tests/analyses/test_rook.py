@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from probe.analyses.rook import PRESETS, rook_images, rook_net, run
-from probe.reports.studies import findings
 from scipy.signal import correlate2d
 
 import probe
 from probe import reports
+from probe.analyses.rook import PRESETS, rook_images, rook_net, run
+from probe.reports.studies import findings
 
 BLIND = ("circular", "full")
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+
+import probe
 from probe.analyses.data import sample_crops
 from probe.analyses.similarity import study as similarity
 from probe.reports import similarity as page
 from probe.reports.page.document import Report
-from torch import nn
-
-import probe
 from probe.testing import noise_images, padded_net
 from probe.variants.sampling import anti_aliased
 

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
-from probe.analyses.studies import Study, check_preset, study_result
 
 import probe
+from probe.analyses.studies import Study, check_preset, study_result
 
 STUDY = Study("rook", "A title", "A question?", "Authors 2020", ["One.", "Two."], ["None."], {"tiny": "1 s"})
 ABOUT = {"long_name": "accuracy", "units": "1"}

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch.utils.data import TensorDataset
+
 from probe.analyses.channels.study import run
 from probe.analyses.nets import small_net
 from probe.reports.channels.page import build, findings
-from torch.utils.data import TensorDataset
 
 pytestmark = pytest.mark.browser
 

@@ -1,4 +1,5 @@
 import pytest
+
 from probe.analyses.padding_comparison.study import run
 from probe.reports.padding_comparison.page import build, findings
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from playwright.sync_api import expect
+
 from probe.reports.page.document import Report
 
 pytestmark = pytest.mark.browser

@@ -1,4 +1,5 @@
 import pytest
+
 from probe.analyses.rook import run
 from probe.reports.studies import build, findings
 

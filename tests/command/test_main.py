@@ -16,12 +16,12 @@ import torchvision
 import xarray as xr
 from click.testing import CliRunner
 from PIL import Image
-from probe.analyses.padding_comparison import study as padding_comparison
-from probe.reports.padding_comparison.page import findings
 
 import probe
+from probe.analyses.padding_comparison import study as padding_comparison
 from probe.command.main import main
 from probe.command.named_models import open_model
+from probe.reports.padding_comparison.page import findings
 from probe.testing import padded_net
 
 SIZE = 32

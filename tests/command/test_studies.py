@@ -7,9 +7,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from probe.analyses import studies
 
 import probe
+from probe.analyses import studies
 from probe.command.main import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")

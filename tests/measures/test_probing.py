@@ -129,7 +129,7 @@ class TestInvariance:
         expected = probe.collect(net, self.images, **options)
         assert_same(probe.layerwise(expected, maps="conv2"), probe.layerwise(merged, maps="conv2"))
         assert_same(probe.channelwise(expected, maps="conv2"), probe.channelwise(merged, maps="conv2"))
-        assert merged.facts["images_digest"] == expected.facts["images_digest"]
+        assert merged.facts.images_digest == expected.facts.images_digest
         assert merged.images == [(0, 9), (9, 23)]
 
     def test_collected_statistics_give_what_the_model_gives(self):

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 import probe
-from probe.measures.similarity import REFERENCES, Placements, local_roughness
+from probe.images.shifts import REFERENCES, Placements
+from probe.measures.similarity import local_roughness
 from probe.testing import CoordinateNet, noise_images, padded_net, pointwise_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")

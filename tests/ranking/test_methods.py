@@ -143,7 +143,7 @@ def test_a_result_says_what_it_ranks(net, images, method, tmp_path):
         "model": "Sequential",
         "seed": 3,
         "n_images": 23,
-        "images_digest": known.facts["images_digest"],
+        "images_digest": known.facts.images_digest,
         "weights_digest": known.settings["weights_digest"],
     }
     assert {name: ranking.attrs[name] for name in expected} == expected

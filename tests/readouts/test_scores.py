@@ -12,9 +12,11 @@ from threadpoolctl import threadpool_limits
 
 import probe
 from probe.errors import ArgumentError
-from probe.readouts.scores import position_bits, score_channels, score_readout
+from probe.readouts.channels import score_channels
+from probe.readouts.scores import position_bits, score_readout
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps
-from probe.sums.gram import Gram, PositionMoments, pilot_mean
+from probe.sums.gram import Gram, pilot_mean
+from probe.sums.moments import PositionMoments
 
 FOLDS = 5
 ALPHA = 1e-3

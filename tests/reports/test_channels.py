@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
-from probe.reports.channels.estimates import removal
-from probe.reports.channels.findings import _chance_below
-from probe.reports.channels.page import build, findings
-from probe.reports.channels.tables import agreement_table, curve_table, ranking_table
 
 import probe
 from probe import reports
 from probe.errors import ArgumentError
+from probe.reports.channels.estimates import removal
+from probe.reports.channels.findings import _chance_below
+from probe.reports.channels.page import build, findings
+from probe.reports.channels.tables import agreement_table, curve_table, ranking_table
 from probe.results import describe
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
-from probe.reports.padding_comparison.estimates import content_part, focus_layer, position_r2
-from probe.reports.padding_comparison.page import build, findings
-from probe.reports.page.document import Report
-from probe.reports.page.estimates import estimate
 
 import probe
 from probe import reports
 from probe.errors import ArgumentError
+from probe.reports.padding_comparison.estimates import content_part, focus_layer, position_r2
+from probe.reports.padding_comparison.page import build, findings
+from probe.reports.page.document import Report
+from probe.reports.page.estimates import estimate
 from probe.results import describe
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
-from probe.analyses.studies import Study, find_studies, study_result
-from probe.reports.studies import build, comparison_table, page_of
 
 import probe
 from probe import reports
+from probe.analyses.studies import Study, find_studies, study_result
 from probe.errors import ArgumentError
+from probe.reports.studies import build, comparison_table, page_of
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
 PADDINGS = ["zeros", "circular"]

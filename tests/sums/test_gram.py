@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.errors import ArgumentError
-from probe.sums.gram import Gram, PositionMoments, pilot_mean
+from probe.sums.gram import Gram, pilot_mean
+from probe.sums.moments import PositionMoments
 
 FOLDS = 3
 

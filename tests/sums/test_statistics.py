@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,13 +71,13 @@ class TestMerge:
 
     def test_the_second_is_left_as_it_is_and_what_happened_is_told(self, tmp_path):
         first, second = collect(), collect(IMAGES[10:], first_image=10)
-        second.facts["corrupt"], second.facts["warnings"] = {"a.png": "empty"}, ["a.png is left out"]
+        second.facts = replace(second.facts, corrupt={"a.png": "empty"}, warnings=("a.png is left out",))
         before = contents(second)
         assert first.merge(second) is first
         assert contents(second) == before
-        assert first.facts["n_images"] == 20
-        assert first.facts["corrupt"] == {"a.png": "empty"}
-        assert first.facts["warnings"] == ["a.png is left out"]
+        assert first.facts.n_images == 20
+        assert first.facts.corrupt == {"a.png": "empty"}
+        assert first.facts.warnings == ("a.png is left out",)
         assert repr(first).startswith("<Statistics of 20 images: 3 layers")
 
     def test_images_of_other_sizes_keep_what_holds_for_both(self):

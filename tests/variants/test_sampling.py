@@ -5,10 +5,10 @@ import pytest
 import scipy.ndimage
 import torch
 import torchvision
-from probe.analyses.nets import small_net
 from torch import nn
 from torch.nn import functional
 
+from probe.analyses.nets import small_net
 from probe.errors import ArgumentError
 from probe.testing import noise_images, padded_net
 from probe.variants.sampling import BlurPool, anti_aliased

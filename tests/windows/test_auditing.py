@@ -9,11 +9,11 @@ import torch
 import torchvision
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from probe.analyses.nets import cifar_resnet
 from torch import nn
 from torch.nn import functional
 
 import probe
+from probe.analyses.nets import cifar_resnet
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.testing import padded_net
 from probe.windows.paths import PathCounting

@@ -19,9 +19,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from probe.reports.page.document import Report
 
 from probe.errors import ArgumentError, ProbeWarning, ResultFileError
+from probe.reports.page.document import Report
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+
 from probe.reports.page.estimates import estimate, interval
 
 
