@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 __all__ = [
     "ArgumentError",
+    "IllConditionedError",
     "ImagesError",
     "LayerNotCalledError",
     "LayerNotFoundError",
@@ -32,6 +33,10 @@ class ProbeError(Exception):
 
 class ArgumentError(ProbeError, ValueError):
     """An argument has a value that it cannot take."""
+
+
+class IllConditionedError(ArgumentError):
+    """A penalty is too small for channels that depend on each other."""
 
 
 class ModelError(ProbeError, TypeError):

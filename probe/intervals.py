@@ -11,30 +11,44 @@ CONFIDENCE = 0.95
 """Level of every interval."""
 
 
-def jackknife(left_out: np.ndarray) -> np.ndarray:
-    """Return the delete-one jackknife standard error of estimates that each left one fold out.
+def jackknife(whole: np.ndarray, left_out: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the jackknife standard error of an estimate from those that each left one fold out.
+
+    Folds need not be of one size (the delete-m_j jackknife); of equal folds it is the delete-one jackknife.
 
     Parameters
     ----------
+    whole
+        Shape (...). The estimate from all folds.
     left_out
-        Shape (fold, ...).
+        Shape (fold, ...). The estimates without each fold.
+    sizes
+        Shape (fold,). How much is in each fold, in images or samples.
 
     Returns
     -------
     numpy.ndarray
         Shape (...). NaN for a single fold.
 
+    References
+    ----------
+    Busing, Meijer, van der Leeden: Delete-m jackknife for unequal m. Statistics and Computing 9 (1999).
+
     Examples
     --------
     >>> values = np.array([1.0, 2.0, 4.0, 5.0])
     >>> means = (values.sum() - values) / 3
-    >>> np.isclose(jackknife(means), values.std(ddof=1) / np.sqrt(4))
+    >>> np.isclose(jackknife(values.mean(), means, np.ones(4)), values.std(ddof=1) / np.sqrt(4))
     np.True_
     """
+    whole, left_out, sizes = np.asarray(whole), np.asarray(left_out), np.asarray(sizes, dtype=float)
     n_folds = len(left_out)
     if n_folds < 2:
-        return np.full(np.shape(left_out)[1:], np.nan)
-    return np.sqrt((n_folds - 1) * np.var(left_out, axis=0))
+        return np.full(whole.shape, np.nan)
+    parts = (sizes.sum() / sizes).reshape(-1, *[1] * whole.ndim)  # as many as there would be, were all of this size
+    pseudo_values = parts * whole - (parts - 1) * left_out
+    estimate = n_folds * whole - ((1 - 1 / parts) * left_out).sum(axis=0)
+    return np.sqrt(((pseudo_values - estimate) ** 2 / (parts - 1)).mean(axis=0))
 
 
 def half_width(standard_error: Any, degrees: Any) -> Any:

@@ -37,7 +37,7 @@ def contrast(estimates: Mapping[str, Estimates], plan: Plan, ranking: str, contr
     --------
     >>> plan = Plan([1], np.eye(2, dtype=bool), {("", part): np.array([0]) for part in ("top", "bottom")})
     >>> plan.places["", "intact"], plan.places["", "random"] = np.array(1), np.array([[1], [1]])
-    >>> found = Estimates(np.array([0.5, 1.0]), np.array([[0.4, 1.0], [0.6, 1.0]]))
+    >>> found = Estimates(np.array([0.5, 1.0]), np.array([[0.4, 1.0], [0.6, 1.0]]), np.ones(2))
     >>> contrast({"accuracy": found}, plan, "", ["random"]).top_minus_random.item()
     -0.5
     """
@@ -59,7 +59,7 @@ def _curve_of_score(found: Estimates, places: Mapping[str, np.ndarray], controls
     for name, meaning in _MEANINGS.items():
         dims = ("count",) if name != "intact" else ()
         curve[name] = (dims, found.values[places[name]], _described(f"score {meaning}"))
-        error = jackknife(found.left_out[:, places[name]])
+        error = jackknife(found.values[places[name]], found.left_out[:, places[name]], found.sizes)
         curve[f"{name}_se"] = (
             dims,
             error,
@@ -70,7 +70,8 @@ def _curve_of_score(found: Estimates, places: Mapping[str, np.ndarray], controls
         drawn = found.values[draws]
         curve[control] = (("draw", "count"), drawn, _described(f"score without {_DRAWN[control]}"))
         difference = curve.top.values - drawn.mean(axis=0)
-        over_images = jackknife(found.left_out[:, places["top"]] - found.left_out[:, draws].mean(axis=1))
+        left_out = found.left_out[:, places["top"]] - found.left_out[:, draws].mean(axis=1)
+        over_images = jackknife(difference, left_out, found.sizes)
         over_draws = drawn.std(axis=0, ddof=1) / np.sqrt(len(drawn))
         meaning = f"score without the channels ranked first − mean without {_DRAWN[control]}"
         error = np.hypot(over_images, over_draws)

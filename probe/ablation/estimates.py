@@ -112,7 +112,7 @@ class _Scorer:
         for name, score in self._scores.items():
             sums = self._sums[name][self._images > 0]
             total = sums.sum(axis=0)
-            found[name] = Estimates(score.value(total), score.value(total - sums))
+            found[name] = Estimates(score.value(total), score.value(total - sums), self._images[self._images > 0])
         return found
 
     def _add_part(self, part: Batch) -> None:

@@ -27,10 +27,21 @@ _ALPHA = 1e-3
 
 @dataclass(frozen=True)
 class Estimates:
-    """A score of each setting: `values` of shape (setting,), and `left_out` without each fold, (fold, setting)."""
+    """A score of each setting, and what it is without each fold of images.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        Shape (setting,).
+    left_out : numpy.ndarray
+        Shape (fold, setting).
+    sizes : numpy.ndarray
+        Shape (fold,). Number of images, or samples, in each fold.
+    """
 
     values: np.ndarray
     left_out: np.ndarray
+    sizes: np.ndarray
 
 
 def later_readouts(
@@ -64,7 +75,7 @@ def later_readouts(
     Returns
     -------
     dict
-        Name of the layer -> its estimates. Those that leave a fold out are means of R² over the other folds.
+        Name of the layer -> its estimates.
     """
     chosen = replace(
         options, layers=[later.name for later in behind], stimuli=_STIMULUS, targets=_TARGETS, progress=False
@@ -80,9 +91,8 @@ def later_readouts(
         grams = [statistics.grams[_STIMULUS, later.name] for later in behind]
         by_setting.append([score_readout(gram, len(_TARGETS), _ALPHA) for gram in grams])
     estimates = {}
-    for later, scores in zip(behind, zip(*by_setting, strict=True), strict=True):
+    for later, gram, scores in zip(behind, grams, zip(*by_setting, strict=True), strict=True):
         r2 = np.array([score.r2.mean() for score in scores])
-        by_fold = np.array([score.r2_fold.mean(axis=0) for score in scores]).T
-        n_folds = len(by_fold)
-        estimates[later.name] = Estimates(r2, (by_fold.sum(axis=0) - by_fold) / (n_folds - 1))
+        left_out = np.array([score.r2_left_out.mean(axis=0) for score in scores]).T
+        estimates[later.name] = Estimates(r2, left_out, gram.totals[:, 0].cpu().numpy())
     return estimates

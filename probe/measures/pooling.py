@@ -252,7 +252,7 @@ def _score(
         "accuracy": (dims, total / counts.sum(), _about("share of held-out images whose cell is told")),
         "accuracy_se": (
             dims,
-            jackknife(np.moveaxis(left_out, 2, 0)),
+            jackknife(total / counts.sum(), np.moveaxis(left_out, 2, 0), counts),
             _about("standard error of the share of cells told (jackknife over folds of images)"),
         ),
         "accuracy_fold": ((*dims, "fold"), correct / counts, _about("share of cells told within each fold")),

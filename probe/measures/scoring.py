@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from probe.errors import ArgumentError, ImagesError, warn
+from probe.errors import ArgumentError, IllConditionedError, ImagesError, warn
 from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.readouts.channels import ChannelScores, score_channels
 from probe.readouts.scores import ReadoutScores, decode, position_bits, score_readout
@@ -15,7 +15,8 @@ from probe.sums.statistics import Statistics
 
 __all__ = ["channelwise_result", "layerwise_result"]
 
-_FEW_SAMPLES = 20
+_FEW_SAMPLES = 5
+_FEW_IMAGES = 20
 _COORDINATES_WITH_BITS = {"row": "height", "column": "width"}
 _BY_TARGET = ("r2", "r2_se", "r2_null", "r2_control")
 
@@ -26,8 +27,9 @@ def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection)
         raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
     _check_folds(statistics)
     warned: list[str] = []
+    unscored: dict[str, str] = {}
     scores = {
-        (stimulus, layer.name): _score(statistics, stimulus, layer, alpha)
+        (stimulus, layer.name): _score(statistics, stimulus, layer, alpha, unscored)
         for layer in statistics.layers
         for stimulus in statistics.stimuli
     }
@@ -54,7 +56,7 @@ def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection)
     for index, layer in _with_maps(statistics, maps):
         for name, variable in _layer_maps(statistics, layer, index, alpha).items():
             result[name] = variable
-    _warn_of_layers(result, warned)
+    _warn_of_layers(result, unscored, statistics.facts.n_images, warned)
     settings = {**statistics.settings, "alpha": alpha}
     return finish(result, kind="layerwise", facts=statistics.facts.warned(warned), settings=settings)
 
@@ -104,16 +106,20 @@ def _check_folds(statistics: Statistics) -> None:
         )
 
 
-def _score(statistics: Statistics, stimulus: str, layer: Layer, alpha: float) -> ReadoutScores:
+def _score(
+    statistics: Statistics, stimulus: str, layer: Layer, alpha: float, unscored: dict[str, str]
+) -> ReadoutScores:
+    """Return the scores of a layer; where it has none, `unscored` tells the reason."""
     gram = statistics.grams.get((stimulus, layer.name))
     if gram is None:
         raise ArgumentError("statistics: they hold no Grams. Collect them with probe.collect.")
     n_targets = len(statistics.targets)
-    if not gram.is_finite:
-        unknown = np.full(n_targets, np.nan)
-        by_fold = np.full((n_targets, len(gram.totals)), np.nan)
-        return ReadoutScores(unknown, by_fold, unknown, unknown, unknown, np.nan, 0)
-    return score_readout(gram, n_targets, alpha)
+    if gram.is_finite:
+        try:
+            return score_readout(gram, n_targets, alpha)
+        except IllConditionedError as error:
+            unscored[layer.name] = str(error)
+    return ReadoutScores.unknown(n_targets, len(gram.totals))
 
 
 def _score_channels(statistics: Statistics, stimulus: str, layer: Layer) -> ChannelScores:
@@ -186,22 +192,33 @@ def _listed(names: Sequence[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
-def _warn_of_layers(result: xr.Dataset, warned: list[str]) -> None:
+def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int, warned: list[str]) -> None:
     names = result.layer.values
+    if len(unscored) == len(names):
+        raise IllConditionedError(next(iter(unscored.values())))
+    for reason in dict.fromkeys(unscored.values()):
+        layers = [name for name in unscored if unscored[name] == reason]
+        warn(f"not scored: {_listed(layers)}: {reason}", warned)
     valid = result.valid.values.all(axis=1)
     if not valid.all():
         warn(f"not finite: {_listed(names[~valid])} gave NaN or infinity and is not scored.", warned)
     few = result.samples_per_feature.values < _FEW_SAMPLES
     if few.any():
         warn(
-            f"fewer than {_FEW_SAMPLES} samples a feature in {_listed(names[few])}: r2 is biased downwards there. "
-            "Pass more images.",
+            f"fewer than {_FEW_SAMPLES} samples a feature in {_listed(names[few])}: r2 underestimates what can be read "
+            "there. Pass more images, or positions=None.",
+            warned,
+        )
+    if n_images < _FEW_IMAGES:
+        warn(
+            f"{n_images} images: cells of one image are alike, so that errors and intervals from fewer than "
+            f"{_FEW_IMAGES} images are rough. Pass more images.",
             warned,
         )
     dead = result.n_dead.values.max(axis=1)
     if dead.any():
         warn(f"{dead.sum()} channels do not vary and are left out, in {_listed(names[dead > 0])}.", warned)
-    constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None]
+    constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None] & ~np.isin(names, list(unscored))[:, None]
     for index in np.flatnonzero(constant.any(axis=0)):
         target = str(result.target.values[index])
         warn(f"target {target!r} is constant on the grid of {_listed(names[constant[:, index]])}: NaN.", warned)

@@ -21,6 +21,7 @@ from probe.reading.reader import single
 from probe.readouts.channels import score_channels
 from probe.readouts.omission import fit_ridge, score_omissions
 from probe.sums.expansion_gram import ChannelGram
+from probe.sums.rounding import is_constant
 from probe.sums.statistics import Statistics
 
 __all__ = ["score_attributions", "score_omega2", "score_readout_losses"]
@@ -59,7 +60,7 @@ def score_readout_losses(model: nn.Module, images: Any, options: Options, alpha:
         )
     halves = [[[fold] for fold in filled if fold % 2 == half] for half in (0, 1)]
     unknown = np.full(layer.n_channels, np.nan)
-    by_half = [losses(folds) if len(folds) > 1 else unknown for folds in halves]
+    by_half = [losses(folds) if len(folds) > 2 else unknown for folds in halves]
     return ChannelStrengths(layer, losses(whole), np.stack(by_half), statistics.facts)
 
 
@@ -110,7 +111,7 @@ def _check_targets(gram: ChannelGram, layer: Layer, options: Options) -> None:
     """Raise unless some target varies over the map."""
     targets = slice(1, 1 + len(options.target_functions))
     totals, squares = gram.totals.sum(dim=0), gram.squares.sum(dim=0)[targets]
-    if (squares - totals[targets] ** 2 / totals[0] <= 1e-6 * squares).all():
+    if is_constant(squares - totals[targets] ** 2 / totals[0], squares).all():
         raise ArgumentError(
             f"targets: {', '.join(options.target_functions)} is constant on the grid of {layer.height} rows and "
             f"{layer.width} columns of {layer.name}. Name a target that varies."

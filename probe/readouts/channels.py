@@ -7,7 +7,7 @@ import numpy as np
 
 from probe.intervals import jackknife
 from probe.sums.moments import PositionMoments
-from probe.sums.rounding import varies
+from probe.sums.rounding import is_constant, varies
 
 __all__ = ["ChannelScores", "score_channels"]
 
@@ -38,14 +38,15 @@ class ChannelScores:
 def score_channels(moments: PositionMoments) -> ChannelScores:
     """Score the single channels of one layer."""
     r2, omega2 = zip(*[(_correlation(s), _omega_squared(s)) for s in _selections(moments)], strict=True)
+    sizes = moments.images.cpu().numpy()
     mean_map = None
     if moments.maps is not None:
         mean_map = (moments.pilot[:, None, None] + moments.maps.sum(dim=0) / moments.images.sum()).cpu().numpy()
     return ChannelScores(
         r2=r2[0],
-        r2_se=jackknife(np.stack(r2[1:])),
+        r2_se=jackknife(r2[0], np.stack(r2[1:]), sizes),
         omega2=omega2[0],
-        omega2_se=jackknife(np.stack(omega2[1:])),
+        omega2_se=jackknife(omega2[0], np.stack(omega2[1:]), sizes),
         mean_map=mean_map,
     )
 
@@ -99,8 +100,7 @@ def _correlation(sums: _Sums) -> np.ndarray:
     target_sums = sums.cross[0, 1:]
     covariance = sums.cross[1:, 1:] - np.outer(sums.cross[1:, 0], target_sums) / sums.cells
     target_deviations = sums.target_squares - target_sums**2 / sums.cells
-    constant = target_deviations <= 1e-12 * sums.target_squares
-    target_deviations = np.where(constant, np.nan, target_deviations)
+    target_deviations = np.where(is_constant(target_deviations, sums.target_squares), np.nan, target_deviations)
     return covariance**2 / (sums.deviations[:, None] * target_deviations)
 
 

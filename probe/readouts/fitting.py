@@ -5,20 +5,26 @@ intercept, w = (C + alpha·S)⁻¹ c, with C and c the covariances over the trai
 scikit-learn calls ``Ridge(n·alpha)`` after ``StandardScaler``.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, IllConditionedError
 from probe.sums.expansion_gram import ChannelGram, ExpansionGram, kept_sums
 from probe.sums.products import add_products
 from probe.sums.rounding import keeps_digits, varies
 
-__all__ = ["Fit", "fit_readouts", "live_channels"]
+__all__ = ["Fit", "Half", "disjoint_halves", "fit_readouts", "live_channels"]
 
 _BLOCK = 128
+_LEAST_FOLDS = 3
+_MOST_IN_ALL_HALVES = 5
+
+Half = tuple[int, ...]
+"""Numbers of the folds that a ridge is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,12 @@ class Fit:
         Shape (feature, design column), of the features of which the Gram keeps sums.
     intercepts : torch.Tensor
         Shape (design column,).
-    squared_errors : torch.Tensor
-        Shape (design column,). On the samples that the readouts were fitted to.
     live : torch.Tensor
         Shape (channel,). Whether the channel varies; the others are left out.
     """
 
     weights: Tensor
     intercepts: Tensor
-    squared_errors: Tensor
     live: Tensor
 
 
@@ -53,13 +56,6 @@ class _Sums:
     squares: Tensor  # (feature,), squares about the mean
     products: Tensor  # (feature, feature), about the mean, upper triangle
     cross: Tensor  # (feature, design column)
-
-
-@dataclass(frozen=True)
-class _Solution:
-    weights: Tensor
-    penalty: Tensor  # (design column,)
-    live: Tensor
 
 
 def fit_readouts(
@@ -82,7 +78,7 @@ def fit_readouts(
 
     Raises
     ------
-    ArgumentError
+    IllConditionedError
         If `alpha` is too small for the channels' dependence.
     """
     upper = kept_sums(gram).upper(folds, out=out)
@@ -98,17 +94,45 @@ def fit_readouts(
         products=upper[first:, first:].addr_(mean, features, alpha=-1),
         cross=upper[1:first, first:].T - torch.outer(mean, design),
     )
-    solution = _solve_expansion(sums, gram, alpha) if isinstance(gram, ExpansionGram) else _solve(sums, gram, alpha)
-    design_mean = design / count
-    # The normal equations give the errors on the training samples without another pass over the sums.
-    explained = (solution.weights * sums.cross).sum(dim=0) + solution.penalty
-    fit = Fit(
-        weights=solution.weights,
-        intercepts=design_mean - mean @ solution.weights,
-        squared_errors=diagonal[1:first] - design * design_mean - explained,
-        live=solution.live,
+    weights, live = (
+        _solve_expansion(sums, gram, alpha) if isinstance(gram, ExpansionGram) else _solve(sums, gram, alpha)
     )
-    return fit, upper
+    return Fit(weights, design / count - mean @ weights, live), upper
+
+
+def disjoint_halves(n_folds: int, held_out: int) -> list[tuple[Half, Half]]:
+    """Return pairs of disjoint halves of the folds but one, to each of which a ridge is fitted.
+
+    What the two ridges of a pair overfit is independent, so that the product of their held-out errors is free of it.
+
+    Up to five folds all pairs of halves, as equal as can be; of more folds one pair, the next half of the folds, in
+    a circle, and the rest, so that the number of fits grows no faster than that of the folds.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than three folds.
+
+    Examples
+    --------
+    >>> disjoint_halves(5, held_out=4)
+    [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
+    >>> disjoint_halves(7, held_out=5)
+    [((0, 1, 6), (2, 3, 4))]
+    """
+    if n_folds < _LEAST_FOLDS:
+        raise ArgumentError(
+            f"folds={n_folds}: a readout needs at least {_LEAST_FOLDS}, one that is held out and one for each of the "
+            "two fits whose errors are compared. The default is 5."
+        )
+    rest = [fold for fold in range(n_folds) if fold != held_out]
+    size = len(rest) // 2
+    if n_folds > _MOST_IN_ALL_HALVES:
+        first = tuple(sorted((held_out + step) % n_folds for step in range(1, size + 1)))
+        return [(first, tuple(fold for fold in rest if fold not in first))]
+    halves = [(half, tuple(fold for fold in rest if fold not in half)) for half in itertools.combinations(rest, size)]
+    # Halves of one size come twice, once as the first and once as the second.
+    return [(first, second) for first, second in halves if len(first) < len(second) or first < second]
 
 
 def live_channels(gram: ChannelGram, squares: Tensor, raw: Tensor, mean: Tensor, count: Tensor) -> Tensor:
@@ -129,23 +153,22 @@ def live_channels(gram: ChannelGram, squares: Tensor, raw: Tensor, mean: Tensor,
     return varies(deviation, mean + gram.pilot, gram.dtype) & keeps_digits(squares, raw, kept_sums(gram).dtype)
 
 
-def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> _Solution:
+def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> tuple[Tensor, Tensor]:
     """Solve for the channels themselves; the products are overwritten."""
     live = live_channels(gram, sums.squares, sums.raw, sums.mean, sums.count)
     inverse_scale = torch.where(live, sums.squares.rsqrt(), 0.0)
     system = sums.products
     system.mul_(inverse_scale[:, None]).mul_(inverse_scale)
     system.diagonal().fill_(1 + alpha)
+    _check_alpha(alpha, system.triu().norm() * 2**0.5, kept_sums(gram).dtype)
     try:
         _factorise(system)
     except torch.linalg.LinAlgError:
         raise _too_small(alpha) from None
-    weights = torch.cholesky_solve(sums.cross * inverse_scale[:, None], system.T) * inverse_scale[:, None]
-    penalty = alpha * (weights.square() * sums.squares[:, None]).sum(dim=0)
-    return _Solution(weights, penalty, live)
+    return torch.cholesky_solve(sums.cross * inverse_scale[:, None], system.T) * inverse_scale[:, None], live
 
 
-def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> _Solution:
+def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> tuple[Tensor, Tensor]:
     """Solve for the sources, of which there are fewer than channels.
 
     Channels are y = W·x. For x with covariances C and c, and standardised y, L = S^(−1/2)·W = Q·R with orthonormal
@@ -165,14 +188,13 @@ def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> _Solutio
     loads *= torch.where(live, squares.rsqrt(), 0.0)[:, None]
     triangle = _triangle(loads, alpha)
     system = triangle @ correlations @ triangle.T
-    if alpha < torch.finfo(system.dtype).eps * system.norm():
-        raise _too_small(alpha)
+    _check_alpha(alpha, system.norm(), system.dtype)
     system.diagonal().add_(alpha)
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed:
         raise _too_small(alpha)
     solved = torch.cholesky_solve(triangle @ cross, factor)
-    return _Solution(triangle.T @ solved / scale[:, None], alpha * solved.square().sum(dim=0), live)
+    return triangle.T @ solved / scale[:, None], live
 
 
 def _variances(weight: Tensor, scale: Tensor, correlations: Tensor) -> Tensor:
@@ -196,8 +218,16 @@ def _triangle(loads: Tensor, alpha: float) -> Tensor:
     return factor.T
 
 
-def _too_small(alpha: float) -> ArgumentError:
-    return ArgumentError(f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3.")
+def _check_alpha(alpha: float, norm: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless the penalty is more than the rounding of a system of this norm."""
+    if alpha < torch.finfo(dtype).eps * norm:
+        raise _too_small(alpha)
+
+
+def _too_small(alpha: float) -> IllConditionedError:
+    return IllConditionedError(
+        f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
+    )
 
 
 def _factorise(upper: Tensor) -> None:

@@ -5,16 +5,18 @@ regression on standardised features, w = A⁻¹c with A = S + alpha·1, where S 
 folds. Without channel j the same penalty gives w − A⁻¹e_j · w_j / (A⁻¹)_jj, with a zero in place j.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from probe.errors import ArgumentError
-from probe.readouts.fitting import live_channels
+from probe.errors import IllConditionedError
+from probe.readouts.fitting import disjoint_halves, live_channels
 from probe.sums.expansion_gram import ChannelGram
+from probe.sums.rounding import is_constant
 
 __all__ = ["OmissionScores", "Ridge", "fit_ridge", "score_omissions"]
 
@@ -26,7 +28,7 @@ class OmissionScores:
     Attributes
     ----------
     r2 : numpy.ndarray
-        Shape (target,). R² of the whole readout; NaN for a constant target.
+        Shape (target,). R² of the whole readout, as `probe.readouts.scores` gives it; NaN for a constant target.
     losses : numpy.ndarray
         Shape (channel, target). R² of the whole readout − R² of the one refitted without the channel. Negative where
         the readout is better off without it; NaN for a channel that does not vary, or is not finite.
@@ -73,6 +75,11 @@ class _Sums:
     xx: Tensor  # (channel, channel)
     xy: Tensor  # (channel, target)
 
+    def of(self, channels: Tensor) -> "_Sums":
+        """Return the sums of some channels alone."""
+        xx = self.xx[channels][:, channels]
+        return replace(self, x=self.x[channels], xx=xx, xy=self.xy[channels])
+
 
 def _sums(gram: ChannelGram, folds: Sequence[int], n_targets: int) -> _Sums:
     upper = gram.upper(folds)
@@ -105,7 +112,7 @@ def fit_ridge(gram: ChannelGram, folds: Sequence[int], n_targets: int, alpha: fl
 
     Raises
     ------
-    ArgumentError
+    IllConditionedError
         If `alpha` is too small for the features' dependence.
     """
     return _fit(_sums(gram, folds, n_targets), gram, alpha)
@@ -122,7 +129,7 @@ def _fit(sums: _Sums, gram: ChannelGram, alpha: float) -> Ridge:
     system.diagonal().fill_(1 + alpha)
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed:
-        raise ArgumentError(
+        raise IllConditionedError(
             f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
         )
     inverse = torch.cholesky_inverse(factor)
@@ -144,6 +151,8 @@ def score_omissions(gram: ChannelGram, folds: Sequence[Sequence[int]], n_targets
     Raises
     ------
     ArgumentError
+        If there are fewer than three folds.
+    IllConditionedError
         If `alpha` is too small for the features' dependence.
 
     Examples
@@ -152,47 +161,80 @@ def score_omissions(gram: ChannelGram, folds: Sequence[Sequence[int]], n_targets
 
     >>> features = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     >>> from probe.sums.gram import Gram
-    >>> gram = Gram(n_folds=2, n_design=1, pilot=torch.zeros(2, dtype=torch.float64))
-    >>> gram.update(design=features[:, :1], features=features, parts=[(0, 0, 100), (1, 100, 200)])
-    >>> score_omissions(gram, [[0], [1]], n_targets=1, alpha=1e-3).losses > 0.5
+    >>> gram = Gram(n_folds=4, n_design=1, pilot=torch.zeros(2, dtype=torch.float64))
+    >>> gram.update(features[:, :1], features, parts=[(fold, 50 * fold, 50 * fold + 50) for fold in range(4)])
+    >>> score_omissions(gram, [[0], [1], [2], [3]], n_targets=1, alpha=1e-3).losses > 0.5
     array([[ True],
            [False]])
     """
     whole = _sums(gram, [fold for part in folds for fold in part], n_targets)
     mean = whole.y / whole.count
     sst = whole.yy - whole.y * mean
-    sst = torch.where(sst <= 1e-6 * whole.yy, torch.nan, sst)
+    sst = torch.where(is_constant(sst, whole.yy), torch.nan, sst)
+    pairs = [disjoint_halves(len(folds), held_out) for held_out in range(len(folds))]
+    omissions = {
+        half: _Omissions(fit_ridge(gram, [fold for part in half for fold in folds[part]], n_targets, alpha))
+        for half in sorted({half for of_fold in pairs for pair in of_fold for half in pair})
+    }
+    finite = gram.finite_channels
     errors = torch.zeros_like(sst)
     added = sst.new_zeros(len(gram.pilot), n_targets)
-    ever_live = torch.zeros_like(gram.pilot, dtype=torch.bool)
-    for held_out in folds:
-        training = [fold for part in folds if part is not held_out for fold in part]
-        ridge = fit_ridge(gram, training, n_targets, alpha)
-        fold_errors, fold_added = _held_out_errors(ridge, _sums(gram, held_out, n_targets))
-        errors += fold_errors
-        added[ridge.live] += fold_added
-        ever_live |= ridge.live
+    for held_out, of_fold in zip(folds, pairs, strict=True):
+        sums = _sums(gram, held_out, n_targets).of(finite)
+        for first, second in of_fold:
+            fold_errors, fold_added = _crossed_errors(omissions[first].of(finite), omissions[second].of(finite), sums)
+            errors += fold_errors / len(of_fold)
+            added[finite] += fold_added / len(of_fold)
+    ever_live = torch.stack([each.live for each in omissions.values()]).any(dim=0)
     losses = torch.where(ever_live[:, None], added / sst, torch.nan)
     return OmissionScores(r2=(1 - errors / sst).cpu().numpy(), losses=losses.cpu().numpy())
 
 
-def _held_out_errors(ridge: Ridge, held_out: _Sums) -> tuple[Tensor, Tensor]:
-    """Return the squared errors on held-out samples, (target,), and what each omission adds, (live channel, target).
+class _Omissions:
+    """A ridge, and how its prediction changes without each channel, for features in their own units.
 
-    With the held-out features x and targets y centred and scaled as in training, G = Σxxᵀ, g = Σxy: weights w have
-    the squared error Σy² − 2wᵀg + wᵀGw, and w − d has 2dᵀ(g − Gw) + dᵀGd more.
+    It predicts target mean + weightsᵀ(x − mean). Without channel j, factors_j · steps_jᵀ(x − mean) is taken away.
     """
-    live, mean, scale = ridge.live, ridge.mean, ridge.scale
-    x, count, shift = held_out.x[live], held_out.count, ridge.target_mean
-    cross = held_out.xy[live] - torch.outer(mean, held_out.y) - torch.outer(x - count * mean, shift)
-    cross = cross / scale[:, None]
-    squares = held_out.xx[live][:, live] - torch.outer(mean, x) - torch.outer(x - count * mean, mean)
-    squares = squares / scale / scale[:, None]
-    target_squares = held_out.yy - 2 * shift * held_out.y + count * shift**2
 
-    residual = cross - squares @ ridge.weights
-    errors = target_squares - (ridge.weights * (cross + residual)).sum(dim=0)
-    step = ridge.weights / ridge.inverse.diagonal()[:, None]
-    curvature = ((squares @ ridge.inverse) * ridge.inverse).sum(dim=0)
-    added = 2 * step * (ridge.inverse @ residual) + step**2 * curvature[:, None]
-    return errors, added
+    def __init__(self, ridge: Ridge) -> None:
+        n_channels = len(ridge.live)
+        self.live, self.target_mean = ridge.live, ridge.target_mean
+        self.mean = ridge.mean.new_zeros(n_channels)
+        self.weights = ridge.weights.new_zeros(n_channels, ridge.weights.shape[1])
+        self.factors, self.steps = torch.zeros_like(self.weights), ridge.mean.new_zeros(n_channels, n_channels)
+        self.mean[self.live] = ridge.mean
+        self.weights[self.live] = ridge.weights / ridge.scale[:, None]
+        self.factors[self.live] = ridge.weights / ridge.inverse.diagonal()[:, None]
+        places = self.live.nonzero().ravel()
+        self.steps[places[:, None], places] = ridge.inverse / ridge.scale[:, None]
+
+    def of(self, channels: Tensor) -> "_Omissions":
+        """Return it for some channels, to which all that are live belong."""
+        chosen = copy.copy(self)
+        chosen.mean, chosen.weights, chosen.factors = (
+            self.mean[channels],
+            self.weights[channels],
+            self.factors[channels],
+        )
+        chosen.steps = self.steps[channels][:, channels]
+        return chosen
+
+    def residuals(self, sums: _Sums) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sums of the residual e, of x·e and of y·e, shape (target,), (channel, target), (target,)."""
+        level = self.target_mean - self.mean @ self.weights
+        by_sample = sums.y - sums.count * level - sums.x @ self.weights
+        by_feature = sums.xy - torch.outer(sums.x, level) - sums.xx @ self.weights
+        by_target = sums.yy - sums.y * level - (sums.xy * self.weights).sum(dim=0)
+        return by_sample, by_feature, by_target
+
+
+def _crossed_errors(first: _Omissions, second: _Omissions, sums: _Sums) -> tuple[Tensor, Tensor]:
+    """Return Σ e₁·e₂ over held-out samples, (target,), and what each omission adds to it, (channel, target)."""
+    e, xe, ye = second.residuals(sums)
+    f, xf, _ = first.residuals(sums)
+    errors = ye - first.target_mean * e - (first.weights * (xe - torch.outer(first.mean, e))).sum(dim=0)
+    squares = sums.xx - torch.outer(first.mean, sums.x) - torch.outer(sums.x - sums.count * first.mean, second.mean)
+    curvature = (first.steps * (squares @ second.steps)).sum(dim=0)
+    added = first.factors * (first.steps.T @ (xe - torch.outer(first.mean, e)))
+    added += second.factors * (second.steps.T @ (xf - torch.outer(second.mean, f)))
+    return errors, added + first.factors * second.factors * curvature[:, None]

@@ -3,6 +3,7 @@
 Knows neither models nor images. Every score follows from the sums.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from probe.intervals import jackknife
-from probe.readouts.fitting import Fit, fit_readouts
+from probe.readouts.fitting import Fit, Half, disjoint_halves, fit_readouts
 from probe.readouts.targets import N_CONTROLS
 from probe.sums.expansion_gram import ChannelGram, ExpansionGram, kept_sums
+from probe.sums.rounding import is_constant
 
 __all__ = [
     "ReadoutScores",
@@ -29,14 +31,18 @@ class ReadoutScores:
     Attributes
     ----------
     r2 : numpy.ndarray
-        Shape (target,). 1 − SSE/SST over all held-out samples, SST about the target's mean. 1: position can be read
-        exactly; 0: not at all; below 0: worse than a constant. NaN for a constant target.
+        Shape (target,). 1 − Σ e₁·e₂ / SST over all held-out samples: the residuals of two ridges that were fitted to
+        disjoint halves of the other folds, SST about the target's mean. Their errors are independent, so what they
+        overfit cancels. 1: position can be read exactly; 0: not at all, whatever the number of samples; below 0: by
+        chance. NaN for a constant target.
     r2_fold : numpy.ndarray
         Shape (target, fold). The same within each fold, SST about the mean over all folds.
+    r2_left_out : numpy.ndarray
+        Shape (target, fold). The same over all folds but one.
     r2_se : numpy.ndarray
         Shape (target,). Standard error of `r2`: jackknife over the folds, without refitting.
     r2_null : numpy.ndarray
-        Shape (target,). `r2` with the positions shuffled anew in every image: at most 0, up to noise.
+        Shape (target,). `r2` with the positions shuffled anew in every image: 0, up to noise.
     r2_control : numpy.ndarray
         Shape (target,). Mean `r2` of fixed random permutations of the target's map, orthogonal to the target.
     samples_per_feature : float
@@ -47,26 +53,36 @@ class ReadoutScores:
 
     r2: np.ndarray
     r2_fold: np.ndarray
+    r2_left_out: np.ndarray
     r2_se: np.ndarray
     r2_null: np.ndarray
     r2_control: np.ndarray
     samples_per_feature: float
     n_dead: int
 
+    @classmethod
+    def unknown(cls, n_targets: int, n_folds: int) -> "ReadoutScores":
+        """Return the scores of a layer that cannot be scored: NaN."""
+        none, by_fold = np.full(n_targets, np.nan), np.full((n_targets, n_folds), np.nan)
+        return cls(none, by_fold, by_fold, none, none, none, np.nan, 0)
 
-def _squared_errors(upper: Tensor, fits: list[Fit], n_design: int) -> Tensor:
-    """Return the squared errors of each fit over all samples, shape (fit, design column).
 
-    `upper` is the triangle of the sums over all folds, with zeros below.
+def _crossed_errors(upper: Tensor, pairs: Sequence[tuple[Fit, Fit]], n_design: int) -> Tensor:
+    """Return Σ e₁·e₂ over the samples of some sums, shape (design column,), mean over pairs of fits.
+
+    `upper` is the triangle of the sums, with zeros below.
     """
-    columns = upper.new_zeros(len(upper), len(fits), n_design)
-    for index, fit in enumerate(fits):
-        columns[0, index] = -fit.intercepts
-        columns[1 : 1 + n_design, index] = torch.eye(n_design).to(columns)
-        columns[1 + n_design :, index] = -fit.weights
-    flat = columns.flatten(1)
+    first, second = (
+        torch.stack([_residual(fit, n_design) for fit in fits], dim=1) for fits in zip(*pairs, strict=True)
+    )
+    flat = second.flatten(1)
     products = upper @ flat + upper.T @ flat - upper.diagonal()[:, None] * flat
-    return (columns * products.view_as(columns)).sum(dim=0)
+    return (first * products.view_as(second)).sum(dim=0).mean(dim=0)
+
+
+def _residual(fit: Fit, n_design: int) -> Tensor:
+    """Return the residuals of readouts as combinations of the columns of a Gram, shape (column, design column)."""
+    return torch.cat([-fit.intercepts[None], torch.eye(n_design).to(fit.weights), -fit.weights])
 
 
 def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutScores:
@@ -75,8 +91,8 @@ def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutSco
     Parameters
     ----------
     gram
-        Its design columns are the targets, the targets shuffled in every image, and `N_CONTROLS` permutations of
-        each target, in this order.
+        Of at least three folds. Its design columns are the targets, the targets shuffled in every image, and
+        `N_CONTROLS` permutations of each target, in this order.
     n_targets
         Number of targets.
     alpha
@@ -85,35 +101,40 @@ def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutSco
     Raises
     ------
     ArgumentError
+        If there are fewer than three folds.
+    IllConditionedError
         If `alpha` is too small for the features' dependence.
     """
     n_design = n_targets * (2 + N_CONTROLS)
     folds = range(len(gram.totals))
+    pairs = [disjoint_halves(len(folds), held_out) for held_out in folds]
     sums = None
-    fits = []
-    for held_out in folds:
-        training = [fold for fold in folds if fold != held_out]
-        fit, sums = fit_readouts(gram, training, n_design, alpha, out=sums)
-        fits.append(fit)
+    fits: dict[Half, Fit] = {}
+    for half in sorted({half for of_fold in pairs for pair in of_fold for half in pair}):
+        fits[half], sums = fit_readouts(gram, half, n_design, alpha, out=sums)
     kept = kept_sums(gram)
-    on_all = _squared_errors(kept.upper(folds, out=sums).triu_(), fits, n_design)
-    sse = torch.stack([errors - fit.squared_errors for errors, fit in zip(on_all, fits, strict=True)], dim=1)
+    errors = []
+    for held_out, of_fold in zip(folds, pairs, strict=True):
+        upper = kept.upper([held_out], out=sums).triu_()
+        errors.append(_crossed_errors(upper, [(fits[a], fits[b]) for a, b in of_fold], n_design))
+    sse = torch.stack(errors, dim=1)
 
     counts, totals = kept.totals[:, 0], kept.totals[:, 1 : 1 + n_design].T
     squares = kept.squares[:, 1 : 1 + n_design].T
     mean = (totals.sum(dim=1) / counts.sum())[:, None]
     sst = squares - 2 * mean * totals + counts * mean**2
-    constant = sst.sum(dim=1) <= 1e-6 * squares.sum(dim=1)
-    sst = torch.where(constant[:, None], torch.nan, sst)
+    sst = torch.where(is_constant(sst.sum(dim=1), squares.sum(dim=1))[:, None], torch.nan, sst)
 
     r2 = (1 - sse.sum(dim=1) / sst.sum(dim=1)).cpu().numpy()
-    left_out = 1 - (sse.sum(dim=1, keepdim=True) - sse) / (sst.sum(dim=1, keepdim=True) - sst)
+    without_fold = 1 - (sse.sum(dim=1, keepdim=True) - sse) / (sst.sum(dim=1, keepdim=True) - sst)
+    left_out = without_fold[:n_targets].cpu().numpy()
     controls = r2[2 * n_targets :].reshape(N_CONTROLS, n_targets)
-    n_live = int(torch.stack([fit.live for fit in fits]).any(dim=0).sum())
+    n_live = int(torch.stack([fit.live for fit in fits.values()]).any(dim=0).sum())
     return ReadoutScores(
         r2=r2[:n_targets],
         r2_fold=(1 - sse / sst)[:n_targets].cpu().numpy(),
-        r2_se=jackknife(left_out[:n_targets].cpu().numpy().T),
+        r2_left_out=left_out,
+        r2_se=jackknife(r2[:n_targets], left_out.T, counts.cpu().numpy()),
         r2_null=r2[n_targets : 2 * n_targets],
         r2_control=np.where(np.isnan(controls).all(axis=0), np.nan, np.nan_to_num(controls).sum(axis=0))
         / np.maximum(1, (~np.isnan(controls)).sum(axis=0)),

@@ -7,7 +7,7 @@ a data set are merged by adding them, after a shift to a common pilot.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ Part = tuple[int, int, int]
 
 _MOST_ROWS = 256  # of a block
 _MOST_AT_ONCE = 4096  # samples whose products are summed in the precision of the activations
+_FAR = 8  # standard deviations of a channel from its pilot
+_SMALLEST = 1e-9  # of a column, squares of which keep their digits in single precision
 
 
 def pilot_mean(features: Tensor) -> Tensor:
@@ -92,6 +94,7 @@ class Gram:
     def _begin(self) -> None:
         self._latest = [torch.zeros_like(block[0], dtype=self.dtype) for block in self._blocks]
         self._latest_fold, self._n_latest = 0, 0
+        self._scale: Tensor | None = None
 
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
         """Add samples.
@@ -106,14 +109,18 @@ class Gram:
             The rows of each fold: (fold, first row, last row plus one).
         """
         n_before = 1 + design.shape[1]
-        pilot = self.pilot.to(self.dtype)
         for fold, start, stop in parts:
             if fold != self._latest_fold or self._n_latest + stop - start > _MOST_AT_ONCE:
                 self._settle()
+            pilot = self.pilot.to(self.dtype)
             columns = empty_columns(n_before + features.shape[1], stop - start, self.dtype, features.device)
             columns[0] = 1
             columns[1:n_before] = design[start:stop].T
             columns[n_before:] = (features[start:stop].to(self.dtype) - pilot).T
+            if self._n_latest == 0:
+                self._scale = _power_of_two(columns)
+            if self._scale is not None:
+                columns *= self._scale[:, None]
             for latest in self._latest:
                 behind = columns[-latest.shape[1] :]
                 add_products(latest, behind[: latest.shape[0]], behind)
@@ -121,11 +128,32 @@ class Gram:
 
     def _settle(self) -> None:
         """Add the products of the latest samples, all of one fold, to the sums in double precision."""
-        if self._n_latest:
-            for block, latest in zip(self._blocks, self._latest, strict=True):
-                block[self._latest_fold] += latest
-                latest.zero_()
-            self._n_latest = 0
+        if not self._n_latest:
+            return
+        fold, self._n_latest = self._latest_fold, 0
+        for block, latest in zip(self._blocks, self._latest, strict=True):
+            if self._scale is None:
+                block[fold] += latest
+            else:
+                scale = self._scale[-latest.shape[1] :].double()
+                block[fold] += latest.double() / scale[: len(latest), None] / scale
+            latest.zero_()
+        # The first images may be unlike the others: about their mean, products in single precision would lose digits.
+        features = slice(-len(self.pilot), None)
+        totals, squares = self.totals.sum(dim=0), self.squares.sum(dim=0)[features]
+        offset = totals[features] / totals[0]
+        is_far = offset.square() > _FAR**2 * (squares / totals[0] - offset.square())
+        if is_far.any() and squares.isfinite().all():
+            self._move_pilot(torch.where(is_far, offset, 0.0))
+
+    def _move_pilot(self, step: Tensor) -> None:
+        """Take the sums about another pilot, that many units higher."""
+        shift = torch.zeros_like(self.totals[0])
+        shift[-len(step) :] = -step
+        shifted = _shifted([block.clone() for block in self._blocks], shift)
+        for block, moved in zip(self._blocks, shifted, strict=True):
+            block.copy_(moved)
+        self.pilot = self.pilot + step
 
     @property
     def blocks(self) -> list[Tensor]:
@@ -138,12 +166,9 @@ class Gram:
         check_alike("the shape of their sums", tuple(self.totals.shape), tuple(other.totals.shape))
         shift = torch.zeros_like(self.totals[0])
         shift[-len(self.pilot) :] = other.pilot.to(shift) - self.pilot
-        totals = other.totals.to(shift)
-        count = totals[:, :1, None]
-        for mine, theirs in zip(self.blocks, other.blocks, strict=True):
-            by_column, moved = totals[:, None, -mine.shape[2] :], shift[-mine.shape[2] :]
-            by_row, moved_row = by_column[:, 0, : mine.shape[1], None], moved[: mine.shape[1], None]
-            mine += theirs.to(mine) + moved_row * by_column + by_row * moved + count * moved_row * moved
+        theirs = _shifted([block.to(shift) for block in other.blocks], shift)
+        for mine, added in zip(self.blocks, theirs, strict=True):
+            mine += added
 
     @property
     def totals(self) -> Tensor:
@@ -202,6 +227,25 @@ class Gram:
         gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
         gram._begin()
         return gram
+
+
+def _shifted(blocks: Sequence[Tensor], shift: Tensor) -> Iterator[Tensor]:
+    """Yield the blocks of sums of products of the columns plus a shift, shape (column,), block by block."""
+    totals = blocks[0][:, 0].clone()
+    count = totals[:, :1, None]
+    for block in blocks:
+        by_column, moved = totals[:, None, -block.shape[2] :], shift[-block.shape[2] :]
+        by_row, moved_row = by_column[:, 0, : block.shape[1], None], moved[: block.shape[1], None]
+        yield block + moved_row * by_column + by_row * moved + count * moved_row * moved
+
+
+def _power_of_two(columns: Tensor) -> Tensor | None:
+    """Return by what to multiply columns, shape (column,), whose squares would leave their precision; None for none."""
+    size = columns.abs().amax(dim=1).double()
+    leaves = ((size < _SMALLEST) | (size > 1 / _SMALLEST)) & (size > 0) & size.isfinite()
+    if not leaves.any():
+        return None
+    return torch.where(leaves, torch.exp2(-size.clamp(min=2.0**-120, max=2.0**120).log2().round()), 1.0).to(columns)
 
 
 def _blocks(n_columns: int) -> list[tuple[int, int]]:

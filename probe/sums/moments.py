@@ -10,6 +10,8 @@ from probe.sums.gram import Part, check_alike
 
 __all__ = ["PositionMoments"]
 
+_SMALLEST = 1e-24  # sum of squares of which all that count keep their digits in single precision
+
 
 class PositionMoments:
     """Sums of the activation at each position, and of its squares, for each fold: exact, from every cell.
@@ -87,7 +89,7 @@ class PositionMoments:
             map_sum = values.sum(dim=0).double()
             self.images[fold] += len(values)
             self.cells[fold] += len(values) * height * width
-            self.squares[fold] += values.square().sum(dim=(0, 2, 3)).double()
+            self.squares[fold] += _summed_squares(values)
             self.image_squares[fold] += values.sum(dim=(2, 3)).double().square().sum(dim=0)
             self.cross[fold, 0] += len(values) * with_one.sum(dim=1)
             self.cross[fold, 1:] += map_sum.flatten(1) @ with_one.T
@@ -141,3 +143,11 @@ class PositionMoments:
         moments = cls.__new__(cls)
         vars(moments).update(state)
         return moments
+
+
+def _summed_squares(values: Tensor) -> Tensor:
+    """Return the sum of squares of each channel, shape (channel,), also where single squares leave their precision."""
+    squares = values.square().sum(dim=(0, 2, 3)).double()
+    if values.dtype == torch.float64 or ((squares > _SMALLEST) & squares.isfinite()).all():
+        return squares
+    return values.double().square().sum(dim=(0, 2, 3))

@@ -1,14 +1,17 @@
 """What can be told from rounding: the only home of its bounds."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-__all__ = ["ROUNDING_ERRORS", "keeps_digits", "varies"]
+__all__ = ["ROUNDING_ERRORS", "is_constant", "keeps_digits", "varies"]
 
 ROUNDING_ERRORS = 32
 """So many rounding errors of its magnitude carry no signal."""
 
 _ERRORS_OF_SQUARES = 1e4
+_SHARE_OF_CONSTANT = 1e-6
 
 
 def varies(deviation: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
@@ -31,3 +34,16 @@ def keeps_digits(squares: Tensor, summed: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([ True, False])
     """
     return squares > _ERRORS_OF_SQUARES * torch.finfo(dtype).eps * summed
+
+
+def is_constant(deviations: Any, squares: Any) -> Any:
+    """Tell which targets do not vary: sums of squares about the mean that are nothing beside those about the offset.
+
+    Works on arrays and tensors. Targets are no measurements: a target that varies at all does so by far more.
+
+    Examples
+    --------
+    >>> is_constant(torch.tensor([1.0, 1e-9]), torch.tensor([2.0, 2.0]))
+    tensor([False,  True])
+    """
+    return deviations <= _SHARE_OF_CONSTANT * squares

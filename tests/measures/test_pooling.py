@@ -81,7 +81,9 @@ def test_errors_come_from_folds_of_images(with_zeros):
     assert by_fold.sizes["fold"] == 5
     np.testing.assert_allclose(by_fold.mean("fold"), with_zeros.accuracy, atol=1e-12)
     left_out = np.stack([by_fold.drop_sel(fold=fold).mean("fold") for fold in range(5)])
-    np.testing.assert_allclose(with_zeros.accuracy_se, jackknife(left_out), atol=1e-12)
+    np.testing.assert_allclose(
+        with_zeros.accuracy_se, jackknife(with_zeros.accuracy.values, left_out, np.ones(5)), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 7}, {"images": IMAGES.split(100)}, {"num_workers": 1}])

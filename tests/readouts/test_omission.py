@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 import probe
 from probe.readouts.omission import score_omissions
 from probe.testing import noise_images, padded_net
+from tests.oracles import crossed_r2
 
 ALPHA = 1e-3
 FOLDS = 3
@@ -50,20 +51,13 @@ def fitted(features, targets):
     return lambda others: readout.predict(scaler.transform(others)), readout.coef_ / scaler.scale_
 
 
-def held_out_r2(features, targets, folds):
-    errors = np.zeros(targets.shape)
-    for fold in range(FOLDS):
-        predict, _ = fitted(features[folds != fold], targets[folds != fold])
-        errors[folds == fold] = targets[folds == fold] - predict(features[folds == fold])
-    return 1 - (errors**2).sum(axis=0) / ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-
-
 @pytest.fixture(scope="module")
 def gram(net, images):
     options = {"layers": "conv3", "stimuli": "natural", "folds": FOLDS, "positions": None, "progress": False}
     return probe.collect(net, images, **options).grams["natural", "conv3"]
 
 
+@pytest.mark.filterwarnings("ignore:14 images")
 def test_the_whole_readout_is_that_of_layerwise(net, images, gram):
     found = score_omissions(gram, [[fold] for fold in range(FOLDS)], 2, ALPHA)
     with pytest.warns(probe.ProbeWarning, match="do not vary"):
@@ -77,8 +71,8 @@ def test_losses_are_those_of_refitting_without_the_channel(gram, samples):
     features, targets, numbers = samples
     folds = numbers % FOLDS
     live = [channel for channel in range(10) if channel != 4]
-    whole = held_out_r2(features[:, live], targets, folds)
-    expected = [whole - held_out_r2(features[:, [c for c in live if c != channel]], targets, folds) for channel in live]
+    whole = crossed_r2(features[:, live], targets, folds)
+    expected = [whole - crossed_r2(features[:, [c for c in live if c != channel]], targets, folds) for channel in live]
     found = score_omissions(gram, [[fold] for fold in range(FOLDS)], 2, ALPHA)
     np.testing.assert_allclose(found.r2, whole, atol=1e-9)
     np.testing.assert_allclose(found.losses[live], expected, atol=1e-9)
