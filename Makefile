@@ -14,8 +14,9 @@ BIN := $(VENV)/bin
 report: $(VENV)/installed
 	$(BIN)/probe report padding --overwrite
 
+# A worker for each core, each with one thread: tests are small, and threads would wait for one another.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # mypy looks for packages in folders of their names, which build/links has.
 lint: $(VENV)/installed-test

@@ -1,11 +1,27 @@
 """Products of columns of samples, on the processor's fastest way."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 __all__ = ["add_products", "empty_columns"]
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+def _onednn_product(rows: Tensor, columns: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
+
+
+def _multiplies(product: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Try a product that has no public name, and may go or change with any version of torch."""
+    rows, columns = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]])
+    try:
+        return torch.equal(product(rows, columns), rows @ columns.T)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+
+
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and _multiplies(_onednn_product)
 
 
 def empty_columns(n_columns: int, n_samples: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -20,7 +36,8 @@ def add_products(sums: Tensor, rows: Tensor, columns: Tensor) -> None:
 
     Where torch is built with oneDNN, which it takes for convolutions, single-precision products on a CPU go there as
     well: MKL, which it takes for matrix products, leaves half of the vector width of AMD's processors unused. Only
-    the operator behind compiled linear layers leads there; without it, all goes the common way.
+    the operator behind compiled linear layers leads there, which is tried once; where it fails, all goes the common
+    way.
 
     Parameters
     ----------
@@ -37,7 +54,7 @@ def add_products(sums: Tensor, rows: Tensor, columns: Tensor) -> None:
     tensor([[12., 18.]])
     """
     if _goes_to_onednn(rows.dtype, rows.device):
-        sums += torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
+        sums += _onednn_product(rows, columns)
     else:
         sums.addmm_(rows, columns.T)
 
