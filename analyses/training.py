@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from probe.images.batches import as_floats, open_images
 from probe.images.stimuli import apply_stimulus
-from probe.models.layers import unwrap
+from probe.models.layers import takes_grey, unwrap
 from probe.models.loan import borrowed, resolve_device
 from probe.reading.options import Options
 
@@ -118,7 +118,7 @@ def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     same = count = 0
     with borrowed(model, device, options.seed):
-        for numbers, pixels in _numbered(images, options):
+        for numbers, pixels in _numbered(images, options, takes_grey(model)):
             placements = [apply_stimulus("rolled", pixels, numbers, options.seed + draw) for draw in (0, 1)]
             logits = [model(as_floats(placed, dtype)[0].to(device)) for placed in placements]
             if not isinstance(logits[0], Tensor) or logits[0].ndim != 2:
@@ -128,7 +128,7 @@ def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:
     return same / count if count else float("nan")
 
 
-def _numbered(images: Any, options: Options) -> Iterable[tuple[list[int], Tensor]]:
+def _numbered(images: Any, options: Options, grey: bool) -> Iterable[tuple[list[int], Tensor]]:
     source = open_images(
         images,
         batch_size=options.batch_size,
@@ -138,5 +138,6 @@ def _numbered(images: Any, options: Options) -> Iterable[tuple[list[int], Tensor
         max_images=options.max_images,
         first_image=0,
         fold_of=lambda number, origin: 0,
+        grey=grey,
     )
     return ((batch.numbers, batch.pixels) for batch in source)

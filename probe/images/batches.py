@@ -1,7 +1,8 @@
 """Every accepted form of data set becomes numbered batches.
 
-A tensor, a data set and a folder are read fold by fold, so that most batches fall into one cross-validation fold; a
-loader or an iterable is read once, in its own order. Results depend on the image numbers alone.
+A tensor, a data set, a list of images and a folder are read fold by fold, so that most batches fall into one
+cross-validation fold; a loader or an iterable is read once, in its own order. Results depend on the image numbers
+alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
@@ -22,7 +24,8 @@ from torch.utils.data import (
 )
 
 from probe.errors import ArgumentError, ImagesError, warn
-from probe.images.rows import Folder, Rows, Transform, as_label, as_tensor, collate, image_in, label_in
+from probe.images.rows import Folder, Rows, Transform, as_tensor, axes_of, collate, evenly_spaced, image_in, label_in
+from probe.images.streams import Stream, check_shape, refuse_transform
 
 __all__ = ["Batch", "ImageSource", "Transform", "as_floats", "evenly_spaced", "open_images"]
 
@@ -37,13 +40,13 @@ FoldOf = Callable[[int, int], int]
 class Batch:
     """Some images: `numbers` of shape (image,), `folds` likewise, `pixels` of shape (image, channel, row, column).
 
-    Where they were asked for, also `labels`, each of shape () or (row, column).
+    Where they were asked for, also `labels`, as the rows hold them.
     """
 
     numbers: list[int]
     folds: list[int]
     pixels: Tensor
-    labels: list[Tensor] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,29 +108,35 @@ def open_images(
     first_image: int,
     fold_of: FoldOf,
     labels: bool = False,
+    grey: bool = False,
 ) -> ImageSource:
     """Open any accepted form of data set.
 
     Parameters
     ----------
     images
-        A tensor or array of shape (image, channel, row, column); a Dataset whose rows are images, tuples that begin
-        with one, or mappings that hold one; a DataLoader; an iterable of batches; or a folder of image files,
-        searched recursively in sorted order. Files are turned upright (EXIF) and converted to RGB.
+        A tensor or array of shape (image, channel, row, column); a Dataset or list whose rows are images, tuples that
+        begin with one, or mappings that hold one; a DataLoader; an iterable of such rows, or of batches; or a folder
+        of image files, searched recursively, links followed, in sorted order. An image of a row is a tensor or array
+        of shape (channel, row, column), or a PIL image. PIL images and files are turned upright (EXIF) and become
+        RGB in [0, 1], or grey; of greys of more than 8 bits see `probe.images.pictures.white_above`.
     batch_size, num_workers
-        For tensors, data sets and folders.
+        For tensors, and rows of any origin.
     transform
-        Applied to each image of a data set or folder.
+        Applied to the image of each row; those of a folder are RGB, or grey, before it.
     input_key
         Where the image is in rows that are mappings.
     max_images
-        Read so many: evenly spaced over a tensor, data set or folder, the first of a loader or iterable.
+        Read so many: evenly spaced over a tensor, data set, list of images or folder, the first of a loader or
+        iterable.
     first_image
         Number of the first image.
     fold_of
         (image number, position in the data set plus `first_image`) -> fold.
     labels
         Whether rows hold labels that are wanted; see `probe.images.rows.label_in`.
+    grey
+        Whether PIL images and files become one channel; else three.
 
     Raises
     ------
@@ -138,24 +147,22 @@ def open_images(
     warned: list[str] = []
     rows = Folder(Path(images)) if isinstance(images, str | Path) else images
     if isinstance(rows, np.ndarray | Tensor):
-        _refuse(transform, "a tensor")
+        refuse_transform(transform, "a tensor")
+        image_in(rows, input_key)
         if labels:
             label_in(rows)
-        order = _reading_order(len(_check_shape(rows)), max_images, first_image, fold_of)
+        order = _reading_order(len(check_shape(rows)), max_images, first_image, fold_of)
         return ImageSource(len(order), _tensor_batches(rows, order, batch_size), corrupt, warned)
-    if _has_rows(rows):
+    if _has_rows(rows, input_key):
+        if isinstance(rows, Folder):
+            for guess in rows.guesses():
+                warn(guess, warned)
         order = _reading_order(len(rows), max_images, first_image, fold_of)
-        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels)
+        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels, grey)
         loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
-        return ImageSource(len(order), _row_batches(loader, order, corrupt, warned), corrupt, warned)
-    _refuse(transform, "batches")
-    if isinstance(rows, IterableDataset):
-        rows = DataLoader(rows, batch_size=batch_size, num_workers=num_workers)
-    if not hasattr(rows, "__iter__") or isinstance(rows, Mapping):
-        raise ArgumentError(
-            f"images: expected a tensor, Dataset, DataLoader, iterable of batches or folder, found "
-            f"{type(images).__name__}."
-        )
+        return ImageSource(len(order), _row_batches(loader, order, corrupt, warned, labels), corrupt, warned)
+    _check_iterable(rows)
+    stream = Stream(rows, batch_size, transform, input_key, max_images, labels, grey)
     length = _known_length(rows)
     if length is not None and max_images is not None:
         length = min(length, max_images)
@@ -165,40 +172,58 @@ def open_images(
             "order of arrival. Pass its data set, or shuffle=False, for results that do not depend on it.",
             warned,
         )
-    batches = _arriving_batches(rows, input_key, max_images, first_image, fold_of, labels)
-    return ImageSource(length, batches, corrupt, warned)
+    chunks: Any = stream
+    if isinstance(rows, IterableDataset) and num_workers:
+        chunks = DataLoader(stream, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+    return ImageSource(length, _arriving_batches(chunks, max_images, first_image, fold_of, labels), corrupt, warned)
 
 
-def _has_rows(images: Any) -> bool:
-    if isinstance(images, IterableDataset | DataLoader | list | tuple | Mapping):
+def _has_rows(images: Any, input_key: str | None) -> bool:
+    if isinstance(images, list | tuple):
+        return len(images) > 0 and not _holds_batches(images, input_key)
+    if isinstance(images, IterableDataset | DataLoader | Mapping | type):
         return False
     return hasattr(images, "__getitem__") and hasattr(images, "__len__")
 
 
-def _refuse(transform: Transform | None, what: str) -> None:
-    if transform is not None:
-        raise ArgumentError(
-            f"transform: images is {what}, which is taken as it is. Transform the images before, or pass a Dataset."
+def _holds_batches(images: Sequence[Any], input_key: str | None) -> bool:
+    """Return whether a list is one of batches; its first entry decides."""
+    first = axes_of(image_in(images[0], input_key))
+    if first == 4 and len(images) == 2 and axes_of(images[1]) in (1, 3) and len(images[0]) == len(images[1]) > 1:
+        raise ImagesError(
+            f"images: a {type(images).__name__} of images and their labels. Pass "
+            "torch.utils.data.TensorDataset(images, labels)."
         )
+    return first is not None and first > 3
+
+
+def _check_iterable(images: Any) -> None:
+    if hasattr(images, "__iter__") and not isinstance(images, Mapping | Image.Image | type):
+        return
+    cure = ""
+    if isinstance(images, Mapping) and images:
+        cure = f" Pass one of its entries, such as images[{next(iter(images))!r}]."
+    elif isinstance(images, Image.Image):
+        cure = " Pass a list of images."
+    elif isinstance(images, type):
+        cure = " Pass an object of the class."
+    raise ArgumentError(
+        "images: expected a tensor, Dataset, DataLoader, iterable of batches or of images, or folder, found "
+        f"{type(images).__name__}.{cure}"
+    )
+
+
+def _as_it_is(chunk: Any) -> Any:
+    return chunk
 
 
 def _known_length(batches: Any) -> int | None:
+    if not isinstance(batches, DataLoader) or batches.batch_sampler is None:
+        return None
     try:
-        return len(batches.sampler) if isinstance(batches, DataLoader) else None  # type: ignore[arg-type]
+        return len(batches.sampler)  # type: ignore[arg-type]
     except TypeError:
         return None
-
-
-def evenly_spaced(length: int, most: int | None) -> list[int]:
-    """Return the numbers below `length`, or `most` of them, evenly spaced.
-
-    Examples
-    --------
-    >>> evenly_spaced(7, most=3), evenly_spaced(2, most=None)
-    ([0, 2, 4], [0, 1])
-    """
-    count = length if most is None else min(length, most)
-    return [rank * length // count for rank in range(count)]
 
 
 def _shuffles(batches: Any) -> bool:
@@ -220,9 +245,10 @@ def _reading_order(length: int, max_images: int | None, first_image: int, fold_o
     return sorted(places, key=lambda image: (image.fold, image.number))
 
 
-def _batch(places: Sequence[_Place], pixels: Tensor, labels: Sequence[Tensor | None] = ()) -> Batch:
-    known = [label for label in labels if label is not None]
-    return Batch([image.number for image in places], [image.fold for image in places], _check_shape(pixels), known)
+def _batch(places: Sequence[_Place], pixels: Tensor, labels: Sequence[Any] = ()) -> Batch:
+    return Batch(
+        [image.number for image in places], [image.fold for image in places], check_shape(pixels), list(labels)
+    )
 
 
 def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterator[Batch]:
@@ -232,7 +258,7 @@ def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterat
 
 
 def _row_batches(
-    loader: DataLoader[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str]
+    loader: DataLoader[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str], wants_labels: bool
 ) -> Iterator[Batch]:
     for places, pixels, labels, unreadable in loader:
         for file in unreadable:
@@ -244,17 +270,15 @@ def _row_batches(
                 f"Mend or remove {', '.join(sorted(corrupt)[:3])}{', …' if len(corrupt) > 3 else '.'}"
             )
         if places:
-            yield _batch([order[place] for place in places], pixels, labels)
+            yield _batch([order[place] for place in places], pixels, labels if wants_labels else ())
 
 
 def _arriving_batches(
-    batches: Any, input_key: str | None, max_images: int | None, first_image: int, fold_of: FoldOf, labels: bool
+    chunks: Any, max_images: int | None, first_image: int, fold_of: FoldOf, wants_labels: bool
 ) -> Iterator[Batch]:
     number = first_image
     last = None if max_images is None else first_image + max_images
-    for batch in batches:
-        pixels = _check_shape(as_tensor(image_in(batch, input_key)))
-        known = [as_label(label) for label in label_in(batch)] if labels else []
+    for pixels, labels in chunks:
         if last is not None:
             pixels = pixels[: last - number]
         numbers = range(number, number + len(pixels))
@@ -263,20 +287,9 @@ def _arriving_batches(
             places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
             places.sort(key=lambda image: image.fold)
             order = [image.index for image in places]
-            yield _batch(places, pixels[order], [known[index] for index in order] if labels else ())
+            yield _batch(places, pixels[order], [labels[index] for index in order] if wants_labels else ())
         if number == last:
             return
-
-
-def _check_shape(images: Any) -> Any:
-    if images.ndim != 4:
-        raise ImagesError(
-            f"images: expected shape (image, channel, row, column), found {tuple(images.shape)}. "
-            "Add the missing axis, for example images[None] for a single image."
-        )
-    if 0 in images.shape[1:]:
-        raise ImagesError(f"images: shape {tuple(images.shape)} holds no pixels. Pass images of at least 1 by 1.")
-    return images
 
 
 def as_floats(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, str]:

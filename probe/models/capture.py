@@ -327,9 +327,22 @@ def _run_once(model: nn.Module, images: Tensor) -> None:
         if first is not None and first.in_channels != images.shape[1]:
             raise ImagesError(
                 f"images: found {images.shape[1]} channels, but the model's first convolution expects "
-                f"{first.in_channels}. Images are read as (image, channel, row, column)."
+                f"{first.in_channels}. Images are read as (image, channel, row, column). "
+                f"{_cure_of_channels(tuple(images.shape), first.in_channels)}"
             ) from error
         raise
+
+
+def _cure_of_channels(shape: tuple[int, ...], expected: int) -> str:
+    """Return how to bring images of another number of channels to a model; transform= takes one image at a time."""
+    if shape[-1] == expected:
+        return "Move the channels from the end: images.permute(0, 3, 1, 2), or image.permute(2, 0, 1) in transform=."
+    if shape[1] == 1:
+        repeated = f"{expected}, -1, -1"
+        return f"Repeat the grey: images.expand(-1, {repeated}), or image.expand({repeated}) in transform=."
+    if expected == 1:
+        return "Make them grey: images.mean(1, keepdim=True), or image.mean(0, keepdim=True) at the end of transform=."
+    return f"Bring them to {expected} channels, in transform= where they are rows."
 
 
 def _input_layer(image: Tensor) -> Layer:

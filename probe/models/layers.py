@@ -18,7 +18,7 @@ from probe.errors import (
     ModelError,
 )
 
-__all__ = ["INPUT", "Layer", "is_default_layer", "module_names", "select_layers", "unwrap"]
+__all__ = ["INPUT", "Layer", "is_default_layer", "module_names", "select_layers", "takes_grey", "unwrap"]
 
 INPUT = "input"
 
@@ -257,3 +257,15 @@ def _called_parent(name: str, found: Sequence[Layer]) -> str:
         if name in called:
             return name
     return ""
+
+
+def takes_grey(model: nn.Module) -> bool:
+    """Return whether a model's images have one channel: its first convolution takes one, and none takes three.
+
+    Examples
+    --------
+    >>> takes_grey(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)))
+    True
+    """
+    widths = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return widths[:1] == [1] and 3 not in widths

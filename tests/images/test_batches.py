@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import re
+from collections import UserDict
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +86,23 @@ class Stream(IterableDataset):
         return iter(zip(IMAGES, range(len(IMAGES)), strict=True))
 
 
+class Pictures(IterableDataset):
+    """Rows as streams of Hugging Face give them."""
+
+    def __iter__(self):
+        return ({"image": Image.fromarray(pixels), "label": 0} for pixels in BYTES)
+
+
+class Batches(IterableDataset):
+    def __iter__(self):
+        return ((part, torch.zeros(len(part))) for part in IMAGES.split(4))
+
+
+def apart(rows):
+    """Collate as detection does: a tuple of the images, of equal size here."""
+    return tuple(zip(*rows, strict=True))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
@@ -110,6 +131,28 @@ def forms(folder):
         "loader of whole batches": (DataLoader(batches, batch_size=None), {}),
         "stream": (Stream(), {}),
         "list of batches": (batches, {}),
+        "list of tensors": (list(IMAGES), {}),
+        "tuple of tensors": (tuple(IMAGES), {}),
+        "list of arrays": (list(IMAGES.numpy()), {}),
+        "list of PIL images": ([Image.fromarray(pixels) for pixels in BYTES], {}),
+        "list of images and labels": ([(image, 3) for image in IMAGES], {}),
+        "list of mappings": ([{"image": Image.fromarray(pixels), "label": 3} for pixels in BYTES], {}),
+        "list transformed": ([Image.fromarray(pixels) for pixels in BYTES], {"transform": to_floats}),
+        "list of batches, each a list": ([[list(part)] for part in batches], {}),
+        "generator of rows": ((image for image in IMAGES), {}),
+        "generator of PIL images": ((Image.fromarray(pixels) for pixels in BYTES), {}),
+        "generator of rows transformed": ((BYTES[index] for index in range(23)), {"transform": to_floats}),
+        "generator of mappings": (({"image": Image.fromarray(pixels), "label": 3} for pixels in BYTES), {}),
+        "stream of PIL images": (Pictures(), {}),
+        "stream of PIL images, transformed": (Pictures(), {"transform": to_floats}),
+        "stream read by a worker": (Pictures(), {"transform": to_floats, "num_workers": 1}),
+        "stream of batches": (Batches(), {}),
+        "loader of rows": (DataLoader(TensorDataset(IMAGES), batch_size=None), {}),
+        "loader of rows transformed": (
+            DataLoader(DuckTyped(), batch_size=None, collate_fn=lambda row: row),
+            {"transform": to_floats},
+        ),
+        "loader of tuples of images": (DataLoader(TensorDataset(IMAGES), batch_size=6, collate_fn=apart), {}),
         "generator": ((batch for batch in batches), {}),
         "generator of arrays and labels": (((batch.numpy(), [0] * len(batch)) for batch in batches), {}),
         "generator with empty batches": (itertools.chain([IMAGES[:0]], batches, [IMAGES[:0]]), {}),
@@ -259,6 +302,38 @@ def empty_generator():
     yield from ()
 
 
+WRONG_AXES = [
+    (IMAGES[0], r"\(3, 12, 10\)", ("a single image: images[None]", IMAGES[0][None])),
+    (BYTES[0], r"\(12, 10, 3\)", ("images.transpose(2, 0, 1)[None]", BYTES[0].transpose(2, 0, 1)[None])),
+    (IMAGES[:, 0], r"\(23, 12, 10\)", ("as for greys: images[:, None]", IMAGES[:, 0][:, None])),
+    (IMAGES[None], r"\(1, 23, 3, 12, 10\)", ("Drop one axis: images[0]", IMAGES[None][0])),
+    (IMAGES[:, None], r"\(23, 1, 3, 12, 10\)", ("Drop one axis: images[:, 0]", IMAGES[:, None][:, 0])),
+    (IMAGES[:20].reshape(5, 4, 3, 12, 10), r"\(5, 4, 3, 12, 10\)", ("images.flatten(0, 1)", IMAGES[:20])),
+    (IMAGES.flatten(1), r"\(23, 360\)", ("images.reshape(23, channels, rows, columns)", IMAGES.reshape(23, 3, 12, 10))),
+    (IMAGES[:, 0, 0, 0], r"\(23,\)", ("rows are to be images", IMAGES)),
+]
+
+WRONG_ROWS = [
+    (IMAGES[:1], r"\(1, 3, 12, 10\)", "It has an axis of its own: take image[0] in the data set, or in transform="),
+    (IMAGES[:4], r"\(4, 3, 12, 10\)", "DataLoader(images, batch_size=None)"),
+    (IMAGES[0, 0], r"\(12, 10\)", "Add the axis of the channel in the data set, or in transform=: image[None]"),
+    ((7, IMAGES[0], 1), r"\(\)", "a row is to be an image, or to begin with one, as (image, label)"),
+]
+
+
+class Constant(Dataset):
+    """The same row again and again."""
+
+    def __init__(self, row, length=20):
+        self.row, self.length = row, length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return self.row
+
+
 class TestWrongImages:
     @pytest.mark.parametrize(
         "images",
@@ -294,30 +369,107 @@ class TestWrongImages:
         with pytest.raises(ArgumentError, match="images: expected a tensor, Dataset, DataLoader, iterable of batches"):
             layerwise(images, left_as_found)
 
-    @pytest.mark.parametrize(
-        ("images", "found"),
-        [
-            (IMAGES[0], r"\(3, 12, 10\)"),
-            (IMAGES[:, 0], r"\(23, 12, 10\)"),
-            (IMAGES[None], r"\(1, 23, 3, 12, 10\)"),
-            ([IMAGES[0], IMAGES[1]], r"\(3, 12, 10\)"),
-            ((IMAGES[:, 0, 0, 0],), r"\(23,\)"),
-        ],
-    )
-    def test_a_missing_axis(self, images, found, left_as_found):
-        message = rf"expected shape \(image, channel, row, column\), found {found}.*images\[None\]"
+    @pytest.mark.parametrize(("images", "found", "mend"), WRONG_AXES)
+    def test_a_wrong_number_of_axes_is_told_with_the_cure_that_fits(self, images, found, mend, left_as_found):
+        cure, mended = mend
+        message = rf"expected shape \(image, channel, row, column\), found {found}\. .*{re.escape(cure)}"
         with pytest.raises(ImagesError, match=message):
             layerwise(images, left_as_found)
+        assert torch.equal(torch.stack(list(read(mended)[0].values())), torch.as_tensor(mended))
+
+    @pytest.mark.parametrize(("row", "found", "cure"), WRONG_ROWS)
+    @pytest.mark.parametrize("make", [lambda row: Constant(row), lambda row: [row] * 6, lambda row: iter([row] * 6)])
+    def test_a_row_with_a_wrong_number_of_axes(self, row, found, cure, make, left_as_found):
+        if found.count(",") > 2 and not isinstance(make(row), Constant):
+            return  # in a list or iterable it is a batch
+        message = rf"an image has the shape {found}; expected \(channel, row, column\)\. .*{re.escape(cure)}"
+        with pytest.raises(ImagesError, match=message):
+            layerwise(make(row), left_as_found)
+
+    @pytest.mark.parametrize(
+        ("row", "cure"),
+        [
+            (IMAGES[:1], "take image[0] in the loader's data set"),
+            (IMAGES[:4], "DataLoader(..., batch_size=None)"),
+            (IMAGES[0, 0], "to each row of the loader's data set: image[None]"),
+            (3, "are to be images, or to begin with one"),
+        ],
+    )
+    def test_a_loader_of_rows_with_a_wrong_number_of_axes(self, row, cure, left_as_found):
+        with pytest.raises(ImagesError, match=rf"found \(4, .*{re.escape(cure)}|found \(4,\).*{re.escape(cure)}"):
+            layerwise(DataLoader(Constant(row), batch_size=4), left_as_found)
+
+    def test_rows_that_are_batches_are_read_as_the_error_says(self):
+        pixels, _ = read(DataLoader(Constant(IMAGES[:4], length=3), batch_size=None))
+        assert torch.equal(torch.stack(list(pixels.values())), IMAGES[:4].repeat(3, 1, 1, 1))
+
+    def test_images_and_labels_in_one_tuple(self, left_as_found):
+        for labels in (torch.arange(23), list(range(23)), np.arange(23)):
+            with pytest.raises(ImagesError, match=r"of images and their labels\. Pass torch\.utils\.data\.TensorData"):
+                layerwise((IMAGES, labels), left_as_found)
+
+    @pytest.mark.parametrize("element", [[IMAGES[0], IMAGES[1]], (IMAGES[0], IMAGES[1], IMAGES[2])])
+    def test_a_list_that_may_be_a_batch_or_a_row(self, element, left_as_found):
+        with pytest.raises(ImagesError, match=r"which may be a batch, or an image with its label\. Stack a batch"):
+            layerwise(iter([element] * 6), left_as_found)
+
+    def test_paths_without_and_with_what_opens_them(self, folder, left_as_found):
+        paths = [str(path) for path in Folder(folder).paths]
+        with pytest.raises(ImagesError, match=r"a str is no image .*transform=PIL\.Image\.open, which opens each path"):
+            layerwise(paths, left_as_found)
+        pixels, _ = read(paths, transform=Image.open)
+        assert torch.equal(torch.stack(list(pixels.values())), IMAGES)
+
+    def test_a_transform_that_gives_a_mapping_as_those_of_hugging_face(self, left_as_found):
+        def processor(image):
+            return UserDict(pixel_values=[np.asarray(image)])
+
+        with pytest.raises(ImagesError, match=r"transform= gave a UserDict with pixel_values.*\['pixel_values'\]\[0\]"):
+            layerwise(list(IMAGES), left_as_found, transform=processor)
+        pixels, _ = read(list(IMAGES), transform=lambda image: processor(image)["pixel_values"][0])
+        assert torch.equal(torch.stack(list(pixels.values())), IMAGES)
+
+    @pytest.mark.parametrize("images", [IMAGES, TensorDataset(IMAGES), [IMAGES]])
+    def test_a_key_of_rows_that_are_no_mappings(self, images, left_as_found):
+        with pytest.raises(ArgumentError, match=r"input_key=1: names an entry of rows that are mappings.*Leave it out"):
+            layerwise(images, left_as_found, input_key=1)
+
+    @pytest.mark.parametrize(
+        ("images", "cure"),
+        [
+            ({"train": TensorDataset(IMAGES)}, r"Pass one of its entries, such as images\['train'\]"),
+            (Image.fromarray(BYTES[0]), "Pass a list of images"),
+            (TensorDataset, "Pass an object of the class"),
+        ],
+    )
+    def test_containers_that_hold_the_data_set(self, images, cure, left_as_found):
+        with pytest.raises(ArgumentError, match=f"expected a tensor, Dataset, DataLoader, .*{cure}"):
+            layerwise(images, left_as_found)
+
+    def test_a_loader_that_cannot_collate_pictures(self, left_as_found):
+        with pytest.raises(TypeError) as raised:
+            layerwise(DataLoader(Mappings("image", pil=True)), left_as_found)
+        assert raised.value.__notes__ == [
+            "probe: pass the loader's data set as images=; PIL images of its rows become tensors."
+        ]
 
     def test_images_without_pixels(self, left_as_found):
         with pytest.raises(ImagesError, match=r"shape \(4, 3, 0, 5\) holds no pixels"):
             layerwise(torch.ones(4, 3, 0, 5), left_as_found)
 
     @pytest.mark.parametrize(
-        ("images", "found"), [(IMAGES[:, :1], 1), (IMAGES.permute(0, 2, 3, 1), 12), (torch.ones(9, 4, 8, 8), 4)]
+        ("images", "found", "cure"),
+        [
+            (IMAGES[:, :1], 1, "images.expand(-1, 3, -1, -1)"),
+            (IMAGES.permute(0, 2, 3, 1), 12, "images.permute(0, 3, 1, 2)"),
+            (torch.ones(9, 4, 8, 8), 4, "Bring them to 3 channels"),
+        ],
     )
-    def test_wrong_channels(self, images, found, left_as_found):
-        message = rf"found {found} channels, but the model's first convolution expects 3.*\(image, channel, row, col"
+    def test_wrong_channels(self, images, found, cure, left_as_found):
+        message = (
+            rf"found {found} channels, but the model's first convolution expects 3.*\(image, channel, row, column\)\. "
+            rf".*{re.escape(cure)}"
+        )
         with pytest.raises(ImagesError, match=message):
             layerwise(images, left_as_found)
 
@@ -370,6 +522,49 @@ class Rows(Dataset):
 
     def __getitem__(self, index):
         return self.rows[index]
+
+
+def reversed_channels(array):
+    return np.ascontiguousarray(array[..., ::-1, :, :])[..., ::-1, :, :]
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+ARRAYS = {
+    "negative strides": reversed_channels,
+    "read-only": read_only,
+    "not contiguous": lambda array: np.moveaxis(np.moveaxis(array, -3, -1).copy(), -1, -3),
+    "big-endian": lambda array: array.astype(">f4"),
+    "Fortran order": np.asfortranarray,
+    "memory of a longer float": lambda array: array.astype(np.longdouble),
+}
+
+
+class TestArrays:
+    @pytest.mark.parametrize("make", ARRAYS.values(), ids=list(ARRAYS))
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_rows_of_any_layout_in_memory(self, make, num_workers):
+        rows = [make(image) for image in IMAGES.numpy()]
+        pixels, _ = read(Rows(rows), num_workers=num_workers)
+        assert torch.equal(torch.stack(list(pixels.values())).float(), IMAGES)
+
+    @pytest.mark.parametrize("make", ARRAYS.values(), ids=list(ARRAYS))
+    def test_one_array_and_batches_of_any_layout_in_memory(self, make):
+        array = make(IMAGES.numpy())
+        for images in (array, iter([array[:9], array[9:]])):
+            pixels, _ = read(images)
+            assert torch.equal(torch.stack(list(pixels.values())).float(), IMAGES)
+
+    @pytest.mark.parametrize("dtype", ["u2", ">u2", "u4", ">i4", "i8", "f2", "?"])
+    def test_numbers_of_any_kind(self, dtype):
+        array = BYTES.transpose(0, 3, 1, 2).astype(dtype)
+        for images in (array, Rows(array), list(array), iter([array])):
+            pixels, _ = read(images)
+            assert (torch.stack(list(pixels.values())).double().numpy() == array.astype(float)).all()
 
 
 class TestUnusualValues:
@@ -481,8 +676,15 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["image.png", "image.tif"])
     def test_sixteen_bit_greys_keep_their_range(self, name, tmp_path):
-        deep = (BYTES[0, :, :, 0].astype(np.uint16) * 257) + 3
+        deep = BYTES[0, :, :, 0].astype(np.uint16) * 257
         assert (self.read_back(Image.fromarray(deep), tmp_path, name) == BYTES[0, :, :, :1]).all()
+        assert Folder(tmp_path).guesses() == []
+
+    @pytest.mark.parametrize("mode", ["LA", "P", "RGBA", "CMYK", "L", "1"])
+    def test_pictures_of_rows_are_read_as_those_of_files(self, mode):
+        picture = Image.fromarray(BYTES[0] // 128 * 255).convert(mode)
+        pixels, _ = read([picture] * 5)
+        assert torch.equal(pixels[0], to_floats(picture.convert("RGB")))
 
     def test_inks(self, tmp_path):
         image = Image.fromarray(BYTES[0]).convert("CMYK")
@@ -499,3 +701,183 @@ class TestFiles:
         assert len(paths) == 23
         assert paths == sorted(paths)
         assert {path.parent.name for path in paths} == {"class0", "class1", "class2"}
+
+
+DEEP = {
+    # name: (greys of 0 to 255 -> array, suffix, white, whether that is a guess)
+    "floats to 1": (lambda grey: np.float32(grey / 255), "tif", 1, False),
+    "floats to 255": (np.float32, "tif", 255, True),
+    "floats to 65535": (lambda grey: np.float32(grey * 257.0), "tif", 65535, True),
+    "integers to 1": (lambda grey: np.int32(grey > 127), "tif", 1, True),
+    "integers to 255": (np.int32, "tif", 255, True),
+    "integers to 65535": (lambda grey: np.int32(grey) * 257, "tif", 65535, False),
+    "8 bits in 16": (np.uint16, "png", 255, True),
+    "8 bits in 16, TIFF": (np.uint16, "tif", 255, True),
+    "10 bits in 16": (lambda grey: np.uint16(np.rint(grey / 255 * 1023)), "png", 1023, True),
+    "12 bits in 16": (lambda grey: np.uint16(np.rint(grey / 255 * 4095)), "png", 4095, True),
+    "16 bits": (lambda grey: np.uint16(grey) * 257, "png", 65535, False),
+    "16 bits, PGM": (lambda grey: np.uint16(grey) * 257, "pgm", 65535, False),
+}
+
+
+def grey_ramps(count=20):
+    """Greys of 0 to 255, each image with both."""
+    ramps = np.stack([np.linspace(0, 255, 120).round().reshape(12, 10) for _ in range(count)])
+    return np.stack([np.roll(ramp, index, axis=1) for index, ramp in enumerate(ramps)])
+
+
+class TestDeepGreys:
+    """Greys of more than 8 bits, which converting as they are would turn black or white."""
+
+    @pytest.mark.parametrize("kind", DEEP)
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_a_folder_keeps_them_and_tells_a_guess(self, kind, num_workers, tmp_path):
+        make, suffix, white, guessed = DEEP[kind]
+        greys = grey_ramps()
+        for index, grey in enumerate(greys):
+            Image.fromarray(make(grey)).save(tmp_path / f"{index:02}.{suffix}")
+        message = rf"images: greys of mode .* in .* are taken to be white at {white}, .*pass a Dataset that scales"
+        with pytest.warns(ProbeWarning, match=message) if guessed else nullcontext():
+            source = opened(tmp_path, num_workers=num_workers)
+        assert len(source.warned) == guessed
+        expected = (greys > 127) * 255.0 if kind == "integers to 1" else greys
+        for batch in source:
+            np.testing.assert_allclose(
+                batch.pixels.numpy() * 255, expected[batch.numbers][:, None].repeat(3, 1), atol=0.01
+            )
+
+    @pytest.mark.parametrize("kind", DEEP)
+    def test_a_picture_of_a_row_keeps_them_or_asks(self, kind):
+        make, _, _, guessed = DEEP[kind]
+        greys = grey_ramps(6)
+        images = [Image.fromarray(make(grey)) for grey in greys]
+        if guessed:
+            with pytest.raises(ImagesError, match=r"so that white may be .* or 65535\. Scale .* in transform="):
+                read(images)
+            scaled, _ = read(images, transform=lambda image: np.asarray(image, dtype=np.float32)[None])
+            assert scaled[0].shape == (1, 12, 10)
+            return
+        pixels, _ = read(images)
+        np.testing.assert_allclose(pixels[2].numpy() * 255, greys[2][None].repeat(3, 0), atol=0.01)
+
+    def test_the_brightness_of_images_is_compared_over_the_folder(self, tmp_path):
+        for index in range(20):
+            Image.fromarray(np.full((12, 10), 200 * (index + 1), np.uint16)).save(tmp_path / f"{index:02}.png")
+        with pytest.warns(ProbeWarning, match="white at 4095"):
+            pixels, _ = read(tmp_path)
+        levels = [round(float(image.max() * 255)) for image in pixels.values()]
+        assert levels == [round(200 * (index + 1) * 255 / 4095) for index in range(20)]
+
+    @pytest.mark.parametrize("odd", [-3.0, 70000.0, np.nan, np.inf])
+    def test_greys_of_no_known_range_are_named(self, odd, tmp_path, left_as_found):
+        for index in range(40):
+            grey = np.float32(grey_ramps(1)[0] / 255)
+            grey[0, 0] = odd if index == 17 else 0
+            Image.fromarray(grey).save(tmp_path / f"{index:02}.tif")
+        with pytest.warns(ProbeWarning, match=r"17\.tif cannot be read and is left out: .*mode F holds greys from"):
+            result = layerwise(tmp_path, left_as_found)
+        assert result.attrs["n_images"] == 39
+        with pytest.raises(ImagesError, match=r"expected 0 to 1, to 255 or to 65535\. Pass a Dataset that scales"):
+            read([Image.fromarray(grey) if index else Image.open(tmp_path / "17.tif") for index in range(6)])
+
+    def test_what_exceeds_the_white_of_the_others_is_named(self, tmp_path, left_as_found):
+        for index in range(60):
+            Image.fromarray(np.uint16(grey_ramps(1)[0] + 100 * (index == 2))).save(tmp_path / f"{index:02}.png")
+        message = r"02\.png cannot be read and is left out: .*reaches 355, above 255|greys of mode"
+        with pytest.warns(ProbeWarning, match=message) as caught:
+            layerwise(tmp_path, left_as_found)
+        assert len([warning for warning in caught if "02.png" in str(warning.message)]) == 1
+
+
+class TestGreyModels:
+    """Models whose first convolution takes one channel."""
+
+    @pytest.fixture
+    def model(self):
+        return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+
+    @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "1"])
+    def test_pictures_and_files_become_one_channel(self, mode, model, tmp_path, left_as_found):
+        pictures = [Image.fromarray(pixels).convert(mode) for pixels in BYTES]
+        suffix = "tif" if mode == "CMYK" else "png"
+        for index, picture in enumerate(pictures):
+            picture.save(tmp_path / f"{index:02}.{suffix}")
+        expected = np.stack([np.asarray(picture.convert("RGB").convert("L")) for picture in pictures])[:, None] / 255
+        expected = layerwise_of(model, torch.from_numpy(expected).float(), left_as_found)
+        for images in (pictures, Rows(pictures), iter(pictures), Rows([(p, 1) for p in pictures]), tmp_path):
+            found = layerwise_of(model, images, left_as_found)
+            assert found.attrs["images_digest"] == expected.attrs["images_digest"]
+            np.testing.assert_array_equal(found.r2, expected.r2)
+
+    def test_a_transform_of_files_takes_greys(self, model, folder, left_as_found):
+        modes = set()
+
+        def transform(image):
+            modes.add(image.mode)
+            return torch.from_numpy(np.array(image))[None].float() / 255
+
+        result = layerwise_of(model, folder, left_as_found, transform=transform)
+        assert modes == {"L"}
+        assert result.attrs["n_images"] == 23
+
+    def test_tensors_are_not_converted_and_the_cure_works(self, model, left_as_found):
+        with pytest.raises(ImagesError, match=r"expects 1\..*images\.mean\(1, keepdim=True\), or image\.mean\(0"):
+            layerwise_of(model, IMAGES, left_as_found)
+        layerwise_of(model, IMAGES.mean(1, keepdim=True), left_as_found)
+        layerwise_of(model, list(IMAGES), left_as_found, transform=lambda image: image.mean(0, keepdim=True))
+
+    def test_greys_for_a_model_of_three_channels(self, left_as_found):
+        grey = IMAGES[:, :1]
+        with pytest.raises(ImagesError, match=r"expects 3\..*images\.expand\(-1, 3, -1, -1\), or image\.expand\(3,"):
+            layerwise(grey, left_as_found)
+        layerwise(grey.expand(-1, 3, -1, -1), left_as_found)
+        layerwise(list(grey), left_as_found, transform=lambda image: image.expand(3, -1, -1))
+
+
+def layerwise_of(model, images, left_as_found, **options):
+    with left_as_found(model):
+        return probe.layerwise(model, images, positions=None, progress=False, **options)
+
+
+class TestLinks:
+    @pytest.fixture
+    def elsewhere(self, tmp_path):
+        """Two folders of images outside, and a folder that will link to them."""
+        for name in ("cats", "dogs"):
+            (tmp_path / "store" / name).mkdir(parents=True)
+            save_all(BYTES, tmp_path / "store" / name, count=10)
+        (tmp_path / "images").mkdir()
+        return tmp_path
+
+    def test_linked_folders_and_files_are_read(self, elsewhere):
+        root = elsewhere / "images"
+        (root / "a").symlink_to(elsewhere / "store" / "cats", target_is_directory=True)
+        (root / "b").symlink_to(Path("..", "store", "dogs"), target_is_directory=True)
+        (root / "one.png").symlink_to(elsewhere / "store" / "cats" / "03.png")
+        pixels, _ = read(root)
+        assert len(pixels) == 21
+        assert torch.equal(torch.stack(list(pixels.values())), torch.cat([IMAGES[:10], IMAGES[:10], IMAGES[3:4]]))
+
+    def test_the_folder_itself_may_be_a_link_and_one_folder_may_be_linked_twice(self, elsewhere):
+        (elsewhere / "link").symlink_to(elsewhere / "images", target_is_directory=True)
+        for name in ("a", "b"):
+            (elsewhere / "images" / name).symlink_to(elsewhere / "store" / "cats", target_is_directory=True)
+        assert len(Folder(elsewhere / "link").paths) == 20
+
+    def test_links_in_circles_end(self, elsewhere):
+        root = elsewhere / "images"
+        (root / "up").symlink_to(elsewhere, target_is_directory=True)
+        (root / "here").symlink_to(root, target_is_directory=True)
+        (elsewhere / "store" / "cats" / "back").symlink_to(elsewhere / "store", target_is_directory=True)
+        save_all(BYTES, root, count=3)
+        paths = Folder(root).paths
+        assert len(paths) == 3 + 20
+        assert len({path.resolve() for path in paths}) == 23
+
+    def test_a_link_to_nothing_is_named(self, elsewhere, left_as_found):
+        root = elsewhere / "images"
+        save_all(BYTES, root)
+        (root / "sheep").symlink_to(elsewhere / "store" / "sheep", target_is_directory=True)
+        with pytest.warns(ProbeWarning, match=r"images/sheep cannot be read and is left out: .*No such file"):
+            result = layerwise(root, left_as_found)
+        assert result.attrs["n_images"] == 20
