@@ -18,6 +18,7 @@ from probe.images.rows import Folder, Unreadable, as_label, as_tensor
 
 __all__ = [
     "CANVAS",
+    "ClassFolder",
     "Digits",
     "LabelledFolder",
     "digit_batches",
@@ -51,7 +52,55 @@ class Digits:
         return len(self.labels)
 
 
-class LabelledFolder:
+class ClassFolder(Folder):
+    """Image files in a folder for each class, as rows (image, label).
+
+    Parameters
+    ----------
+    folder
+        Holds ``<class>/**/<image file>``; classes are numbered in sorted order, empty ones too.
+
+    Attributes
+    ----------
+    classes : list of str
+        Names of the classes.
+
+    Raises
+    ------
+    ImagesError
+        If there is no image, or one is in no class.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog"):
+    ...         (Path(folder) / name).mkdir()
+    ...     Image.new("RGB", (2, 2)).save(Path(folder) / "dog" / "1.png")
+    ...     rows = ClassFolder(Path(folder))
+    ...     rows.classes, rows.labels
+    (['cat', 'dog'], [1])
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        names = [path.relative_to(folder).parts for path in self.paths]
+        outside = [path for path, parts in zip(self.paths, names, strict=True) if len(parts) < 2]
+        if outside:
+            raise ImagesError(
+                f"images: {len(outside)} of {len(self.paths)} are in no folder of a class, {outside[0]} for one. Move "
+                "or remove them."
+            )
+        self.labels = [self.classes.index(parts[0]) for parts in names]
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int] | Unreadable:
+        """Return the image and its class."""
+        image = self.picture(index)
+        return image if isinstance(image, Unreadable) else (image, self.labels[index])
+
+
+class LabelledFolder(Folder):
     """Image files beside label maps of the same name, as rows (image, label), for example CamVid.
 
     Parameters
@@ -68,8 +117,7 @@ class LabelledFolder:
     """
 
     def __init__(self, images: Path, labels: Path) -> None:
-        self.root, self._images = images, Folder(images)
-        self.paths = self._images.paths
+        super().__init__(images)
         self.labels = [labels / path.relative_to(images).with_suffix(".png") for path in self.paths]
         missing = [path for path in self.labels if not path.is_file()]
         if missing:
@@ -78,12 +126,9 @@ class LabelledFolder:
                 "Expected a PNG file of the same name for each image."
             )
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> tuple[Image.Image, Tensor] | Unreadable:
         """Return the image and its classes, shape (row, column)."""
-        image = self._images[index]
+        image = self.picture(index)
         if isinstance(image, Unreadable):
             return image
         with Image.open(self.labels[index]) as label:
@@ -255,21 +300,19 @@ def read_classes(folder: str | Path, *, size: int, max_images: int | None = None
     Raises
     ------
     ImagesError
-        If there is no such folder, or a file that cannot be read.
+        If there is no such folder, or a file that cannot be read or is in no class.
     """
-    files = Folder(Path(folder))
+    files = ClassFolder(Path(folder))
     indices = evenly_spaced(len(files), max_images)
-    classes = sorted({path.parent.name for path in files.paths})
     images = []
     for index in indices:
-        image = files[index]
+        image = files.picture(index)
         if isinstance(image, Unreadable):
             raise ImagesError(f"images: {image.path} cannot be read: {image.reason}. Mend or remove it.")
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BOX)
         images.append(as_tensor(image))
-    labels = [classes.index(files.paths[index].parent.name) for index in indices]
-    return torch.stack(images), torch.tensor(labels), classes
+    return torch.stack(images), torch.tensor([files.labels[index] for index in indices]), files.classes
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

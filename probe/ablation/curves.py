@@ -10,6 +10,7 @@ from torch import nn
 
 from probe.ablation.contrasts import contrast, side_by_side
 from probe.ablation.estimates import mean_activity, score_settings
+from probe.ablation.labels import LabelCheck, named_classes
 from probe.ablation.later_readouts import later_readouts
 from probe.ablation.performance import Score, resolve_scores
 from probe.ablation.plans import CONTROLS, PARTS, Ranking, channel_order, check_counts, layer_of, plan_curves
@@ -62,8 +63,9 @@ def ablation_curve(
         As in `collect`.
     images
         As in `collect`, other ones than the ranking was made on. Scores that need labels take them from rows (image,
-        label) or mappings with ``label``, ``labels``, ``target`` or ``mask``; labels that are no class of the model
-        are void. Matched draws and the position score read the images more than once.
+        label) or mappings with ``label``, ``labels``, ``target`` or ``mask``; labels of pixels that are no class of
+        the model are void, and their share is told. Matched draws and the position score read the images more than
+        once.
     ranking
         From `rank_channels`, or all channel numbers of `layer`, the strongest first; or a dict of several, by name,
         which then share the random draws and all that precedes the layer.
@@ -102,7 +104,8 @@ def ablation_curve(
         ``top_minus_matched`` (from the mean of the draws), each with its standard error ``…_se``, paired over images;
         on (score, draw, count): ``random``, ``matched``. The errors of differences include that of the mean over
         draws. Of several rankings, on ``ranking`` besides, but for ``intact`` and ``random``, which they share. The
-        attribute ``sharing`` tells how the computation before the layer was shared.
+        attribute ``sharing`` tells how the computation before the layer was shared, ``void_labels`` the share of
+        each label that is no class of the model.
 
     Raises
     ------
@@ -141,8 +144,14 @@ def ablation_curve(
                 f"score='position': no layer behind {place.name} has maps to read position from. "
                 "Choose an earlier layer, or another score."
             )
+        if by_position and options.groups is None and (reader.length or folds) < folds:
+            raise ImagesError(
+                f"images: {reader.length} leave some of folds={folds} without any, and score='position' reads each. "
+                f"Pass at least {folds}, or choose fewer folds=."
+            )
         replacement = replacement_for(place, mode, reference)
-        estimates, sharing = score_settings(reader, options, replacement, plan.settings, scores)
+        labels = LabelCheck(named_classes(images))
+        estimates, sharing = score_settings(reader, options, replacement, plan.settings, scores, labels)
         facts = reader.facts()
     if by_position:
         sharing += "; position: not shared, one pass for each setting"
@@ -169,6 +178,7 @@ def ablation_curve(
         mode=mode,
         sharing=sharing,
         folds=len(next(iter(estimates.values())).left_out),
+        void_labels=labels.void,
     )  # fmt: skip
 
 

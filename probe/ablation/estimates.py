@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.ablation.labels import LabelCheck, Labels
 from probe.ablation.later_readouts import Estimates
-from probe.ablation.performance import Score, Shown
+from probe.ablation.performance import Score, Shown, at_chance
 from probe.ablation.replacement import Replacement
 from probe.ablation.stacking import Stacked, stacking
-from probe.errors import ImagesError, ProbeWarning
+from probe.errors import ImagesError, ProbeWarning, warn
 from probe.images.batches import Batch
 from probe.images.stimuli import apply_stimulus
+from probe.intervals import jackknife
 from probe.models.layers import Layer
 from probe.reading.options import Options
 from probe.reading.reader import Reader, noting_images, open_reader
@@ -48,7 +50,12 @@ def mean_activity(model: nn.Module, images: Any, options: Options, name: str) ->
 
 
 def score_settings(
-    reader: Reader, options: Options, replacement: Replacement, settings: np.ndarray, scores: Mapping[str, Score]
+    reader: Reader,
+    options: Options,
+    replacement: Replacement,
+    settings: np.ndarray,
+    scores: Mapping[str, Score],
+    labels: LabelCheck,
 ) -> tuple[dict[str, Estimates], str]:
     """Score a model without some channels.
 
@@ -64,6 +71,8 @@ def score_settings(
         Shape (setting, channel), true where a channel is removed.
     scores
         By name.
+    labels
+        Is shown those that scores read.
 
     Returns
     -------
@@ -78,21 +87,28 @@ def score_settings(
             f"images would be alone in a batch of {options.batch_size}. Choose another batch_size=."
         )
     with stacking(reader.model, replacement, reader.layers("all")[0]) as stacked:
-        scorer = _Scorer(stacked, torch.from_numpy(settings), scores, options)
+        scorer = _Scorer(stacked, torch.from_numpy(settings), scores, options, labels)
         for batch, pixels in reader.batches():
             if scores:
                 scorer.add(replace(batch, pixels=pixels), least=2 if replacement.mode == "resample" else 1)
+        for message in scorer.findings():
+            warn(message, reader.warned)
         return scorer.estimates(), stacked.sharing
 
 
 class _Scorer:
     """Runs all settings on batch after batch, and adds up the amounts of each score, fold by fold."""
 
-    def __init__(self, stacked: Stacked, settings: Tensor, scores: Mapping[str, Score], options: Options) -> None:
+    def __init__(
+        self, stacked: Stacked, settings: Tensor, scores: Mapping[str, Score], options: Options, labels: LabelCheck
+    ) -> None:
         self._stacked, self._settings, self._scores, self._options = stacked, settings, scores, options
         self._stimuli = sorted({stimulus for score in scores.values() for stimulus in score.stimuli})
         self._images = np.zeros(options.folds, dtype=int)
         self._sums: dict[str, np.ndarray] = {}
+        self._labels = labels
+        self._intact = next((index for index, removed in enumerate(settings) if not removed.any()), None)
+        self._margins: dict[str, np.ndarray] = {}
         # The two that differ most tell best whether settings mix.
         sizes = settings.sum(dim=1)
         self._extremes = settings[[int(sizes.argmin()), int(sizes.argmax())]]
@@ -115,7 +131,17 @@ class _Scorer:
             found[name] = Estimates(score.value(total), score.value(total - sums), self._images[self._images > 0])
         return found
 
+    def findings(self) -> list[str]:
+        """Return what labels and the scores of the whole model are to be warned of."""
+        found, estimates = self._labels.findings(), self.estimates()
+        for name, margins in self._margins.items():
+            values, left_out = estimates[name].values, estimates[name].left_out
+            value, error = (float(each[self._intact]) for each in (values, jackknife(left_out)))
+            found.append(at_chance(name, value, error, len(left_out) - 1, margins, self._scores[name]))
+        return [message for message in found if message]
+
     def _add_part(self, part: Batch) -> None:
+        labels = Labels(part.labels)
         np.add.at(self._images, part.folds, 1)
         n_images = len(part.numbers)
         n_at_once = max(1, self._options.batch_size // n_images) if self._stacked.is_shared else 1
@@ -125,13 +151,23 @@ class _Scorer:
             for place, setting in enumerate(chosen):
                 shown = Shown(
                     outputs={stimulus: output[place] for stimulus, output in outputs.items()},
-                    labels=part.labels,
+                    labels=labels,
                     numbers=part.numbers,
                     size=(part.pixels.shape[2], part.pixels.shape[3]),
                     seed=self._options.seed,
                 )
                 for name, score in self._scores.items():
                     self._count(name, setting, part.folds, score.amounts(shown).cpu().numpy())
+                if setting == self._intact:
+                    self._look_at(shown)
+
+    def _look_at(self, shown: Shown) -> None:
+        """Count labels and predictions, where a score compares them."""
+        comparing = {name: score for name, score in self._scores.items() if hasattr(score, "margins")}
+        if comparing:
+            self._labels.count(shown.targets, shown.outputs["natural"].shape[1])
+        for name, score in comparing.items():
+            self._margins[name] = self._margins.get(name, 0) + score.margins(shown).cpu().numpy()
 
     def _run(self, stimulus: str, part: Batch, settings: Tensor) -> Tensor:
         images = apply_stimulus(stimulus, part.pixels, part.numbers, self._options.seed)

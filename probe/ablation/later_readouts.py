@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from probe.ablation.hooks import ablate
 from probe.ablation.replacement import AblationMode
-from probe.errors import ProbeWarning
+from probe.errors import ImagesError, ProbeWarning
 from probe.models.layers import Layer
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
@@ -89,6 +89,11 @@ def later_readouts(
             with ablate(model, channels, mode=mode, reference=reference, layout=options.layout):
                 statistics, _ = collect_statistics(model, images, chosen, grams=True, moments=False)
         grams = [statistics.grams[_STIMULUS, later.name] for later in behind]
+        if empty := int((grams[0].totals[:, 0] == 0).sum()):
+            raise ImagesError(
+                f"images: {statistics.facts['n_images']} leave {empty} of folds={options.folds} without any, and "
+                "score='position' reads each. Pass more images or groups=, or choose fewer folds=."
+            )
         by_setting.append([score_readout(gram, len(_TARGETS), _ALPHA) for gram in grams])
     estimates = {}
     for later, gram, scores in zip(behind, grams, zip(*by_setting, strict=True), strict=True):

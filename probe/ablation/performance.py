@@ -4,16 +4,29 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from probe.ablation.labels import Labels
 from probe.errors import ArgumentError, ImagesError
 from probe.images.stimuli import apply_stimulus
+from probe.intervals import half_width
 
-__all__ = ["REGIONS", "SCORES", "Accuracy", "Agreement", "MeanIoU", "PerImage", "Score", "Shown", "resolve_scores"]
+__all__ = [
+    "REGIONS",
+    "SCORES",
+    "Accuracy",
+    "Agreement",
+    "MeanIoU",
+    "PerImage",
+    "Score",
+    "Shown",
+    "at_chance",
+    "resolve_scores",
+]
 
 REGIONS = {"left": (0, 1), "centre": (1, 2), "right": (2, 3)}
 """Thirds of the columns of an image, as their first and last plus one."""
@@ -33,8 +46,8 @@ class Shown:
     outputs : dict
         Stimulus -> first tensor of the model's output, shape (image, class) or (image, class, row, column) for the
         scores that come with probe.
-    labels : list of torch.Tensor
-        Of each image, shape () or (row, column); empty where no score asks for them.
+    labels : Labels
+        Of each image, as the data set gives them; empty where no score asks for them.
     numbers : list of int
         The image numbers.
     size : tuple of int
@@ -44,10 +57,14 @@ class Shown:
     """
 
     outputs: Mapping[str, Tensor]
-    labels: Sequence[Tensor]
+    labels: Sequence[Any]
     numbers: Sequence[int]
     size: tuple[int, int]
     seed: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.labels, Labels):
+            object.__setattr__(self, "labels", Labels(self.labels))
 
     @cached_property
     def classes(self) -> dict[str, Tensor]:
@@ -56,15 +73,25 @@ class Shown:
 
     @cached_property
     def targets(self) -> Tensor:
-        """The labels of all images, on the device of the outputs."""
-        shapes = sorted({tuple(label.shape) for label in self.labels})
-        if len(shapes) > 1:
-            raise ImagesError(f"images: one batch holds labels of shape {shapes[0]} and {shapes[1]}. Use batch_size=1.")
-        return torch.stack(list(self.labels)).to(self.outputs["natural"].device, torch.int32)
+        """The classes that the labels of all images are, on the device of the outputs."""
+        return self._labels.classes.to(self.outputs["natural"].device)
+
+    @cached_property
+    def values(self) -> Tensor | list[Any]:
+        """The labels as they are; see `Labels.values`."""
+        values = self._labels.values
+        return values.to(self.outputs["natural"].device) if isinstance(values, Tensor) else values
+
+    @property
+    def _labels(self) -> Labels:
+        return cast(Labels, self.labels)
 
 
 class Score(Protocol):
-    """Amounts of each image, which add up, and a value from their sums."""
+    """Amounts of each image, which add up, and a value from their sums.
+
+    One that compares classes also has ``margins`` and ``chance``, as `Accuracy`.
+    """
 
     stimuli: tuple[str, ...]
     needs_labels: bool
@@ -95,6 +122,15 @@ class Accuracy:
     def value(self, sums: np.ndarray) -> np.ndarray:
         """Return right predictions over labels."""
         return _ratio(sums[..., 0], sums[..., 1])
+
+    def margins(self, shown: Shown) -> Tensor:
+        """Return how often each class is labelled, and how often predicted, shape (2, class)."""
+        return _margins(*_compared(shown), shown.outputs["natural"].shape[1])
+
+    def chance(self, margins: np.ndarray) -> float:
+        """Return what is expected of the same predictions, given to images at random."""
+        labelled, predicted = margins / margins.sum(axis=1, keepdims=True)
+        return float(labelled @ predicted)
 
 
 class MeanIoU:
@@ -153,6 +189,15 @@ class MeanIoU:
         either = confusion.sum(axis=-1) + confusion.sum(axis=-2) - both
         found = either > 0
         return _ratio(np.where(found, both / np.maximum(either, 1), 0).sum(axis=-1), found.sum(axis=-1))
+
+    def margins(self, shown: Shown) -> Tensor:
+        """Return how often each class is labelled, and how often predicted, shape (2, class)."""
+        predicted, targets = (self._inside(maps) for maps in _compared(shown))
+        return _margins(predicted, targets, shown.outputs["natural"].shape[1])
+
+    def chance(self, margins: np.ndarray) -> float:
+        """Return what is expected of the same predictions, given to pixels at random."""
+        return float(self.value(np.outer(*margins).ravel() / margins.sum()))
 
     def _inside(self, maps: Tensor) -> Tensor:
         """Return the pixels of the region, shape (image, ...)."""
@@ -215,7 +260,8 @@ class PerImage:
         For messages.
     function
         (output,) or (output, labels) -> a value for each image, shape (image,). The output is the first tensor of
-        the model's, the labels are stacked.
+        the model's. The labels are as the data set gives them: stacked to one tensor where they are numbers or arrays
+        of one shape, else a list.
     """
 
     stimuli: tuple[str, ...] = ("natural",)
@@ -231,7 +277,7 @@ class PerImage:
     def amounts(self, shown: Shown) -> Tensor:
         """Return the value of each image, and 1."""
         output = shown.outputs["natural"]
-        values = self._function(output, shown.targets.long()) if self.needs_labels else self._function(output)
+        values = self._function(output, shown.values) if self.needs_labels else self._function(output)
         values = torch.as_tensor(values)
         if values.shape != (len(output),):
             raise ArgumentError(
@@ -284,6 +330,39 @@ def resolve_scores(score: Any) -> dict[str, Score]:
     return found
 
 
+def at_chance(name: str, value: float, error: float, degrees: int, margins: np.ndarray, score: Any) -> str:
+    """Return a warning if the score of the whole model is no better than chance within its error, else an empty text.
+
+    Parameters
+    ----------
+    name
+        Of the score.
+    value, error, degrees
+        The score, its standard error (NaN: not known) and the error's degrees of freedom.
+    margins
+        How often each class is labelled, and how often predicted, shape (2, class).
+    score
+        Has ``chance(margins)``.
+
+    Examples
+    --------
+    >>> at_chance("accuracy", 0.5, 0.02, 9, np.array([[5, 5], [6, 4]]), Accuracy())[:61]
+    "score 'accuracy': 0.5 of the whole model, no better than chan"
+    >>> at_chance("accuracy", 0.9, 0.02, 9, np.array([[5, 5], [6, 4]]), Accuracy())
+    ''
+    """
+    if (margins[0] > 0).sum() < 2:
+        return ""  # of a single class, chance cannot be told from knowing it
+    chance = score.chance(margins)
+    if not value - np.nan_to_num(half_width(error, degrees)) <= chance:
+        return ""
+    return (
+        f"score {name!r}: {value:.3g} of the whole model, no better than chance within its error ({chance:.3g}: the "
+        "same predictions, given at random), so that no loss can show. Check that labels are numbers of the model's "
+        "outputs, that it has its weights, and transform=."
+    )
+
+
 def _score_of(name: Any, meaning: Any) -> Score:
     if isinstance(meaning, str) and meaning in SCORES:
         return SCORES[meaning]()
@@ -333,6 +412,11 @@ def _compared(shown: Shown) -> tuple[Tensor, Tensor]:
             "Bring labels to the size of the model's output."
         )
     return predicted, targets
+
+
+def _margins(predicted: Tensor, targets: Tensor, n_classes: int) -> Tensor:
+    known = (targets >= 0) & (targets < n_classes) & (predicted != _UNKNOWN)
+    return torch.stack([torch.bincount(classes[known], minlength=n_classes) for classes in (targets, predicted)])
 
 
 def _by_image(values: Tensor) -> Tensor:

@@ -224,9 +224,9 @@ def _scored_images(folder: Path, labels: Path | None, scores: tuple[str, ...]) -
             f"--eval-images {folder}: has no folder for each class, which --score {','.join(scores)} needs. "
             "Sort the images into folders, or pass --labels or --score agreement."
         )
-    from torchvision.datasets import ImageFolder
+    from probe.analyses.data import ClassFolder
 
-    return ImageFolder(str(folder))
+    return ClassFolder(folder)
 
 
 def _groups(scored: Any, folder: Path, pattern: str) -> list[str]:
@@ -237,9 +237,8 @@ def _groups(scored: Any, folder: Path, pattern: str) -> list[str]:
         sought = re.compile(pattern)
     except re.error as error:
         raise click.UsageError(f"--eval-groups {pattern}: is no regular expression ({error}).") from None
-    samples: Any = Folder(scored) if isinstance(scored, Path) else scored
-    paths = samples.paths if hasattr(samples, "paths") else [path for path, _ in samples.samples]
-    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+    paths = (Folder(scored) if isinstance(scored, Path) else scored).paths
+    names = [path.relative_to(folder).as_posix() for path in paths]
     found = [sought.search(name) for name in names]
     missing = [name for name, match in zip(names, found, strict=True) if match is None]
     if missing:

@@ -91,8 +91,10 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
     def _pixels(self, image: Any) -> Tensor:
         """Return a batch as one tensor, which may have been a list of images."""
         if isinstance(image, list | tuple) and axes_of(image) == 4:
-            rows = [(place, row_tensor(each, None, self.grey), None) for place, each in enumerate(image)]
-            return collate(rows)[1]
+            rows: list[tuple[int, Any, Any]] = [
+                (place, row_tensor(each, None, self.grey), None) for place, each in enumerate(image)
+            ]
+            return _stacked(rows)[0]
         return check_shape(as_tensor(image), self._makes_batches)
 
     def _labels(self, labels: Any, n_images: int) -> list[Any]:

@@ -241,6 +241,7 @@ def test_matched_draws_go_by_the_mean_activation_of_the_layer():
         assert result.matched.sel(score="largest", draw=draw, count=4).item() == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*no better than chance:probe.errors.ProbeWarning")
 def test_labels_come_from_the_rows():
     model = seeded(Plain)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch.nn.functional import one_hot
 
-from probe.ablation.performance import SCORES, MeanIoU, Shown, resolve_scores
+from probe.ablation.performance import SCORES, Accuracy, MeanIoU, Shown, at_chance, resolve_scores
 from probe.errors import ArgumentError, ImagesError
 from probe.images.stimuli import apply_stimulus
 
@@ -173,3 +173,101 @@ def test_one_number_for_each_image_is_no_prediction():
     shown = Shown({"natural": torch.randn(4, 1)}, list(torch.tensor([0, 1, 1, 0])), [0, 1, 2, 3], (8, 8), 0)
     with pytest.raises(ArgumentError, match="one number instead of one for each class"):
         resolve_scores("accuracy")["accuracy"].amounts(shown)
+
+
+# ---- Labels of a user's own score
+
+
+def seen_by_a_function(labels, n_images=3):
+    """What a user's own score is given as labels."""
+    seen = []
+
+    def function(output, labels):
+        seen.append(labels)
+        return output[:, 0]
+
+    score = resolve_scores({"own": function})["own"]
+    score.amounts(Shown({"natural": torch.zeros(n_images, 2)}, labels, list(range(n_images)), (4, 4), 0))
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [{"boxes": torch.zeros(2, 4)}, {"boxes": torch.zeros(0, 4)}, {}],
+        [torch.zeros(2, 4), torch.zeros(0, 4), torch.zeros(1, 4)],
+        [(1, 2.5), (3, 4.5), (5, 6.5)],
+        ["cat", "dog", "cat"],
+        [None, 1, 2],
+        [[1], [2, 3], []],
+        [np.array(["a"]), np.array(["b"]), np.array(["c"])],
+    ],
+    ids=["dicts", "boxes", "tuples", "text", "none", "lists", "arrays of text"],
+)
+def test_labels_that_are_no_numbers_reach_a_function_as_they_are(labels):
+    seen = seen_by_a_function(labels)
+    assert isinstance(seen, list)
+    assert all(one is other for one, other in zip(seen, labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0.25, 1.5, -2.0], torch.tensor([0.25, 1.5, -2.0], dtype=torch.float64)),
+        ([3, 1, 2], torch.tensor([3, 1, 2])),
+        ([True, False, True], torch.tensor([True, False, True])),
+        (list(np.float32([0.25, 1.5, 3])), torch.tensor([0.25, 1.5, 3])),
+        (list(torch.tensor([0.25, 1.5, 3])), torch.tensor([0.25, 1.5, 3])),
+        (list(np.arange(12.0).reshape(3, 4)[:, ::-1]), torch.arange(12.0, dtype=torch.float64).reshape(3, 4).flip(1)),
+        (
+            [Image.new("L", (2, 1), color=n) for n in range(3)],
+            torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 1, 2),
+        ),
+    ],
+    ids=["floats", "integers", "truth", "floats of numpy", "tensors", "reversed arrays", "pictures"],
+)
+def test_numbers_reach_a_function_as_one_tensor_of_their_kind(labels, expected):
+    torch.testing.assert_close(seen_by_a_function(labels), expected, rtol=0, atol=0)
+
+
+# ---- Chance
+
+
+def test_chance_is_the_mean_score_of_predictions_in_any_order(maps):
+    generator = np.random.default_rng(0)
+    predicted, labels = maps[0].clone(), maps[1]
+    predicted[predicted == 3] = 1
+    known = labels != VOID
+    for score in (Accuracy(), MeanIoU()):
+        margins = score.margins(shown(predicted, labels)).numpy()
+        assert margins.sum(axis=1).tolist() == [known.sum().item()] * 2
+        drawn = []
+        for _ in range(300):
+            shuffled = predicted.clone()
+            shuffled[known] = predicted[known][torch.from_numpy(generator.permutation(int(known.sum())))]
+            drawn.append(value_of(score, shown(shuffled, labels)))
+        assert score.chance(margins) == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 300**0.5)
+        assert score.chance(margins) < value_of(score, shown(predicted, labels)) - 0.1
+
+
+def test_chance_of_a_region_is_that_of_its_pixels(maps):
+    predicted, labels = maps
+    left = MeanIoU().margins(shown(predicted[:, :, :3], labels[:, :, :3]))
+    assert torch.equal(MeanIoU("left").margins(shown(predicted, labels)), left)
+
+
+def test_a_score_at_chance_is_told_from_one_above_it():
+    margins = np.array([[50, 50], [60, 40]])
+    for value, error, is_told in [(0.5, 0, True), (0.4, 0.01, True), (0.55, 0.03, True), (0.6, 0.03, False)]:
+        message = at_chance("accuracy", value, error, 9, margins, Accuracy())
+        assert bool(message) == is_told, value
+    assert "no better than chance within its error (0.5: " in at_chance("accuracy", 0.5, np.nan, 0, margins, Accuracy())
+    assert at_chance("accuracy", np.nan, 0.1, 9, margins, Accuracy()) == ""
+    assert at_chance("accuracy", 0.7, 0.1, 9, np.array([[10, 0], [7, 3]]), Accuracy()) == ""
+
+
+def test_predictions_that_are_nan_and_void_labels_are_not_counted_for_chance():
+    outputs = logits_of(torch.tensor([0, 1, 1, 0]), n_classes=2)
+    outputs[3] = torch.nan
+    seen = Shown({"natural": outputs}, [0, 1, -1, 1], [0, 1, 2, 3], (1, 1), 0)
+    assert Accuracy().margins(seen).tolist() == [[1, 1], [1, 1]]

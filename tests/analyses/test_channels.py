@@ -89,7 +89,9 @@ def test_the_channels_that_know_the_side_are_found_and_needed(result):
 
 
 def test_the_same_channels_of_a_model_that_does_not_use_them():
-    found = run(Sides(by_position=False), IMAGES, SCORED, methods=["flip"], examples=0, **OPTIONS)
+    with pytest.warns(ProbeWarning, match="score 'accuracy': 0.467 of the whole model, no better than chance"):
+        found = run(Sides(by_position=False), IMAGES, SCORED, methods=["flip"], examples=0, **OPTIONS)
+    assert "no better than chance" in found.attrs["warnings"]
     assert removal(found, "flip", "accuracy", 2).verdict == "same"
     assert "the model needs them no more than random ones" in findings(found)[0]
 
@@ -312,6 +314,31 @@ def test_the_command_scores_classes_by_their_folders(workplace):
     assert CliRunner().invoke(main, ["report", "channels-report.nc", "-o", "again.html"]).exit_code == 0
     assert (workplace / "again.html").read_text(encoding="utf-8") == page
     assert "exists already" in command(*words).stderr
+
+
+def test_the_command_refuses_another_number_of_folders_than_outputs(workplace):
+    (workplace / "scored" / "sheep").mkdir()
+    words = ["channel_nets:classifier", "--layer", "1.relu2", *SMALL, "--eval-images", "scored", "--size", "32"]
+    outcome = command(*words)
+    assert outcome.exit_code == 1
+    assert "the data set has 3 classes, and the model 2 outputs" in outcome.stderr
+    assert not (workplace / "channels-report.nc").exists()
+    (workplace / "scored" / "sheep").rmdir()
+    (workplace / "scored" / "0.png").write_bytes((workplace / "photos" / "0.png").read_bytes())
+    assert "1 of 17 are in no folder of a class, scored/0.png for one" in command(*words).stderr
+
+
+def test_the_command_follows_folders_of_classes_that_are_links(workplace):
+    (workplace / "linked").mkdir()
+    for name in ("cat", "dog"):
+        (workplace / "linked" / name).symlink_to(workplace / "scored" / name, target_is_directory=True)
+    words = ["channel_nets:classifier", "--layer", "1.relu2", *SMALL, "--size", "32", "--examples", 0]
+    for folder in ("scored", "linked"):
+        outcome = command(*words, "--eval-images", folder, "-o", f"{folder}.html")
+        assert outcome.exit_code == 0, outcome.stderr
+    scored, linked = (probe.load(f"{folder}.nc") for folder in ("scored", "linked"))
+    assert linked.attrs["eval_images_digest"] == scored.attrs["eval_images_digest"]
+    assert linked.intact.equals(scored.intact)
 
 
 def test_the_command_scores_pixels_by_label_files_in_their_own_size(workplace):

@@ -1,11 +1,11 @@
-"""Folders of images beside label maps."""
+"""Folders of images beside label maps, and in folders of classes."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from probe.analyses.data import LabelledFolder
+from probe.analyses.data import ClassFolder, LabelledFolder
 from probe.errors import ImagesError
 from probe.images.batches import open_images
 
@@ -57,3 +57,32 @@ def test_an_image_without_a_label_and_one_that_cannot_be_read(folders):
     (labels / "a" / "2.png").unlink()
     with pytest.raises(ImagesError, match=r"1 of 3 images have none, .*2\.png"):
         LabelledFolder(images, labels)
+
+
+def test_classes_are_the_folders_in_sorted_order_empty_ones_and_links_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    for place, name in enumerate(("root/cat/deep/1", "store/1", "root/dog/2")):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[place]).save(path)
+    (tmp_path / "root" / "cow").mkdir()
+    (tmp_path / "root" / "bee").symlink_to(tmp_path / "store", target_is_directory=True)
+    rows = ClassFolder(tmp_path / "root")
+    assert rows.classes == ["bee", "cat", "cow", "dog"]
+    assert [label for _, label in rows] == [0, 1, 3]
+    assert all((np.asarray(rows[row][0]) == pixels[place]).all() for row, place in enumerate((1, 0, 2)))
+    source = open_images(
+        rows, batch_size=2, num_workers=0, transform=None, input_key=None, max_images=None, first_image=0,
+        fold_of=lambda number, origin: -number, labels=True,
+    )  # fmt: skip
+    assert [label for batch in source for label in batch.labels] == [3, 1, 0]
+
+
+def test_greys_of_sixteen_bits_beside_labels_keep_their_range_or_are_told(tmp_path):
+    for name, scale in (("a", 257), ("b", 1)):
+        (tmp_path / name / "cat").mkdir(parents=True)
+        values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 11 * scale
+        Image.fromarray(values).save(tmp_path / name / "cat" / "1.png")
+        rows = ClassFolder(tmp_path / name)
+        assert (np.asarray(rows[0][0])[:, :, 0] == values // scale).all()
+        assert len(rows.guesses()) == (scale == 1)
