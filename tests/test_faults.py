@@ -553,7 +553,7 @@ class TestSizes:
     def test_what_would_not_fit_is_refused(self, monkeypatch, left_as_found):
         model = padded_net(depth=2)
         memory = type("Memory", (), {"available": 100_000})
-        monkeypatch.setattr("probe.reading.collecting.psutil.virtual_memory", lambda: memory)
+        monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
         with (
             pytest.raises(probe.errors.TooLargeError, match=r"statistics would take .* Choose fewer layers="),
             left_as_found(model),

@@ -91,7 +91,7 @@ def later_readouts(
         grams = [statistics.grams[_STIMULUS, later.name] for later in behind]
         if empty := int((grams[0].totals[:, 0] == 0).sum()):
             raise ImagesError(
-                f"images: {statistics.facts['n_images']} leave {empty} of folds={options.folds} without any, and "
+                f"images: {statistics.facts.n_images} leave {empty} of folds={options.folds} without any, and "
                 "score='position' reads each. Pass more images or groups=, or choose fewer folds=."
             )
         by_setting.append([score_readout(gram, len(_TARGETS), _ALPHA) for gram in grams])

@@ -114,9 +114,13 @@ def collect(
     model
         Any eager vision model; wrappers of compilation and of several devices are taken off.
     images
-        A tensor of shape (image, channel, row, column); a Dataset, whose rows are images, tuples that begin with one,
-        or mappings; a DataLoader; an iterable of batches, read once; or a folder of image files, searched
-        recursively in sorted order. Labels are ignored.
+        A tensor or array of shape (image, channel, row, column); a Dataset or list whose rows are images, tuples that
+        begin with one, or mappings; a DataLoader; an iterable of such rows or of batches, read once; or a folder of
+        image files, searched recursively, links followed, in sorted order. Images of rows are tensors or arrays of
+        shape (channel, row, column), or PIL images. PIL images and files become RGB in [0, 1], or grey where the
+        model's first convolution takes one channel. White in greys of more than 8 bits is the least of 1, 255, 1,023,
+        4,095 and 65,535 that a folder's images do not exceed, with a warning where that is a guess; of a single PIL
+        image such a guess is an error. Labels are ignored.
     layers
         ``"auto"``: ``input`` (the pixels) and every convolution, patch embedding and transformer block with a map
         larger than 1×1; ``"all"``; a name, a glob such as ``"layer*.conv1"``, a module type, a module, or several.
@@ -135,13 +139,13 @@ def collect(
         from 768 channels on fewer a channel, down to 20; of a layer that makes at least three times as many channels
         at each cell as it is given, 60 of those given and at least 20 a channel; a number; or None for all.
     batch_size, num_workers
-        For tensors, data sets and folders.
+        For tensors, and rows of any origin.
     device
         ``"auto"`` is where the model is; on another one the model is brought back afterwards.
     autocast
         ``"bfloat16"`` or ``"float16"`` to run the model in mixed precision.
     transform
-        Applied to each image of a data set or folder, for example ``weights.transforms()``.
+        Applied to the image of each row or file, for example ``weights.transforms()``.
     input_key
         Where the image is in rows that are mappings.
     layout
@@ -149,7 +153,7 @@ def collect(
         or globs to layouts. Tokens are taken row by row, behind any prefix tokens (class, registers); models that
         order them otherwise, as Hiera does, or append tokens at the end, are not understood.
     max_images
-        Read so many images: evenly spaced over a data set, the first of an iterable.
+        Read so many images: evenly spaced over a data set or list, the first of an iterable.
     first_image
         Number of the first image: continue the numbering in a second run, and merge.
     seed
