@@ -321,3 +321,14 @@ def test_position_needs_an_image_in_each_fold(make, options):
             Reader(), make(noise_images(7, 8)), range(4), layer="first", score="position", counts=[1], draws=2,
             controls="random", progress=False, **options,
         )  # fmt: skip
+
+
+def test_too_few_images_for_position_are_told_before_other_scores_are_made():
+    def never(output):
+        raise AssertionError
+
+    with pytest.raises(ImagesError, match=r"images: 7 leave some of folds=10 without any.*Pass at least 10"):
+        probe.ablation_curve(
+            Reader(), noise_images(7, 8), range(4), layer="first", score=["position", {"never": never}], counts=[1],
+            draws=2, controls="random", progress=False,
+        )  # fmt: skip

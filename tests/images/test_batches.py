@@ -213,6 +213,12 @@ class TestForms:
         probe.layerwise(padded_net(depth=1), batches(), max_images=15, positions=None, progress=False)
         assert reads == list(range(0, 16, 2))
 
+    def test_rows_of_a_generator_are_read_no_further_than_needed(self):
+        reads = []
+        rows = (reads.append(index) or IMAGES[index] for index in range(20))
+        pixels, _ = read(rows, max_images=6)
+        assert (len(pixels), reads) == (6, list(range(6)))
+
     def test_the_first_image_shown_beforehand_is_a_copy_and_is_read_again(self):
         batches = [IMAGES[:4].clone()]
         source = opened(batches)
