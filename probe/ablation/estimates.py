@@ -135,9 +135,10 @@ class _Scorer:
         """Return what labels and the scores of the whole model are to be warned of."""
         found, estimates = self._labels.findings(), self.estimates()
         for name, margins in self._margins.items():
-            values, left_out = estimates[name].values, estimates[name].left_out
-            value, error = (float(each[self._intact]) for each in (values, jackknife(left_out)))
-            found.append(at_chance(name, value, error, len(left_out) - 1, margins, self._scores[name]))
+            scored = estimates[name]
+            errors = jackknife(scored.values, scored.left_out, scored.sizes)
+            value, error = float(scored.values[self._intact]), float(errors[self._intact])
+            found.append(at_chance(name, value, error, len(scored.left_out) - 1, margins, self._scores[name]))
         return [message for message in found if message]
 
     def _add_part(self, part: Batch) -> None:

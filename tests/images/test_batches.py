@@ -202,6 +202,7 @@ class TestForms:
         assert [set(batch.folds) for batch in batches[:2]] == [{0}, {0, 1}]
         assert batches[0].numbers == [0, 5, 10, 15]
 
+    @pytest.mark.filterwarnings("ignore:.* images. cells of one image are alike:probe.errors.ProbeWarning")
     def test_a_generator_is_read_once_and_no_further_than_needed(self):
         reads = []
 
@@ -577,17 +578,17 @@ class TestCorruptFiles:
     @pytest.mark.parametrize("damage", DAMAGES)
     @pytest.mark.parametrize("num_workers", [0, 2])
     def test_one_is_named_skipped_and_counted(self, damage, num_workers, tmp_path, left_as_found):
-        save_all(BYTES, tmp_path)
+        save_all(BYTES, tmp_path, count=21)
         path = tmp_path / "07.png"
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
         with pytest.warns(ProbeWarning, match=r"images: .*07\.png cannot be read and is left out: ") as caught:
             result = layerwise(tmp_path, left_as_found, num_workers=num_workers)
         assert [warning.filename for warning in caught] == [__file__]
-        assert result.attrs["n_images"] == 19
+        assert result.attrs["n_images"] == 20
         assert list(json.loads(result.attrs["corrupt"])) == [str(path)]
 
         expected = probe.collect(padded_net(depth=1), IMAGES[:7], positions=None, progress=False)
-        rest = probe.collect(padded_net(depth=1), IMAGES[8:20], first_image=8, positions=None, progress=False)
+        rest = probe.collect(padded_net(depth=1), IMAGES[8:21], first_image=8, positions=None, progress=False)
         np.testing.assert_allclose(result.r2, probe.layerwise(expected.merge(rest)).r2, atol=1e-5)
 
     def test_past_five_per_cent_is_an_error(self, tmp_path, left_as_found):
