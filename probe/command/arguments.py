@@ -314,10 +314,9 @@ def choose_device(device: str) -> str:
 
 def check_output(path: Path, overwrite: bool) -> None:
     """Find out before the work whether a file can be written."""
-    if path.exists() and not path.is_file():
-        raise ResultFileError(f"{path}: is a folder or device; name a file.")
-    if path.exists() and not overwrite:
-        raise ResultFileError(f"{path}: exists already. Pass --overwrite to replace it.")
+    from probe.results import check_writable
+
+    check_writable(path, overwrite=overwrite)
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -181,7 +181,7 @@ def collect(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
         input_key=input_key, layout=layout, max_images=max_images, first_image=first_image, seed=seed,
-        progress=progress,
+        progress=progress, task="collect",
     )  # fmt: skip
     return collect_statistics(model, images, options, grams=True, moments=True)[0]
 
@@ -262,7 +262,7 @@ input_key, layout, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress, task="layerwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
@@ -329,7 +329,7 @@ input_key, layout, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress, task="channelwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
