@@ -28,7 +28,7 @@ class ResultFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a name that promises something else."""
-        path = Path(super().convert(value, param, ctx))
+        path = Path(str(super().convert(value, param, ctx)))
         if path.suffix not in ("", ".nc"):
             better = path.with_suffix(".nc")
             self.fail(

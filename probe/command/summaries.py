@@ -51,8 +51,13 @@ def kind_of(result: xr.Dataset) -> Kind:
     return KINDS[kind]
 
 
-def _estimates(values: Sequence[float], halves: Sequence[float]) -> list[str]:
+def _estimates(values: pd.Series, halves: pd.Series) -> list[str]:
     return [f"{value:z.3f} ± {half:.3f}" for value, half in zip(values, halves, strict=True)]
+
+
+def _significant(values: pd.Series) -> list[str]:
+    """Write numbers whose size is not known beforehand."""
+    return ["" if np.isnan(value) else f"{value:.3g}" for value in values]
 
 
 def _frame(result: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
@@ -117,7 +122,8 @@ def _ranking_title(result: xr.Dataset) -> str:
 
 
 def _ranking_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.head(_MOST_CHANNELS).rename(columns={"index": "channel"}).set_index("rank")
+    first = rows.head(_MOST_CHANNELS).rename(columns={"index": "channel"}).set_index("rank")
+    return first.assign(score=_significant(first.score))
 
 
 def _rankings(result: xr.Dataset) -> pd.DataFrame:
@@ -216,6 +222,10 @@ def _similarity_title(result: xr.Dataset) -> str:
     )
 
 
+def _similarity_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(local_roughness=_significant(rows.local_roughness)).set_index(["layer", "reference"])
+
+
 # ---- Audits
 
 
@@ -285,7 +295,7 @@ KINDS = {
     "rankings": Kind(_rankings, _rankings_title, lambda result, rows: rows.set_index(["ranking", "other"])),
     "ablation_curve": Kind(_curves, _curves_title, _curves_table),
     "pooled": Kind(_pooled, _pooled_title, _pooled_table),
-    "similarity": Kind(_similarity, _similarity_title, lambda result, rows: rows.set_index(["layer", "reference"])),
+    "similarity": Kind(_similarity, _similarity_title, _similarity_table),
     "audit": Kind(_audit, _audit_title, _audit_table),
     "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
     "channels": Kind(_curves, _curves_title, _curves_table),

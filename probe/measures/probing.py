@@ -343,8 +343,8 @@ def _check_unused(images: Any, options: Options) -> None:
     """Refuse arguments of a reading where statistics, which have been read, are given."""
     unused = [] if images is None else ["images"]
     for argument in fields(Options):
-        # Whether progress is shown changes nothing.
-        if argument.init and argument.name != "progress" and getattr(options, argument.name) != argument.default:
+        shows_progress = argument.name in ("progress", "task")  # which changes nothing
+        if argument.init and not shows_progress and getattr(options, argument.name) != argument.default:
             unused.append(argument.name)
     if unused:
         raise ArgumentError(
