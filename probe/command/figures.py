@@ -48,11 +48,18 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
     import matplotlib
 
     matplotlib.use("agg")
-    axes = FIGURES[kind](result)
-    if not axes:
-        raise ArgumentError("figures: no layer with a stride pads, and there are no maps: nothing to draw.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_save(ax.figure, folder / f"{stem}-{part}.png", overwrite) for part, ax in axes.items()]
+    import matplotlib.pyplot as plt
+
+    before = set(plt.get_fignums())
+    try:
+        axes = FIGURES[kind](result)
+        if not axes:
+            raise ArgumentError("figures: no layer with a stride pads, and there are no maps: nothing to draw.")
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_save(ax.figure, folder / f"{stem}-{part}.png", overwrite) for part, ax in axes.items()]
+    finally:
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
 
 
 def _layers(result: xr.Dataset) -> dict[str, Any]:
@@ -107,9 +114,6 @@ def _as_file_name(text: str) -> str:
 
 
 def _save(figure: Any, path: Path, overwrite: bool) -> Path:
-    import matplotlib.pyplot as plt
-
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
-    plt.close(figure)
     return write_atomically(path, content.getvalue(), overwrite=overwrite)

@@ -74,7 +74,11 @@ class KeyValues(click.ParamType):
             return value
         try:
             call = ast.parse(f"f({value})", mode="eval").body
-            if not isinstance(call, ast.Call) or call.args or any(each.arg is None for each in call.keywords):
+            if (
+                not isinstance(call, ast.Call)
+                or call.args
+                or len({each.arg for each in call.keywords} - {None}) < len(call.keywords)
+            ):
                 raise SyntaxError
         except (SyntaxError, ValueError):
             self.fail(f"{value!r} is not NAME=VALUE,... as Python writes it, such as depth=3,bias=False", param, ctx)

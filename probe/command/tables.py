@@ -98,7 +98,7 @@ def _describe_source(result: xr.Dataset) -> list[str]:
     about = result.attrs
     digest = f"digest {about['weights_digest']}" if about.get("weights_digest") else ""
     if about.get("networks") == "digits":
-        model = "model: small networks, weights: random at first and trained here"
+        model = f"model: {about['model']}, a small network; weights: random at first and trained here"
     elif about.get("model"):
         named = about.get("weights") or "not named where it was measured, so they may be random"
         model = f"model: {about['model']}, weights: {named}{f'; {digest}' if digest else ''}"

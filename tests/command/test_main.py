@@ -69,7 +69,7 @@ class TestProgram:
         assert "conv2" in outcome.stdout
         assert outcome.stderr.splitlines() == [
             "weights: as cli_nets:small gives them (seed 0)",
-            "preprocessing: resize 37, crop 32, ImageNet mean and standard deviation",
+            "preprocessing: resize 32, crop 32, ImageNet mean and standard deviation",
         ]
 
     @pytest.mark.parametrize(
@@ -82,6 +82,9 @@ class TestProgram:
             ["layerwise", "resnet18", "-o", "x.nc"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", "absent"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--positions", "some"],
+            ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--targets", "rows"],
+            ["layerwise", "resnet18", "-o", "x.html", "--images", "."],
+            ["layers", "resnet18", "--model-args", "depth"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--alpha", "0"],
             ["channelwise", "resnet18", "-o", "x.nc", "--images", ".", "--folds", "1"],
             ["channelwise", "resnet18", "-o", "x.nc", "--images", ".", "--alpha", "1"],
@@ -139,6 +142,56 @@ class TestProgram:
         assert not (workplace / "x.nc").exists()
 
 
+# What is refused before anything heavy is loaded, with what is offered instead.
+REFUSED = {
+    "layerwis": "No such command 'layerwis'. Did you mean layerwise",
+    "report pading": "'pading' is neither padding nor channels, nor a file. Did you mean padding?",
+    "analyse rok": "there is no study 'rok'; expected one of audit",
+    "layerwise --positions x": "'x' is not auto, all or a whole number",
+    "layerwise --targets row,colum": "'colum' is none of row, column, radius",
+    "channelwise --stimuli roled": "'roled' is none of natural, rolled, noise, constant. Did you mean rolled?",
+    "layerwise --layout NC": "'NC' is not one of 'NCHW'",
+    "layers net:small --model-args depth=two": "text is quoted: depth='two'",
+    "layerwise -o x.html": "x.html: a result is a netCDF file; name it x.nc",
+    "channelwise -o x.json": "x.json: a result is a netCDF file; name it x.nc",
+    "audit resnet18 -o x.html": "x.html: a result is a netCDF file; name it x.nc",
+    "analyse rook -o x.html": "x.html: a result is a netCDF file; name it x.nc",
+    "analyse rook --paddings zero": "'zero' is none of zeros, reflect",
+    "report padding --paddings wrap": "'wrap' is none of zeros, reflect",
+    "report channels resnet18 --score acuracy": "Did you mean accuracy?",
+    "report channels resnet18 --methods flip-lef": "Did you mean flip-left",
+}
+
+
+class TestRefused:
+    @pytest.mark.parametrize("words", REFUSED)
+    def test_what_cannot_be_is_refused_and_the_right_word_offered(self, words, run):
+        outcome = run(*words.split())
+        assert outcome.exit_code == (1 if words == "analyse rok" else 2)
+        assert REFUSED[words] in outcome.stderr
+        assert outcome.stdout == ""
+
+    def test_the_study_meant_is_offered(self, run):
+        assert "Did you mean rook?" in run("analyse", "rok").stderr
+
+    def test_nothing_heavy_is_loaded_for_it_and_it_takes_less_than_a_second(self, python):
+        code = (
+            "import sys, time\n"
+            "from probe.command.main import main\n"
+            f"for words in {[words.split() for words in REFUSED]!r}:\n"
+            "    try: main(words)\n"
+            "    except SystemExit as ended: assert ended.code, words\n"
+            "assert not {'torch', 'numpy', 'xarray', 'matplotlib'} & set(sys.modules), sorted(sys.modules)\n"
+            "assert time.process_time() < 1, time.process_time()"
+        )
+        outcome = python("-c", code)
+        assert outcome.returncode == 0, outcome.stderr
+        assert outcome.stderr.count("Did you mean") >= 5
+
+    def test_the_help_tells_of_completion(self, run, python):
+        assert 'eval "$(_PROBE_COMPLETE=bash_source probe)"' in run("--help").stdout
+
+
 class TestLayers:
     def test_json_is_the_table_of_list_layers(self, workplace, measured):
         outcome = measured("layers", "cli_nets:small", "--size", SIZE, "--json")
@@ -184,7 +237,7 @@ class TestMeasurements:
         xr.testing.assert_allclose(result, expected, atol=1e-4)
         assert result.attrs["command"].startswith("probe layerwise cli_nets:small --images ")
         assert "-o 'my result.nc'" in result.attrs["command"]
-        assert result.attrs["preprocessing"] == "resize 37, crop 32, ImageNet mean and standard deviation"
+        assert result.attrs["preprocessing"] == "resize 32, crop 32, ImageNet mean and standard deviation"
         assert outcome.stdout.splitlines()[-1] == "result: my result.nc"
         r2 = result.r2.sel(layer="relu2", stimulus="rolled", target="radius").item()
         row = next(line for line in outcome.stdout.splitlines() if line.startswith("relu2"))
@@ -231,7 +284,6 @@ class TestMeasurements:
                 "no layer 'conv3' among the 5 of this model. Did you mean",
             ),
             (["cli_nets:small", "--device", "gpu"], "device='gpu' cannot be used"),
-            (["cli_nets:small", "--targets", "rows"], "'rows'"),
             (["cli_nets:small", "--folds", "30"], "leave 6 of 30 folds without any"),
             (["cli_nets:small", "-o", "absent/x.nc"], "absent/x.nc: cannot be written: No such file or directory"),
             (["cli_nets:small", "-o", "."], ".: is a folder"),
@@ -262,7 +314,7 @@ class TestMeasurements:
         words = ["layerwise", "cli_nets:recorded", "--images", photos, "-o", "x.nc", "--size", SIZE]
         outcome = run(*words)
         assert outcome.exit_code == 1
-        assert outcome.stderr == "error: x.nc: exists already. Pass --overwrite to replace it.\n"
+        assert outcome.stderr == "error: x.nc: exists already. Pass overwrite=True (--overwrite) to replace it.\n"
         assert Path("x.nc").read_bytes() == b"precious"
         assert not Path("made").exists()
         measured(*words, "--overwrite")

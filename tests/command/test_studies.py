@@ -115,11 +115,14 @@ def test_a_study_takes_a_model_and_images(tmp_path, monkeypatch, run):
 def test_an_audit_tells_the_layers_that_leave_padding_unread(run):
     outcome = run("audit", "resnet18", "--size", 64)
     assert outcome.exit_code == 0, outcome.stderr
-    title, _, *rows = outcome.stdout.splitlines()
+    source, images, *lines = outcome.stdout.splitlines()
+    assert source.startswith("model: ResNet, weights: random (seed 0); digest ")
+    assert images == "images: none were read"
+    title, rest, _, *rows = lines
     assert title.startswith(
         "images of 64×64: 5 of 18 padded layers leave padding unread; nearest sizes that leave none:"
     )
-    assert "33 or 65 rows" in title
+    assert "33 or 65 rows" in f"{title}{rest}"
     table = {row.split()[0]: row.split()[-12:] for row in rows[1:]}
     assert table["conv1"] == ["0", "of", "3", "1", "of", "3"] * 2
     assert list(table) == ["conv1", "maxpool", "layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"]
@@ -132,7 +135,8 @@ def test_an_even_size_audits_clean_and_can_be_saved(tmp_path, run):
     scores = json.loads(outcome.stdout)["scores"]
     assert all(row[f"unread_{side}"] == 0 for row in scores for side in ("top", "bottom", "left", "right"))
     assert scores[0]["padding_top"] == 3
-    assert run("show", file).stdout.startswith("images of 65×65: 0 of 18 padded layers leave padding unread\n")
+    assert "images of 65×65: 0 of 18 padded layers leave padding unread\n" in run("show", file).stdout
+    assert probe.load(file).attrs["weights"] == "random (seed 0)"
     outcome = run("show", file, "--figures", tmp_path / "figures")
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"audit-audit.png", "audit-foveation.png"}
 
