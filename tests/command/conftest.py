@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import probe
+from probe.analyses import rook
+from probe.analyses.channels import study as channels
+from probe.analyses.padding_comparison import study as padding_comparison
 from probe.command.main import main
+from probe.errors import ProbeWarning
+from probe.testing import noise_images, padded_net
 
 SIZE = 32
 WIDTH = 37
@@ -129,3 +136,43 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "cli_nets", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return tmp_path
+
+
+def rankings():
+    net, images = padded_net(depth=2), noise_images(40, 8)
+    return [probe.rank_channels(net, images, "relu2", method=method, progress=False) for method in ("flip", "omega2")]
+
+
+def curve(**settings):
+    images = noise_images(20, 8) + 1
+    settings = {"score": ["agreement", "position"], "counts": [2, 4], "draws": 2, "progress": False} | settings
+    return probe.ablation_curve(padded_net(depth=3), images, settings.pop("ranking"), layer="relu2", **settings)
+
+
+MADE = {
+    "layerwise": lambda: probe.layerwise(padded_net(depth=2), noise_images(40, 8), progress=False),
+    "channelwise": lambda: probe.channelwise(padded_net(depth=2), noise_images(40, 8), progress=False),
+    "ranking": lambda: rankings()[0],
+    "rankings": lambda: probe.compare_rankings(*rankings(), top=[4]),
+    "ablation_curve": lambda: curve(ranking=dict(zip("ab", rankings(), strict=True))),
+    "pooled": lambda: probe.pooled(padded_net(depth=2), noise_images(80, 4), grid=2, progress=False),
+    "similarity": lambda: probe.shift_similarity(
+        padded_net(depth=2), noise_images(2, 4), ["conv1", "conv2"], frame=12, progress=False
+    ),
+    "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
+    "padding_comparison": lambda: padding_comparison.run(
+        paddings=["zeros", "circular"], seeds=1, preset="tiny", progress=False
+    ),
+    "channels": lambda: channels.run(
+        padded_net(depth=2), noise_images(40, 8), noise_images(20, 8) + 1, layer="relu1", score="agreement",
+        methods=["flip", "omega2"], counts=[2], draws=2, examples=1, progress=False,
+    ),
+    "study": lambda: rook.run(preset="tiny", paddings=["zeros"], seeds=1, progress=False),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def made():
+    """A result of each kind."""
+    with warnings.catch_warnings(action="ignore", category=ProbeWarning):
+        return {kind: make() for kind, make in MADE.items()}

@@ -72,7 +72,7 @@ class TestReport:
         Path(existing).write_bytes(b"precious")
         outcome = run(*REPORT, "-o", "page.html")
         assert outcome.exit_code == 1
-        assert outcome.stderr == f"error: {existing}: exists already. Pass --overwrite to replace it.\n"
+        assert outcome.stderr == f"error: {existing}: exists already. Pass overwrite=True (--overwrite) to replace it.\n"
         assert Path(existing).read_bytes() == b"precious"
 
     def test_a_given_model_beside_its_untrained_twin(self, workplace, photos, measured):
@@ -106,8 +106,8 @@ class TestReport:
         assert run(*words, "--overwrite").exit_code == 0
         assert Path("page.html").read_bytes() == (folder / "page.html").read_bytes()
 
-    def test_results_without_a_report_say_what_shows_them(self, saved, workplace, run):
-        outcome = run("report", saved / "layerwise.nc", "-o", "page.html")
+    def test_results_without_a_report_say_what_shows_them(self, made, workplace, run):
+        outcome = run("report", probe.save(made["layerwise"], "layerwise.nc"), "-o", "page.html")
         assert outcome.exit_code == 1
         assert "`probe show`" in outcome.stderr
         assert not Path("page.html").exists()

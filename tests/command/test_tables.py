@@ -1,7 +1,6 @@
 """Results at a glance."""
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,10 @@ from PIL import Image
 
 import probe
 from probe import results
-from probe.analyses import rook
-from probe.analyses.channels import study as channels
-from probe.analyses.padding_comparison import study as padding_comparison
 from probe.command.named_models import open_model
 from probe.command.summaries import KINDS
 from probe.command.tables import summarise, write_json, write_table
-from probe.errors import ArgumentError, ProbeWarning
-from probe.intervals import half_width
-from probe.testing import noise_images, padded_net
+from probe.errors import ArgumentError
 
 SIZE = 32
 WIDTH = 37
@@ -84,49 +78,9 @@ class TestShow:
         assert message in outcome.stderr
 
 
-def rankings():
-    net, images = padded_net(depth=2), noise_images(40, 8)
-    return [probe.rank_channels(net, images, "relu2", method=method, progress=False) for method in ("flip", "omega2")]
-
-
-def curve(**settings):
-    images = noise_images(20, 8) + 1
-    settings = {"score": ["agreement", "position"], "counts": [2, 4], "draws": 2, "progress": False} | settings
-    return probe.ablation_curve(padded_net(depth=3), images, settings.pop("ranking"), layer="relu2", **settings)
-
-
-MADE = {
-    "layerwise": lambda: probe.layerwise(padded_net(depth=2), noise_images(40, 8), progress=False),
-    "channelwise": lambda: probe.channelwise(padded_net(depth=2), noise_images(40, 8), progress=False),
-    "ranking": lambda: rankings()[0],
-    "rankings": lambda: probe.compare_rankings(*rankings(), top=[4]),
-    "ablation_curve": lambda: curve(ranking=dict(zip("ab", rankings(), strict=True))),
-    "pooled": lambda: probe.pooled(padded_net(depth=2), noise_images(80, 4), grid=2, progress=False),
-    "similarity": lambda: probe.shift_similarity(
-        padded_net(depth=2), noise_images(2, 4), ["conv1", "conv2"], frame=12, progress=False
-    ),
-    "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
-    "padding_comparison": lambda: padding_comparison.run(
-        paddings=["zeros", "circular"], seeds=1, preset="tiny", progress=False
-    ),
-    "channels": lambda: channels.run(
-        padded_net(depth=2), noise_images(40, 8), noise_images(20, 8) + 1, layer="relu1", score="agreement",
-        methods=["flip", "omega2"], counts=[2], draws=2, examples=1, progress=False,
-    ),
-    "study": lambda: rook.run(preset="tiny", paddings=["zeros"], seeds=1, progress=False),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made():
-    """A result of each kind, made when first asked for."""
-    with warnings.catch_warnings(action="ignore", category=ProbeWarning):
-        return {kind: make() for kind, make in MADE.items()}
-
-
 class TestEveryKind:
-    def test_there_is_a_table_for_each(self):
-        assert set(KINDS) == set(results.KINDS) == set(MADE)
+    def test_there_is_a_table_for_each(self, made):
+        assert set(KINDS) == set(results.KINDS) == set(made)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_is_saved_shown_and_begins_with_model_images_and_warnings(self, kind, made, tmp_path, measured):
@@ -177,61 +131,3 @@ class TestEveryKind:
         text = write_table(result.assign_coords(layer=layers), 120)
         assert "backbone.model.encoder.l…f_all_heads.convolution_1" in text
         assert max(map(len, text.splitlines())) <= 120
-
-
-class TestNumbers:
-    """What the table shows is what is in the result."""
-
-    def test_of_a_ranking(self, made):
-        result = made["ranking"]
-        rows = summarise(result)
-        assert rows["index"].tolist() == result["index"].values.tolist()
-        assert rows["score"].tolist() == result.score.values.tolist()
-        text = write_table(result)
-        first = next(line for line in text.splitlines() if line.startswith("1 "))
-        assert first.split() == ["1", str(result["index"].values[0]), f"{result.score.values[0]:.3g}"]
-        assert f"between two halves of the images {result.stability.item():.3f}" in text.replace("\n ", "")
-
-    def test_of_compared_rankings(self, made):
-        result = made["rankings"]
-        rows = summarise(result).set_index(["ranking", "other"])
-        pair = result.sel(ranking="flip", other="omega2")
-        assert len(rows) == 3
-        assert rows.correlation["flip", "omega2"] == pair.correlation
-        assert rows.first_4["flip", "omega2"] == pair.overlap.sel(top=4)
-        assert rows.chance_4["flip", "omega2"] == 4 / 16
-        assert rows.correlation["omega2", "omega2"] == result.stability.sel(ranking="omega2")
-
-    @pytest.mark.parametrize("kind", ["ablation_curve", "channels"])
-    def test_of_curves(self, kind, made):
-        result = made[kind]
-        rows = summarise(result)
-        assert len(rows) == result.top.size
-        for row in rows.to_dict("records"):
-            place = {name: row[name] for name in ("ranking", "score", "count")}
-            score = {"score": row["score"]}
-            assert row["top"] == result.top.sel(place).item()
-            assert row["intact"] == result.intact.sel(score).item()
-            assert row["random"] == pytest.approx(
-                result.random.sel(score | {"count": row["count"]}).mean("draw").item(), nan_ok=True
-            )
-
-    def test_of_curves_without_random_draws(self):
-        with warnings.catch_warnings(action="ignore", category=ProbeWarning):
-            result = curve(ranking=rankings()[0], score="agreement", controls=["matched"])
-        text = write_table(result)
-        assert "top − matched" in text and "top − random" not in text
-        assert len(summarise(result)) == 2
-
-    def test_of_pooled_vectors(self, made):
-        result = made["pooled"]
-        row = summarise(result).set_index(["layer", "readout"]).loc[("conv2", "ordered")]
-        assert row.accuracy == result.accuracy.sel(layer="conv2", readout="ordered").item()
-        half = half_width(row.accuracy_se, result.sizes["fold"] - 1)
-        assert f"{row.accuracy:.3f} ± {half:.3f}" in write_table(result)
-
-    def test_of_objects_that_move(self, made):
-        result = made["similarity"]
-        row = summarise(result).set_index(["layer", "reference"]).loc[("conv2", "centre")]
-        expected = result.global_similarity.sel(layer="conv2", reference="centre").mean("object").item()
-        assert row.global_similarity == pytest.approx(expected, rel=1e-6)
