@@ -16,7 +16,7 @@ from probe.testing import noise_images, padded_net
 def test_a_result_records_what_only_the_command_knows():
     source = open_model("resnet18", size=64)
     source.warned.append("images are enlarged")
-    result = probe.layerwise(padded_net(depth=1), noise_images(5, 8), progress=False)
+    result = probe.layerwise(padded_net(depth=1), noise_images(50, 8), progress=False)
     before = ["of few images"]
     result.attrs["warnings"] = json.dumps(before)
     record(result, source, "probe layerwise resnet18")

@@ -72,7 +72,8 @@ class TestReport:
         Path(existing).write_bytes(b"precious")
         outcome = run(*REPORT, "-o", "page.html")
         assert outcome.exit_code == 1
-        assert outcome.stderr == f"error: {existing}: exists already. Pass overwrite=True (--overwrite) to replace it.\n"
+        message = f"{existing}: exists already. Pass overwrite=True (--overwrite) to replace it."
+        assert outcome.stderr == f"error: {message}\n"
         assert Path(existing).read_bytes() == b"precious"
 
     def test_a_given_model_beside_its_untrained_twin(self, workplace, photos, measured):
