@@ -155,6 +155,7 @@ def run(
             max_images=n_seeds * settings.n_images,
             seed=seed,
             progress=progress,
+            task=STUDY.name,
         )
         with open_reader(network, shown, options, framing) as reader:
             readings += read_twice(reader, framing, layers, n_seeds=n_seeds, n_gradients=settings.n_gradients)

@@ -57,7 +57,7 @@ def find_examples(
         return maps[:, channels].mean(dim=(2, 3)).cpu()
 
     with (
-        open_reader(model, images, Options(layers=layer, **options)) as reader,
+        open_reader(model, images, Options(layers=layer, task="examples", **options)) as reader,
         reader.reading([reader.layer(layer)], average) as run,
     ):
         for batch, pixels in reader.batches():

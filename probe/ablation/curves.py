@@ -1,6 +1,7 @@
 """What a model loses as its channels are taken away, beside what it loses without random ones."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,10 +131,12 @@ def ablation_curve(
     options = Options(
         layers=name, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers, device=device,
         autocast=autocast, transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed,
-        progress=progress,
+        progress=progress, task="ablation",
     )  # fmt: skip
     _check_readings(images, controls, by_position)
-    strengths = mean_activity(model, images, options, name) if "matched" in controls else None
+    strengths = (
+        mean_activity(model, images, replace(options, task="mean activity"), name) if "matched" in controls else None
+    )
     with open_reader(model, images, options, labels=any(each.needs_labels for each in scores.values())) as reader:
         place = reader.layer(name)
         orders = {which: channel_order(each, place) for which, each in rankings.items()}

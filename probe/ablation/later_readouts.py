@@ -81,7 +81,9 @@ def later_readouts(
         options, layers=[later.name for later in behind], stimuli=_STIMULUS, targets=_TARGETS, progress=False
     )
     by_setting = []
-    for number, removed in enumerate(tqdm(settings, unit="setting", disable=None if options.progress else True)):
+    for number, removed in enumerate(
+        tqdm(settings, unit="setting", desc="position behind", disable=None if options.progress else True)
+    ):
         with warnings.catch_warnings():
             if number:  # the first has said what there is to say of model and images
                 warnings.simplefilter("ignore", ProbeWarning)

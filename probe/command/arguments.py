@@ -1,18 +1,21 @@
 """What the commands of `probe` share: options, models, examples in the help, how warnings and errors are told."""
 
 import functools
+import json
 import shlex
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from probe.command.names import LAYOUTS, STIMULI, TARGETS, near_names
+from probe.command.option_types import KeyValues, Names, Parts, ResultFile
 from probe.errors import ProbeError, ProbeWarning, ResultFileError
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ __all__ = [
     "FILE",
     "FOLDER",
     "OWN_SIZE",
+    "RESULT",
     "Program",
     "Studies",
     "Task",
@@ -34,12 +38,14 @@ __all__ = [
     "json_option",
     "max_images_option",
     "measurement_options",
+    "model_args_option",
     "model_argument",
     "note",
     "open_source",
     "overwrite_option",
     "positions_option",
     "preset_option",
+    "record",
     "seed_option",
     "several",
     "size_option",
@@ -75,6 +81,14 @@ class Program(_WithExamples, click.Group):
         ctx.obj = shlex.join(["probe", *args])
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names, or offer those like it."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}.{near_names(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
 
 class Studies(_WithExamples, click.Group):
     """Commands by name; what is no name goes to the command ``file``."""
@@ -83,7 +97,12 @@ class Studies(_WithExamples, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first argument names, or that takes it."""
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["file", *args])
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        if not args[0].startswith("-") and not Path(args[0]).suffix and not Path(args[0]).exists():
+            known = [name for name in self.commands if name != "file"]
+            ctx.fail(f"{args[0]!r} is neither {' nor '.join(known)}, nor a file.{near_names(args[0], known)}")
+        return super().resolve_command(ctx, ["file", *args])
 
 
 class Task(_WithExamples):
@@ -142,8 +161,8 @@ def _describe(error: Exception) -> str:
     return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
-def _split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+def _joined(ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(name for names in values for name in names)
 
 
 def _parse_positions(ctx: click.Context, param: click.Parameter, value: str) -> str | int | None:
@@ -166,19 +185,35 @@ def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
+RESULT = ResultFile(path_type=Path)
 COUNT = click.IntRange(min=1)
 
-several = functools.partial(click.option, multiple=True, callback=_split)
+
+def several(*names: str, known: Sequence[str] = (), **settings: Any) -> Callable[..., Any]:
+    """Make an option that takes several words, and may be given several times; of `known` ones where there are."""
+    return click.option(*names, type=Names(known) if known else Parts(), multiple=True, callback=_joined, **settings)
+
 
 model_argument = click.argument("model")
 weights_option = click.option(
-    "--weights", metavar="FILE|NAME", help="A state dict, or weights of torchvision, which are downloaded."
+    "--weights",
+    metavar="FILE[:PART]|NAME",
+    help="A state dict, or weights of torchvision or timm, which are downloaded.",
+)
+model_args_option = click.option(
+    "--model-args",
+    metavar="NAME=VALUE,...",
+    type=KeyValues(),
+    default=dict,
+    show_default=False,
+    help="Arguments of the function that makes the model, as Python writes them.",
 )
 size_option = click.option(
     "--size",
     metavar="N|own",
     callback=_parse_size,
-    help="Crop to so many pixels; own: take images as large as they are.  [default: as the weights do, else 224]",
+    help="Shorter side in pixels, and crop of the centre; own: take images as large as they are.  [default: as the "
+    "weights do, else a shorter side of 256 and a crop of 224]",
 )
 max_images_option = click.option("--max-images", type=COUNT, help="Read so many, evenly spaced.  [default: all]")
 device_option = click.option("--device", default="auto", help="Where to run the model; auto: on a GPU if there is one.")
@@ -200,14 +235,27 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace exist
 _MEASUREMENT = (
     model_argument,
     weights_option,
+    model_args_option,
     click.option("--images", type=FOLDER, required=True, help="Folder of image files, searched recursively."),
-    click.option("-o", "--output", type=FILE, required=True, metavar="FILE.nc", help="Result file to write."),
+    click.option("-o", "--output", type=RESULT, required=True, metavar="FILE.nc", help="Result file to write."),
     overwrite_option,
     several(
         "--layers", metavar="GLOB,...", default=["auto"], help="auto (convolutions and blocks), all, names, globs."
     ),
-    several("--targets", metavar="NAME,...", default=["row", "column"], help="What to read: names of probe.TARGETS."),
-    several("--stimuli", metavar="NAME,...", default=["natural", "rolled"], help="Names of probe.STIMULI."),
+    several(
+        "--targets",
+        metavar="NAME,...",
+        known=TARGETS,
+        default=["row", "column"],
+        help="What to read: names of probe.TARGETS.",
+    ),
+    several(
+        "--stimuli",
+        metavar="NAME,...",
+        known=STIMULI,
+        default=["natural", "rolled"],
+        help="Names of probe.STIMULI.",
+    ),
     several("--maps", metavar="GLOB,...", help="Layers whose maps to keep."),
     size_option,
     max_images_option,
@@ -216,7 +264,7 @@ _MEASUREMENT = (
     click.option("--num-workers", type=click.IntRange(min=0), default=0, help="Processes that read images."),
     device_option,
     click.option("--autocast", type=click.Choice(["bfloat16", "float16"]), help="Run in mixed precision."),
-    click.option("--layout", type=click.Choice(["NCHW", "NHWC", "NLC", "LNC"]), help="Of outputs not understood."),
+    click.option("--layout", type=click.Choice(LAYOUTS), help="Of outputs not understood."),
     seed_option,
     json_option,
 )
@@ -227,14 +275,34 @@ def measurement_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_MEASUREMENT), function)
 
 
-def open_source(model: str, weights: str | None, size: int | str | None, seed: int, quiet: bool) -> "ModelSource":
+def open_source(
+    model: str,
+    weights: str | None,
+    size: int | str | None,
+    seed: int,
+    quiet: bool,
+    arguments: Mapping[str, Any] | None = None,
+) -> "ModelSource":
     """Make a model with its weights, and tell what they are."""
     from probe.command.named_models import open_model
 
-    source = open_model(model, weights, size=size, seed=seed)
+    source = open_model(model, weights, size=size, seed=seed, arguments=arguments)
     note(f"weights: {source.weights}", quiet)
     note(f"preprocessing: {source.preprocessing}", quiet)
     return source
+
+
+def record(result: "xr.Dataset", source: "ModelSource", command: str) -> None:
+    """Note in a result what only the command knows: where the weights come from, and what was done to the images."""
+    warned = [*json.loads(result.attrs.get("warnings", "[]")), *source.warned]
+    result.attrs.update(
+        command=command,
+        weights=source.weights,
+        preprocessing=source.preprocessing,
+        warnings=json.dumps(list(dict.fromkeys(warned))),
+    )
+    if not result.attrs.get("model"):
+        result.attrs["model"] = type(source.model).__name__
 
 
 def choose_device(device: str) -> str:
@@ -246,10 +314,9 @@ def choose_device(device: str) -> str:
 
 def check_output(path: Path, overwrite: bool) -> None:
     """Find out before the work whether a file can be written."""
-    if path.exists() and not path.is_file():
-        raise ResultFileError(f"{path}: is a folder or device; name a file.")
-    if path.exists() and not overwrite:
-        raise ResultFileError(f"{path}: exists already. Pass --overwrite to replace it.")
+    from probe.results import check_writable
+
+    check_writable(path, overwrite=overwrite)
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -265,11 +332,11 @@ def note(message: str, quiet: bool) -> None:
 
 def tell(result: "xr.Dataset", file: Path | None, as_json: bool) -> None:
     """Print the main numbers of a result, and where it is if it was saved."""
-    from probe.command.tables import write_json, write_table
+    from probe.command.tables import WIDEST, write_json, write_table
 
     if as_json:
         click.echo(write_json(result, file))
     else:
-        click.echo(write_table(result, shutil.get_terminal_size((120, 24)).columns))
+        click.echo(write_table(result, min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)))
         if file is not None:
             click.echo(f"result: {file}")

@@ -14,11 +14,13 @@ from probe.command.arguments import (
     choose_device,
     json_option,
     measurement_options,
+    model_args_option,
     model_argument,
     note,
     open_source,
     overwrite_option,
     positions_option,
+    record,
     size_option,
     tell,
     weights_option,
@@ -51,8 +53,12 @@ __all__ = ["main"]
 def main() -> None:
     """Find where a vision model knows absolute position, why, and what happens without it.
 
-    MODEL is a name of torchvision, such as resnet18, or module:function, such as nets:make_net for make_net() in
-    nets.py. Tables go to stdout, all else to stderr. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+    MODEL is a name of torchvision, such as resnet18; timm:NAME; hf:FOLDER, a local folder of a Hugging Face model; or
+    module:function, such as nets:make_net for make_net() in nets.py. Tables go to stdout, all else to stderr. Exit
+    codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+
+    For completion by the shell, put this line into ~/.bashrc (zsh, fish: their names in place of bash):
+    eval "$(_PROBE_COMPLETE=bash_source probe)"
     """
 
 
@@ -61,14 +67,17 @@ def main() -> None:
     examples=[
         "probe layers resnet18",
         "probe layers vit_b_16 --json",
-        "probe layers nets:make_net --size 64",
+        "probe layers nets:make_net --model-args depth=3,padding=\"'circular'\" --size 64",
     ],
 )
 @model_argument
 @weights_option
+@model_args_option
 @size_option
 @json_option
-def layers(model: str, weights: str | None, size: int | None, as_json: bool, quiet: bool) -> None:
+def layers(
+    model: str, weights: str | None, model_args: dict[str, Any], size: int | None, as_json: bool, quiet: bool
+) -> None:
     """List the layers of a model.
 
     With type, shape (channel, row, column), calls, whether --layers auto reads them, and the memory (MB) that
@@ -78,7 +87,7 @@ def layers(model: str, weights: str | None, size: int | None, as_json: bool, qui
 
     import probe
 
-    source = open_source(model, weights, size, 0, quiet)
+    source = open_source(model, weights, size, 0, quiet, model_args)
     table = probe.list_layers(source.model, _noise_image(source))
     if as_json:
         click.echo(table.reset_index().to_json(orient="records", indent=2, force_ascii=False))
@@ -135,8 +144,8 @@ def channelwise(command: str, **given: Any) -> None:
 @overwrite_option
 @json_option
 def show(file: Path, figures: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
-    """Show a saved result: table and figures."""
-    from probe.command.tables import save_figures
+    """Show a saved result of any kind: table and figures."""
+    from probe.command.figures import save_figures
     from probe.results import load
 
     result = load(file)
@@ -166,6 +175,7 @@ def _measure(
     *,
     model: str,
     weights: str | None,
+    model_args: dict[str, Any],
     size: int | None,
     seed: int,
     images: Path,
@@ -180,7 +190,7 @@ def _measure(
     from probe.results import save
 
     check_output(output, overwrite)
-    source = open_source(model, weights, size, seed, quiet)
+    source = open_source(model, weights, size, seed, quiet, model_args)
     result = measurement(
         source.model,
         images,
@@ -190,6 +200,6 @@ def _measure(
         progress=not quiet,
         **settings,
     )
-    result.attrs.update(command=command, weights=source.weights, preprocessing=source.preprocessing)
+    record(result, source, command)
     save(result, output, overwrite=overwrite)
     tell(result, output, as_json)

@@ -17,15 +17,18 @@ from probe.command.arguments import (
     choose_device,
     device_option,
     max_images_option,
+    model_args_option,
     model_argument,
     open_source,
     overwrite_option,
     preset_option,
+    record,
     seed_option,
     several,
     size_option,
     weights_option,
 )
+from probe.command.names import PADDINGS, RANKINGS, SCORES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,11 +65,12 @@ def report() -> None:
 @overwrite_option
 @click.option("--model", help="Swap the padding of this MODEL, instead of training small networks.")
 @weights_option
+@model_args_option
 @click.option("--images", type=FOLDER, help="Folder of images for --model.")
 @size_option
 @max_images_option
 @device_option
-@several("--paddings", metavar="NAME,...", help="Names of probe.PADDINGS.  [default: all]")
+@several("--paddings", metavar="NAME,...", known=PADDINGS, help="Names of probe.PADDINGS.  [default: all]")
 @click.option("--seeds", type=COUNT, help="Small networks to train for each padding.  [default: as the preset says]")
 @preset_option
 @click.pass_obj
@@ -76,6 +80,7 @@ def report_padding(
     overwrite: bool,
     model: str | None,
     weights: str | None,
+    model_args: dict[str, Any],
     images: Path | None,
     size: int | str | None,
     max_images: int | None,
@@ -90,10 +95,12 @@ def report_padding(
     By default small networks are trained on digits under each padding. With --model the given weights, which were
     trained with one padding, are run under each; with --weights, beside the model as it is without them.
     """
-    if (model is None) != (images is None) or (model is None and (weights or size or max_images)):
-        raise click.UsageError("--model needs --images; and --images, --weights, --size and --max-images need --model.")
-    if model is not None and ":" not in model and weights is None:
-        raise click.UsageError("--model with a name of torchvision needs --weights: random ones were trained nowhere.")
+    if (model is None) != (images is None) or (model is None and (weights or model_args or size or max_images)):
+        raise click.UsageError(
+            "--model needs --images; and --images, --weights, --model-args, --size and --max-images need --model."
+        )
+    if model is not None and (":" not in model or model.startswith("timm:")) and weights is None:
+        raise click.UsageError(f"--model {model} needs --weights: random ones were trained nowhere.")
     _check_page(output, overwrite)
 
     from probe.analyses.padding_comparison import study as padding_comparison
@@ -105,8 +112,8 @@ def report_padding(
     if model is None:
         result = padding_comparison.run(seeds=seeds, preset=preset, **settings)
     else:
-        source = open_source(model, weights, size, 0, quiet)
-        untrained = open_source(model, None, size, 0, quiet=True).model if weights else None
+        source = open_source(model, weights, size, 0, quiet, model_args)
+        untrained = open_source(model, None, size, 0, True, model_args).model if weights else None
         result = padding_comparison.run(
             source.model,
             images,
@@ -116,13 +123,14 @@ def report_padding(
             device=choose_device(device),
             **settings,
         )
-        result.attrs.update(weights=source.weights, preprocessing=source.preprocessing)
+        record(result, source, command)
     _write_page(result, findings(result), output, overwrite)
 
 
 @report.command("channels", cls=Task, examples=_REPORTS[2:4])
 @model_argument
 @weights_option
+@model_args_option
 @click.option("--layer", required=True, help="Whose channels: a name of `probe layers`.")
 @click.option("--images", type=FOLDER, required=True, help="Images to rank the channels on.")
 @click.option(
@@ -139,9 +147,17 @@ def report_padding(
 )
 @click.option("--labels", type=FOLDER, help="PNG files with the class of each pixel, named as the --eval-images.")
 @several(
-    "--score", metavar="NAME,...", help="Names of probe.SCORES, position.  [default: accuracy, miou with --labels]"
+    "--score",
+    metavar="NAME,...",
+    known=SCORES,
+    help="Names of probe.SCORES, position.  [default: accuracy, miou with --labels]",
 )
-@several("--methods", metavar="NAME,...", help="Rankings, such as flip or flip-left.  [default: all, by no side]")
+@several(
+    "--methods",
+    metavar="NAME,...",
+    known=RANKINGS,
+    help="Rankings, such as flip or flip-left.  [default: all, by no side]",
+)
 @several("--counts", metavar="N,...", help="How many channels to remove.  [default: 1/32 to 3/4 of all]")
 @click.option("--draws", type=click.IntRange(min=2), default=20, help="Random draws of as many channels.")
 @click.option("--mode", type=click.Choice(["zero", "mean", "resample"]), default="zero", help="What replaces them.")
@@ -162,6 +178,7 @@ def report_channels(
     command: str,
     model: str,
     weights: str | None,
+    model_args: dict[str, Any],
     images: Path,
     eval_images: Path,
     labels: Path | None,
@@ -191,7 +208,7 @@ def report_channels(
     scores = score or (_SEGMENTATION_SCORES if labels else ("accuracy",))
     scored = _scored_images(eval_images, labels, scores)
     groups = None if eval_groups is None else _groups(scored, eval_images, eval_groups)
-    source = open_source(model, weights, OWN_SIZE if labels and size is None else size, seed, quiet)
+    source = open_source(model, weights, OWN_SIZE if labels and size is None else size, seed, quiet, model_args)
     result = channels.run(
         source.model,
         images,
@@ -207,7 +224,7 @@ def report_channels(
         progress=not quiet,
         **settings,
     )
-    result.attrs.update(weights=source.weights, preprocessing=source.preprocessing)
+    record(result, source, command)
     _write_page(result, findings(result), output, overwrite)
 
 

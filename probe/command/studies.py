@@ -10,23 +10,27 @@ import click
 
 from probe.command.arguments import (
     COUNT,
-    FILE,
     FOLDER,
+    RESULT,
     Task,
     check_output,
     choose_device,
     device_option,
     json_option,
     max_images_option,
+    model_args_option,
     model_argument,
     note,
     open_source,
     overwrite_option,
     preset_option,
+    record,
     several,
     size_option,
     tell,
 )
+from probe.command.names import PADDINGS, STUDIES, near_names
+from probe.errors import ArgumentError
 
 __all__ = ["analyse", "audit"]
 
@@ -45,7 +49,7 @@ __all__ = ["analyse", "audit"]
 @click.option("--list", "as_list", is_flag=True, help="Show all studies, and the time that each preset takes.")
 @preset_option
 @click.option("--seeds", type=COUNT, help="Repetitions.  [default: those of the preset]")
-@click.option("-o", "--output", type=FILE, metavar="FILE.nc", help="Result file to write.  [default: NAME.nc]")
+@click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: NAME.nc]")
 @overwrite_option
 @click.option("--model", help="MODEL to study, where a study takes one.")
 @click.option(
@@ -54,11 +58,14 @@ __all__ = ["analyse", "audit"]
     multiple=True,
     help="Of --model; or, without it, of the study's own networks, each as NET=FILE.",
 )
+@model_args_option
 @click.option("--images", type=FOLDER, help="Folder of images, where a study takes one.")
 @size_option
 @max_images_option
 @several("--layers", metavar="GLOB,...", help="Layers to study, where a study takes some.")
-@several("--paddings", metavar="NAME,...", help="Names of probe.PADDINGS.  [default: those of the study]")
+@several(
+    "--paddings", metavar="NAME,...", known=PADDINGS, help="Names of probe.PADDINGS.  [default: those of the study]"
+)
 @device_option
 @json_option
 @click.pass_obj
@@ -71,6 +78,7 @@ def analyse(
     overwrite: bool,
     model: str | None,
     weights: tuple[str, ...],
+    model_args: dict[str, Any],
     size: int | None,
     device: str,
     as_json: bool,
@@ -81,16 +89,22 @@ def analyse(
 
     NAME is one of `probe analyse --list`. `probe report FILE.nc` then writes its page.
     """
+    if not as_list:
+        if name is None:
+            raise click.UsageError("NAME is missing; see `probe analyse --list`.")
+        if name not in STUDIES:
+            raise ArgumentError(
+                f"there is no study {name!r}; expected one of {', '.join(STUDIES)}.{near_names(name, STUDIES)}"
+            )
+        if model is None and (size or model_args):
+            raise click.UsageError(f"{'--size' if size else '--model-args'} needs --model.")
+
     from probe.analyses.studies import find_studies, find_study
 
-    if as_list:
+    if as_list or name is None:
         _list(find_studies(), as_json)
         return
-    if name is None:
-        raise click.UsageError("NAME is missing; see `probe analyse --list`.")
     study = find_study(name)
-    if model is None and size:
-        raise click.UsageError("--size needs --model.")
     output = Path(f"{name}.nc") if output is None else output
     # What was not given keeps the study's own default.
     options = {key: value for key, value in given.items() if value not in (None, ())}
@@ -105,13 +119,13 @@ def analyse(
 
     from probe.results import save
 
-    facts = {}
+    source = None
     if model is not None:
-        source = open_source(model, _single(weights), size, 0, quiet)
+        source = open_source(model, _single(weights), size, 0, quiet, model_args)
         options |= {"model": source.model, "transform": source.transform, "device": choose_device(device)}
-        facts = {"weights": source.weights, "preprocessing": source.preprocessing}
     result = study.run(preset=preset, progress=not quiet, command=command, **options)
-    result.attrs.update(facts)
+    if source is not None:
+        record(result, source, command)
     save(result, output, overwrite=overwrite)
     tell(result, output, as_json)
     note(f"for its page: probe report {output}", quiet)
@@ -123,9 +137,10 @@ def analyse(
     examples=["probe audit resnet50", "probe audit nets:make_net --size 32 --channels 1 -o net.nc"],
 )
 @model_argument
+@model_args_option
 @click.option("--size", type=COUNT, default=224, help="Rows and columns of an image.")
 @click.option("--channels", type=COUNT, default=3, help="Channels of an image.")
-@click.option("-o", "--output", type=FILE, metavar="FILE.nc", help="Result file to write.  [default: none]")
+@click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: none]")
 @overwrite_option
 @device_option
 @json_option
@@ -133,6 +148,7 @@ def analyse(
 def audit(
     command: str,
     model: str,
+    model_args: dict[str, Any],
     size: int,
     channels: int,
     output: Path | None,
@@ -151,8 +167,10 @@ def audit(
     import probe
     from probe.command.named_models import open_model
 
-    result = probe.audit(open_model(model).model, (channels, size, size), device=choose_device(device))
-    result.attrs["command"] = command
+    source = open_model(model, arguments=model_args)
+    result = probe.audit(source.model, (channels, size, size), device=choose_device(device))
+    record(result, source, command)
+    del result.attrs["preprocessing"]  # no image was read
     if output is not None:
         probe.save(result, output, overwrite=overwrite)
     tell(result, output, as_json)

@@ -119,7 +119,7 @@ max_images, seed, progress
     options = Options(
         layers=layers, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers, device=device,
         autocast=autocast, transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed,
-        progress=progress,
+        progress=progress, task="pooled",
     )  # fmt: skip
     _check(grid, alpha)
     readouts = _readouts(permute)

@@ -185,7 +185,7 @@ def collect(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
         input_key=input_key, layout=layout, max_images=max_images, first_image=first_image, seed=seed,
-        progress=progress,
+        progress=progress, task="collect",
     )  # fmt: skip
     return collect_statistics(model, images, options, grams=True, moments=True)[0]
 
@@ -266,7 +266,7 @@ input_key, layout, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress, task="layerwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
@@ -333,7 +333,7 @@ input_key, layout, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress, task="channelwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
@@ -347,8 +347,8 @@ def _check_unused(images: Any, options: Options) -> None:
     """Refuse arguments of a reading where statistics, which have been read, are given."""
     unused = [] if images is None else ["images"]
     for argument in fields(Options):
-        # Whether progress is shown changes nothing.
-        if argument.init and argument.name != "progress" and getattr(options, argument.name) != argument.default:
+        shows_progress = argument.name in ("progress", "task")  # which changes nothing
+        if argument.init and not shows_progress and getattr(options, argument.name) != argument.default:
             unused.append(argument.name)
     if unused:
         raise ArgumentError(

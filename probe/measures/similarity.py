@@ -132,7 +132,9 @@ def shift_similarity(
         shifted = [Placements(item, size, colour) for item in objects]
         chosen, memory_format = _survey(model, shifted[0], names)
         shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        with tqdm(total=len(objects) * len(shifted[0]), unit="shift", desc="probe", disable=not shown) as bar:
+        with tqdm(
+            total=len(objects) * len(shifted[0]), unit="shift", desc="shift similarity", disable=not shown
+        ) as bar:
             maps = np.stack([_similarity_of(model, item, chosen, batch_size, memory_format, bar) for item in shifted])
     duration = time.monotonic() - start
     result = xr.Dataset(

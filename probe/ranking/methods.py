@@ -139,6 +139,7 @@ def rank_channels(
         layers=layer, targets=targets, stimuli=stimulus or default_stimulus(method), folds=folds, groups=groups,
         positions=positions, batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast,
         transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
+        task=f"ranking {method}",
     )  # fmt: skip
     if method in DISPLACEMENTS:
         strengths = score_displacements(model, images, options, method=method, axis=axis, signed=region is not None)

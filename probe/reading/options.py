@@ -22,7 +22,7 @@ TargetSelection = str | Iterable[str] | Mapping[str, TargetFunction]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to collect statistics; `probe.collect` tells the meaning of each field."""
+    """How to collect statistics; `probe.collect` tells the meaning of each field; `task` names the progress bar."""
 
     layers: LayerSelection = "auto"
     targets: TargetSelection = ("row", "column")
@@ -41,6 +41,7 @@ class Options:
     first_image: int = 0
     seed: int = 0
     progress: bool = True
+    task: str = "probe"
     target_functions: dict[str, TargetFunction] = field(init=False)
     stimulus_names: tuple[str, ...] = field(init=False)
     precision: torch.dtype | None = field(init=False)

@@ -79,7 +79,7 @@ class Reader:
     def batches(self) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch, and its images as the model takes them."""
         shown = self._options.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        with tqdm(total=self._source.length, unit="image", desc="probe", disable=not shown) as bar:
+        with tqdm(total=self._source.length, unit="image", desc=self._options.task, disable=not shown) as bar:
             for batch in self._source:
                 self._n_images += len(batch.numbers)
                 self._digest = joined_digests(self._digest, pixels_digest(batch.pixels, batch.numbers))

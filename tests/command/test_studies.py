@@ -5,22 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
 import probe
 from probe.analyses import studies
-from probe.command.main import main
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, run):
     """A tiny study: its file, and what was printed."""
     file = tmp_path_factory.mktemp("made") / "rook.nc"
     outcome = run("analyse", "rook", "--preset", "tiny", "--paddings", "zeros,circular", "--seeds", 1, "-o", file)
@@ -28,7 +20,7 @@ def made(tmp_path_factory):
     return file, outcome
 
 
-def test_studies_are_listed_with_the_time_they_need():
+def test_studies_are_listed_with_the_time_they_need(run):
     outcome = run("analyse", "--list")
     assert outcome.exit_code == 0
     for name, module in studies.find_studies().items():
@@ -53,7 +45,7 @@ def test_a_study_is_run_saved_and_shown(made):
     assert f"probe report {file}" in outcome.stderr
 
 
-def test_a_saved_study_can_be_shown_again(made):
+def test_a_saved_study_can_be_shown_again(made, run):
     file, outcome = made
     assert run("show", file).stdout.splitlines()[:4] == outcome.stdout.splitlines()[:4]
     scores = json.loads(run("show", file, "--json").stdout)["scores"]
@@ -61,13 +53,13 @@ def test_a_saved_study_can_be_shown_again(made):
     assert scores[1]["here"] == 50 and scores[1]["published"] is None
 
 
-def test_its_page_is_written_from_the_file(made, tmp_path):
+def test_its_page_is_written_from_the_file(made, tmp_path, run):
     outcome = run("report", made[0], "-o", tmp_path / "page.html")
     assert outcome.exit_code == 0, outcome.stderr
     assert "One convolution tells" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_an_existing_file_is_kept_unless_told(made):
+def test_an_existing_file_is_kept_unless_told(made, run):
     outcome = run("analyse", "rook", "--preset", "tiny", "-o", made[0])
     assert outcome.exit_code == 1 and "exists already" in outcome.stderr
 
@@ -87,19 +79,19 @@ def test_an_existing_file_is_kept_unless_told(made):
         (["rook", "--preset", "huge"], "'huge' is not one of"),
     ],
 )
-def test_wrong_usage_is_told(arguments, message):
+def test_wrong_usage_is_told(arguments, message, run):
     outcome = run("analyse", *arguments)
     assert outcome.exit_code == 2
     assert message in outcome.stderr
 
 
-def test_an_unknown_study_is_told():
+def test_an_unknown_study_is_told(run):
     outcome = run("analyse", "nope")
     assert outcome.exit_code == 1
     assert "there is no study 'nope'; expected one of" in outcome.stderr and "rook" in outcome.stderr
 
 
-def test_a_study_takes_a_model_and_images(tmp_path, monkeypatch):
+def test_a_study_takes_a_model_and_images(tmp_path, monkeypatch, run):
     (tmp_path / "study_nets.py").write_text(
         "from probe.testing import padded_net\ndef small(): return padded_net(depth=2)\n"
     )
@@ -120,31 +112,35 @@ def test_a_study_takes_a_model_and_images(tmp_path, monkeypatch):
 # ---- Audit
 
 
-def test_an_audit_tells_the_layers_that_leave_padding_unread():
+def test_an_audit_tells_the_layers_that_leave_padding_unread(run):
     outcome = run("audit", "resnet18", "--size", 64)
     assert outcome.exit_code == 0, outcome.stderr
-    title, _, *rows = outcome.stdout.splitlines()
+    source, images, *lines = outcome.stdout.splitlines()
+    assert source.startswith("model: ResNet, weights: random (seed 0); digest ")
+    assert images == "images: none were read"
+    title, rest, _, *rows = lines
     assert title.startswith(
         "images of 64×64: 5 of 18 padded layers leave padding unread; nearest sizes that leave none:"
     )
-    assert "33 or 65 rows" in title
+    assert "33 or 65 rows" in f"{title}{rest}"
     table = {row.split()[0]: row.split()[-12:] for row in rows[1:]}
     assert table["conv1"] == ["0", "of", "3", "1", "of", "3"] * 2
     assert list(table) == ["conv1", "maxpool", "layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"]
     assert "result:" not in outcome.stdout
 
 
-def test_an_even_size_audits_clean_and_can_be_saved(tmp_path):
+def test_an_even_size_audits_clean_and_can_be_saved(tmp_path, run):
     file = tmp_path / "audit.nc"
     outcome = run("audit", "resnet18", "--size", 65, "-o", file, "--json")
     scores = json.loads(outcome.stdout)["scores"]
     assert all(row[f"unread_{side}"] == 0 for row in scores for side in ("top", "bottom", "left", "right"))
     assert scores[0]["padding_top"] == 3
-    assert run("show", file).stdout.startswith("images of 65×65: 0 of 18 padded layers leave padding unread\n")
+    assert "images of 65×65: 0 of 18 padded layers leave padding unread\n" in run("show", file).stdout
+    assert probe.load(file).attrs["weights"] == "random (seed 0)"
     outcome = run("show", file, "--figures", tmp_path / "figures")
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"audit-audit.png", "audit-foveation.png"}
 
 
-def test_an_audit_of_a_wrong_model_is_told():
+def test_an_audit_of_a_wrong_model_is_told(run):
     outcome = run("audit", "resnet17")
     assert outcome.exit_code == 1 and "no such model" in outcome.stderr

@@ -1,0 +1,119 @@
+"""The figures of a saved result, as files. No torch."""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+import probe
+from probe.errors import ArgumentError
+from probe.results import write_atomically
+
+__all__ = ["FIGURES", "save_figures"]
+
+
+def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool = False) -> list[Path]:
+    """Draw what there is to draw of a result, and save it as PNG.
+
+    Parameters
+    ----------
+    result
+        Of one of the kinds in `FIGURES`.
+    folder
+        Made if it is not there.
+    stem
+        What all file names begin with.
+    overwrite
+        Replace existing files.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
+
+    Raises
+    ------
+    ArgumentError
+        If its kind has no figures, or nothing in it can be drawn.
+    ResultFileError
+        If a file exists and `overwrite` is false, or cannot be written.
+    """
+    kind = result.attrs.get("kind")
+    if kind not in FIGURES:
+        page = " Those of a study are in its page, which `probe report FILE.nc` writes." if "here" in result else ""
+        raise ArgumentError(f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have.{page}")
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    before = set(plt.get_fignums())
+    try:
+        axes = FIGURES[kind](result)
+        if not axes:
+            raise ArgumentError("figures: no layer with a stride pads, and there are no maps: nothing to draw.")
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_save(ax.figure, folder / f"{stem}-{part}.png", overwrite) for part, ax in axes.items()]
+    finally:
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
+
+
+def _layers(result: xr.Dataset) -> dict[str, Any]:
+    return {"layers": probe.plot_layers(result), **_maps(result)}
+
+
+def _channels(result: xr.Dataset) -> dict[str, Any]:
+    return {"channels": probe.plot_channels(result), **_maps(result)}
+
+
+def _maps(result: xr.Dataset) -> dict[str, Any]:
+    found = {}
+    for name, variable in result.data_vars.items():
+        if str(name).startswith("mean_map_"):
+            layer = variable.attrs["layer"]
+            part = f"{str(name).replace('mean_map_', 'maps-')}-{_as_file_name(layer)}"
+            found[part] = probe.plot_maps(result, layer).flat[0]
+    return found
+
+
+def _curves(result: xr.Dataset) -> dict[str, Any]:
+    rankings = [str(name) for name in result.ranking.values] if "ranking" in result.dims else [None]
+    return {
+        "-".join(["ablation", *(_as_file_name(name) for name in (ranking, score) if name)]): probe.plot_ablation(
+            result, score=score, ranking=ranking
+        )
+        for ranking in rankings
+        for score in map(str, result.score.values)
+    }
+
+
+def _audit(result: xr.Dataset) -> dict[str, Any]:
+    found = {}
+    if ((result["stride"] > 1).any("axis") & (result.padding > 0).any("side")).any():
+        found["audit"] = probe.plot_audit(result)
+    if any(str(name).startswith("foveation_") for name in result.data_vars):
+        found["foveation"] = probe.plot_foveation(result).flat[0]
+    return found
+
+
+FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
+    "layerwise": _layers,
+    "channelwise": _channels,
+    "ablation_curve": _curves,
+    "audit": _audit,
+}
+"""Kind -> function from a result to the Axes of each figure, by the name of its file."""
+
+
+def _as_file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
+def _save(figure: Any, path: Path, overwrite: bool) -> Path:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return write_atomically(path, content.getvalue(), overwrite=overwrite)

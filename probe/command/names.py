@@ -1,0 +1,42 @@
+"""The names that options take, so that they are checked before anything heavy is loaded; tests hold them true."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "LAYOUTS",
+    "PADDINGS",
+    "RANKINGS",
+    "SCORES",
+    "STIMULI",
+    "STUDIES",
+    "TARGETS",
+    "near_names",
+]
+
+TARGETS = ("row", "column", "radius", "border", "gaussian", "stripes_row", "stripes_column")
+STIMULI = ("natural", "rolled", "noise", "constant")
+PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
+SCORES = ("accuracy", "miou", "miou:left", "miou:centre", "miou:right", "agreement", "position")
+LAYOUTS = ("NCHW", "NHWC", "NLC", "LNC")
+_MOVES = ("flip", "shift")
+_SIDES = ("left", "right", "top", "bottom", "vertical", "both")
+RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))
+STUDIES = (
+    "audit", "border_reach", "gapnet", "location_dependent", "padding_comparison", "posenet", "quadrants", "red_green",
+    "rook", "similarity",
+)  # fmt: skip
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that offers names like one that is unknown.
+
+    Examples
+    --------
+    >>> near_names("pading", ["padding", "channels"])
+    ' Did you mean padding?'
+    >>> near_names("x", ["padding", "channels"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f" Did you mean {', '.join(near)}?" if near else ""

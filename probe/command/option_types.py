@@ -1,0 +1,93 @@
+"""What options take besides text: names that are known, arguments of functions, files of results."""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from probe.command.names import near_names
+
+__all__ = ["KeyValues", "Names", "Parts", "ResultFile"]
+
+
+class Parts(click.ParamType):
+    """Words with commas between them."""
+
+    name = "parts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Take them apart."""
+        return value if isinstance(value, tuple) else tuple(filter(None, (part.strip() for part in value.split(","))))
+
+
+class ResultFile(click.Path):
+    """The file of a result, which is netCDF and no page, picture or table."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a name that promises something else."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix not in ("", ".nc"):
+            better = path.with_suffix(".nc")
+            self.fail(
+                f"{path}: a result is a netCDF file; name it {better}. `probe show {better}` then shows its numbers "
+                "and figures, and `probe report` writes the page of a study.",
+                param,
+                ctx,
+            )
+        return path
+
+
+class Names(click.ParamType):
+    """Some of several names, with commas between them."""
+
+    name = "names"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Take names apart, and refuse those that there are not."""
+        names = value if isinstance(value, tuple) else tuple(filter(None, (part.strip() for part in value.split(","))))
+        for name in names:
+            if name not in self.known:
+                known = ", ".join(self.known)
+                self.fail(f"{name!r} is none of {known}.{near_names(name, self.known)}", param, ctx)
+        return names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the name behind the last comma."""
+        done, comma, begun = incomplete.rpartition(",")
+        return [CompletionItem(f"{done}{comma}{name}") for name in self.known if name.startswith(begun)]
+
+
+class KeyValues(click.ParamType):
+    """Arguments of a function, ``name=value,...``, the values as Python writes them."""
+
+    name = "arguments"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Read the values, without running anything in them."""
+        if isinstance(value, dict):
+            return value
+        try:
+            call = ast.parse(f"f({value})", mode="eval").body
+            if (
+                not isinstance(call, ast.Call)
+                or call.args
+                or len({each.arg for each in call.keywords} - {None}) < len(call.keywords)
+            ):
+                raise SyntaxError
+        except (SyntaxError, ValueError):
+            self.fail(f"{value!r} is not NAME=VALUE,... as Python writes it, such as depth=3,bias=False", param, ctx)
+        found: dict[str, Any] = {}
+        for each in call.keywords:
+            text = ast.unparse(each.value)
+            try:
+                found[str(each.arg)] = ast.literal_eval(each.value)
+            except ValueError:
+                hint = f"; text is quoted: {each.arg}={text!r}" if text.isidentifier() else ""
+                self.fail(f"{each.arg}={text} is no number, text, True, False, None or list of these{hint}", param, ctx)
+        return found

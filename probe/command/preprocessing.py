@@ -1,0 +1,102 @@
+"""From a picture to what a model is shown: sizes that do what they say, and what was done in one line."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchvision import transforms
+
+from probe.errors import warn
+
+__all__ = ["IMAGENET", "Normalisation", "Transform", "Watched", "plain", "standard"]
+
+Transform = Callable[[Any], Tensor]
+Normalisation = tuple[Sequence[float], Sequence[float]]
+
+IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of each channel."""
+
+_CROP, _RESIZE = 224, 256  # of the evaluation that networks for ImageNet are published with
+
+
+class Watched:
+    """A transform that warns once of images that it enlarges.
+
+    Parameters
+    ----------
+    transform
+        Takes a PIL image to a tensor.
+    side
+        What it makes of the shorter side, in pixels.
+    warned
+        Takes the warning up.
+    """
+
+    def __init__(self, transform: Transform, side: int, warned: list[str]) -> None:
+        self.transform, self.side, self.warned = transform, side, warned
+
+    def __call__(self, image: Any) -> Tensor:
+        """Return what the transform makes of an image."""
+        worker = get_worker_info()
+        # Each process that reads images has a copy of its own; one of them speaks.
+        if not self.warned and min(image.size) < self.side and (worker is None or worker.id == 0):
+            width, height = image.size
+            warn(
+                f"images are enlarged: one of {height}×{width} pixels to {self.side} along its shorter side. Position "
+                "is then told of pixels that were made up; --size own takes images as large as they are.",
+                self.warned,
+            )
+        return self.transform(image)
+
+
+def plain(normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:
+    """Return a transform that leaves sizes alone, and what it does.
+
+    Examples
+    --------
+    >>> plain()[1]
+    'own size, ImageNet mean and standard deviation'
+    """
+    return transforms.Compose(_to_tensor(normalisation)), f"own size, {_spoken(normalisation)}"
+
+
+def standard(size: int | None, warned: list[str], normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:
+    """Return a transform that resizes in proportion and crops the centre, and what it does.
+
+    Parameters
+    ----------
+    size
+        Rows and columns of the crop; the shorter side becomes as long before, so that nothing is magnified. None is
+        the evaluation on ImageNet: a shorter side of 256, and a crop of 224.
+    warned
+        Takes up the warning that images are enlarged.
+    normalisation
+        Mean and standard deviation of each channel.
+
+    Examples
+    --------
+    >>> standard(32, [])[1]
+    'resize 32, crop 32, ImageNet mean and standard deviation'
+    >>> standard(None, [])[1]
+    'resize 256, crop 224, ImageNet mean and standard deviation'
+    """
+    crop = size or _CROP
+    side = size or _RESIZE
+    steps = [transforms.Resize(side), transforms.CenterCrop(crop), *_to_tensor(normalisation)]
+    watched = Watched(transforms.Compose(steps), side, warned)
+    return watched, f"resize {side}, crop {crop}, {_spoken(normalisation)}"
+
+
+def _to_tensor(normalisation: Normalisation) -> list[torch.nn.Module | Transform]:
+    return [transforms.ToTensor(), transforms.Normalize(*normalisation)]
+
+
+def _spoken(normalisation: Normalisation) -> str:
+    mean, deviation = (tuple(round(float(value), 4) for value in values) for values in normalisation)
+    return (
+        "ImageNet mean and standard deviation"
+        if (mean, deviation) == IMAGENET
+        else f"mean {mean}, standard deviation {deviation}"
+    )

@@ -1,0 +1,304 @@
+"""The main numbers of each kind of result: rows that hold them all, a title, and a table for people. No torch."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from probe.errors import ArgumentError
+from probe.intervals import CONFIDENCE, half_width
+from probe.results import published_table
+
+__all__ = ["KINDS", "Kind", "kind_of"]
+
+_SCORES = ("r2", "r2_se", "r2_null", "r2_control", "bits")
+_MOST_CHANNELS = 20
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How results of one kind are told.
+
+    Attributes
+    ----------
+    rows : callable
+        result -> a frame of all main numbers, which JSON shows.
+    title : callable
+        result -> what the table shows, in one line.
+    table : callable
+        (result, rows) -> a frame for people; its index names the rows.
+    """
+
+    rows: Callable[[xr.Dataset], pd.DataFrame]
+    title: Callable[[xr.Dataset], str]
+    table: Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]
+
+
+def kind_of(result: xr.Dataset) -> Kind:
+    """Return how a result is told, by its attribute ``kind``.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such kind.
+    """
+    kind = result.attrs.get("kind")
+    if kind not in KINDS:
+        raise ArgumentError(f"result: kind={kind!r}: expected a result of probe, of kind {', '.join(KINDS)}.")
+    return KINDS[kind]
+
+
+def _estimates(values: pd.Series, halves: pd.Series) -> list[str]:
+    return [f"{value:z.3f} ± {half:.3f}" for value, half in zip(values, halves, strict=True)]
+
+
+def _significant(values: pd.Series) -> list[str]:
+    """Write numbers whose size is not known beforehand."""
+    return ["" if np.isnan(value) else f"{value:.3g}" for value in values]
+
+
+def _frame(result: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
+    """Return variables in long form, without coordinates that are no dims."""
+    chosen = result[list(names)]
+    chosen = chosen.drop_vars(set(chosen.coords) - set(chosen.dims))
+    return chosen.to_dataframe(dim_order=list(chosen[names[0]].dims)).reset_index()
+
+
+# ---- Position by layer and by channel
+
+
+def _layers(result: xr.Dataset) -> pd.DataFrame:
+    return _frame(result, [name for name in _SCORES if name in result])
+
+
+def _layers_title(result: xr.Dataset) -> str:
+    return f"R² of position ± {CONFIDENCE:.0%} interval over {result.sizes['fold']} folds of images"
+
+
+def _layers_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    halves = half_width(rows.r2_se, result.sizes["fold"] - 1)
+    return rows.assign(text=_estimates(rows.r2, halves)).pivot_table(
+        "text", "layer", ["stimulus", "target"], aggfunc="first", sort=False
+    )
+
+
+def _channels(result: xr.Dataset) -> pd.DataFrame:
+    frame = result["omega2"].to_dataframe().reset_index()
+    groups = frame.groupby(["layer", "stimulus"], sort=False)
+    return groups[["index", "omega2"]].apply(_channels_of_layer).reset_index()
+
+
+def _channels_of_layer(group: pd.DataFrame) -> pd.Series:
+    scored = group.dropna().sort_values("omega2", ascending=False, kind="stable")
+    return pd.Series(
+        {
+            "channels": len(scored),
+            "omega2_mean": scored["omega2"].mean(),
+            "omega2_max": scored["omega2"].max(),
+            "strongest": scored["index"].iloc[0] if len(scored) else None,
+        },
+        dtype=object,
+    )
+
+
+# ---- Rankings
+
+
+def _ranking(result: xr.Dataset) -> pd.DataFrame:
+    return pd.DataFrame({name: result[name].values for name in ("rank", "index", "score")})
+
+
+def _ranking_title(result: xr.Dataset) -> str:
+    about = result.attrs
+    how = ", ".join(filter(None, (about[name] for name in ("method", "axis", "region", "stimulus"))))
+    n_channels, shown = result.sizes["channel"], min(result.sizes["channel"], _MOST_CHANNELS)
+    return (
+        f"channels of {about['layer']} by {how}: the first {shown} of {n_channels}; "
+        f"rank correlation between two halves of the images {result.stability.item():.3f}"
+    )
+
+
+def _ranking_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    first = rows.head(_MOST_CHANNELS).rename(columns={"index": "channel"}).set_index("rank")
+    return first.assign(score=_significant(first.score))
+
+
+def _rankings(result: xr.Dataset) -> pd.DataFrame:
+    """Return a row for each pair, and one for each ranking beside itself, which holds its stability."""
+    rows = []
+    names = result.ranking.values
+    for place, name in enumerate(names):
+        for other in names[place:]:
+            pair = result.sel(ranking=name, other=other)
+            row = {"ranking": name, "other": other}
+            row["correlation"] = float(pair.stability if name == other else pair.correlation)
+            if name != other:
+                row |= {f"first_{n}": float(pair.overlap.sel(top=n)) for n in result.top.values}
+                row |= {f"chance_{n}": float(pair.overlap_expected.sel(top=n)) for n in result.top.values}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _rankings_title(result: xr.Dataset) -> str:
+    return (
+        f"rank correlation of rankings of {result.attrs['layer']}, of one with itself between two halves of the "
+        "images; share of the first N channels in common, and by chance"
+    )
+
+
+# ---- Channels removed
+
+
+def _curves(result: xr.Dataset) -> pd.DataFrame:
+    names = ["top", "bottom", "top_minus_random", "top_minus_random_se"]
+    names += [name for name in ("top_minus_matched", "top_minus_matched_se") if name in result]
+    # An ablation without random draws has matched ones.
+    curves = result[[name for name in names if name in result]]
+    for control in ("random", "matched"):
+        if control in result:
+            curves = curves.assign({control: result[control].mean("draw")})
+    curves = curves.assign(intact=result.intact)
+    dims = [dim for dim in ("ranking", "score", "count") if dim in curves.dims]
+    curves = curves.drop_vars(set(curves.coords) - set(dims))
+    return curves.to_dataframe(dim_order=dims).reset_index()
+
+
+def _curves_title(result: xr.Dataset) -> str:
+    about = result.attrs
+    removed = {"zero": "set to 0", "mean": "set to their mean", "resample": "taken from another image"}
+    settings = json.loads(about["settings"])
+    mode = about.get("mode", settings.get("mode", ""))
+    return (
+        f"score without channels of {about['layer']} ({removed.get(mode, mode)}): ranked first, last, mean of "
+        f"{settings['draws']} random draws, and the difference ± {CONFIDENCE:.0%}"
+    )
+
+
+def _curves_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    keys = [name for name in ("ranking", "score", "count") if name in rows]
+    table = rows[[*keys, "intact", "top", "bottom"]].copy()
+    for control in ("random", "matched"):
+        if control in rows:
+            halves = half_width(rows[f"top_minus_{control}_se"], int(result.attrs["folds"]) - 1)
+            difference = _estimates(rows[f"top_minus_{control}"], halves)
+            table[control] = rows[control]
+            table[f"top − {control}"] = np.where(rows[control].isna(), "", difference)
+    return table.set_index(keys)
+
+
+# ---- Pooled vectors and objects that move
+
+
+def _pooled(result: xr.Dataset) -> pd.DataFrame:
+    return _frame(result, ["accuracy", "accuracy_se"]).assign(chance=result.chance.item())
+
+
+def _pooled_title(result: xr.Dataset) -> str:
+    return (
+        f"share of images whose cell is told ± {CONFIDENCE:.0%} interval over {result.sizes['fold']} folds of images; "
+        f"by chance {result.chance.item():.3f}"
+    )
+
+
+def _pooled_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    halves = half_width(rows.accuracy_se, result.sizes["fold"] - 1)
+    return rows.assign(text=_estimates(rows.accuracy, halves)).pivot_table(
+        "text", "layer", "readout", aggfunc="first", sort=False
+    )
+
+
+def _similarity(result: xr.Dataset) -> pd.DataFrame:
+    names = ["global_similarity", "local_roughness"]
+    return _frame(result[names].mean("object"), names)
+
+
+def _similarity_title(result: xr.Dataset) -> str:
+    return (
+        f"cosine similarity to the features at a reference, mean over all positions and {result.sizes['object']} "
+        "objects (1: position is not told), and how rough it is"
+    )
+
+
+def _similarity_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(local_roughness=_significant(rows.local_roughness)).set_index(["layer", "reference"])
+
+
+# ---- Audits
+
+
+def _audit(result: xr.Dataset) -> pd.DataFrame:
+    rows = result.sel(axis="row")
+    table = pd.DataFrame({"layer": result.layer.values, "input": rows["input_size"].values})
+    table["kernel"], table["stride"] = rows["kernel"].values, rows["stride"].values
+    for name in ("padding", "unread"):
+        for side in map(str, result.side.values):
+            table[f"{name}_{side}"] = result[name].sel(side=side).values
+    return table
+
+
+def _audit_title(result: xr.Dataset) -> str:
+    """Tell how much padding is unread, and at which sizes none would be."""
+    padded = (result.padding > 0).any("side")
+    uneven = (result.unread > 0).any("side")
+    height, width = json.loads(result.attrs["input_shape"])[1:]
+    found = f"images of {height}×{width}: {int(uneven.sum())} of {int(padded.sum())} padded layers leave padding unread"
+    if "even_size" not in result or not uneven.any():
+        return found
+    sizes = [
+        " or ".join(f"{size:.0f}" for size in result.even_size.sel(axis=axis).values if size == size)
+        for axis in ("row", "column")
+    ]
+    return f"{found}; nearest sizes that leave none: {sizes[0] or 'none'} rows, {sizes[1] or 'none'} columns"
+
+
+def _audit_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what is unread of the padding of each side, for the layers that have a stride and padding."""
+    table = rows[["layer", "input", "kernel", "stride"]].copy()
+    for side in map(str, result.side.values):
+        pairs = zip(rows[f"unread_{side}"], rows[f"padding_{side}"], strict=True)
+        table[side] = [f"{unread} of {padding}" for unread, padding in pairs]
+    strided = (result["stride"] > 1).any("axis").values & (result.padding > 0).any("side").values
+    return table[strided].set_index("layer")
+
+
+# ---- Studies
+
+
+def _study_title(result: xr.Dataset) -> str:
+    about = result.here.attrs
+    return f"{about['long_name']} ({about['units']}), beside the published one"
+
+
+def _study_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.set_index(list(map(str, result.here.dims)))
+
+
+def _paddings_title(result: xr.Dataset) -> str:
+    return f"R² of position, mean over targets and networks ({result.sizes['seed']} for each padding)"
+
+
+def _paddings_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.pivot_table("r2", ["training", "stimulus", "layer"], "padding", aggfunc="mean", sort=False)
+
+
+KINDS = {
+    "layerwise": Kind(_layers, _layers_title, _layers_table),
+    "channelwise": Kind(
+        _channels,
+        lambda result: "share of each channel's variance that position explains (omega2), and the strongest channel",
+        lambda result, rows: rows.set_index("layer"),
+    ),
+    "ranking": Kind(_ranking, _ranking_title, _ranking_table),
+    "rankings": Kind(_rankings, _rankings_title, lambda result, rows: rows.set_index(["ranking", "other"])),
+    "ablation_curve": Kind(_curves, _curves_title, _curves_table),
+    "pooled": Kind(_pooled, _pooled_title, _pooled_table),
+    "similarity": Kind(_similarity, _similarity_title, _similarity_table),
+    "audit": Kind(_audit, _audit_title, _audit_table),
+    "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
+    "channels": Kind(_curves, _curves_title, _curves_table),
+    "study": Kind(published_table, _study_title, _study_table),
+}
+"""How each kind of result is told."""

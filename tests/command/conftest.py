@@ -1,0 +1,178 @@
+"""What the tests of the command share: how it is run, a folder of images, and nets of a user's own."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import probe
+from probe.analyses import rook
+from probe.analyses.channels import study as channels
+from probe.analyses.padding_comparison import study as padding_comparison
+from probe.command.main import main
+from probe.errors import ProbeWarning
+from probe.testing import noise_images, padded_net
+
+SIZE = 32
+WIDTH = 37
+COUNT = 24
+
+NETS = """
+import pathlib, sys, time
+import torch
+from torch import nn
+from probe.testing import padded_net
+
+def small():
+    return padded_net(depth=2)
+
+def recorded():
+    pathlib.Path("made").touch()
+    return small()
+
+class Broken(nn.Module):
+    def forward(self, images):
+        raise ZeroDivisionError("one over nothing")
+
+def broken():
+    return Broken()
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        pathlib.Path("running").touch()
+        time.sleep(60)
+        return self.conv(images)
+
+def slow():
+    return Slow()
+
+class Invalid(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.conv(images / 0)
+
+def invalid():
+    return Invalid()
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Nets this small run no faster on several threads, and far slower where these must share processors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Run a command in this process."""
+    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="session")
+def measured(run):
+    """Run a command that must succeed without a word on stderr but warnings."""
+
+    def measure(*arguments):
+        outcome = run(*arguments, "--quiet")
+        assert outcome.exit_code == 0, outcome.stderr
+        assert all(line.startswith("warning: ") for line in outcome.stderr.splitlines())
+        return outcome
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Run Python in a process of its own."""
+
+    def start(*arguments, cwd=None):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=60
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Images whose shorter side is as long as nets are shown, so that they are cropped and not resized."""
+    return np.random.default_rng(0).integers(256, size=(COUNT, SIZE, WIDTH, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos(pixels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """The current folder, with a module `cli_nets`."""
+    (tmp_path / "cli_nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "cli_nets", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+def rankings():
+    net, images = padded_net(depth=2), noise_images(40, 8)
+    return [probe.rank_channels(net, images, "relu2", method=method, progress=False) for method in ("flip", "omega2")]
+
+
+def curve(**settings):
+    images = noise_images(20, 8) + 1
+    settings = {"score": ["agreement", "position"], "counts": [2, 4], "draws": 2, "progress": False} | settings
+    return probe.ablation_curve(padded_net(depth=3), images, settings.pop("ranking"), layer="relu2", **settings)
+
+
+MADE = {
+    "layerwise": lambda: probe.layerwise(padded_net(depth=2), noise_images(40, 8), progress=False),
+    "channelwise": lambda: probe.channelwise(padded_net(depth=2), noise_images(40, 8), progress=False),
+    "ranking": lambda: rankings()[0],
+    "rankings": lambda: probe.compare_rankings(*rankings(), top=[4]),
+    "ablation_curve": lambda: curve(ranking=dict(zip("ab", rankings(), strict=True))),
+    "pooled": lambda: probe.pooled(padded_net(depth=2), noise_images(80, 4), grid=2, progress=False),
+    "similarity": lambda: probe.shift_similarity(
+        padded_net(depth=2), noise_images(2, 4), ["conv1", "conv2"], frame=12, progress=False
+    ),
+    "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
+    "padding_comparison": lambda: padding_comparison.run(
+        paddings=["zeros", "circular"], seeds=1, preset="tiny", progress=False
+    ),
+    "channels": lambda: channels.run(
+        padded_net(depth=2), noise_images(40, 8), noise_images(20, 8) + 1, layer="relu1", score="agreement",
+        methods=["flip", "omega2"], counts=[2], draws=2, examples=1, progress=False,
+    ),
+    "study": lambda: rook.run(preset="tiny", paddings=["zeros"], seeds=1, progress=False),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def made():
+    """A result of each kind."""
+    with warnings.catch_warnings(action="ignore", category=ProbeWarning):
+        return {kind: make() for kind, make in MADE.items()}

@@ -1,0 +1,74 @@
+"""What a table shows is what is in the result."""
+
+import warnings
+
+import pytest
+
+import probe
+from probe.command.tables import summarise, write_table
+from probe.errors import ProbeWarning
+from probe.intervals import half_width
+from probe.testing import noise_images, padded_net
+
+
+def test_of_a_ranking(made):
+    result = made["ranking"]
+    rows = summarise(result)
+    assert rows["index"].tolist() == result["index"].values.tolist()
+    assert rows["score"].tolist() == result.score.values.tolist()
+    text = write_table(result)
+    first = next(line for line in text.splitlines() if line.startswith("1 "))
+    assert first.split() == ["1", str(result["index"].values[0]), f"{result.score.values[0]:.3g}"]
+    assert f"between two halves of the images {result.stability.item():.3f}" in text.replace("\n ", "")
+
+
+def test_of_compared_rankings(made):
+    result = made["rankings"]
+    rows = summarise(result).set_index(["ranking", "other"])
+    pair = result.sel(ranking="flip", other="omega2")
+    assert len(rows) == 3
+    assert rows.correlation["flip", "omega2"] == pair.correlation
+    assert rows.first_4["flip", "omega2"] == pair.overlap.sel(top=4)
+    assert rows.chance_4["flip", "omega2"] == 4 / 16
+    assert rows.correlation["omega2", "omega2"] == result.stability.sel(ranking="omega2")
+
+
+@pytest.mark.parametrize("kind", ["ablation_curve", "channels"])
+def test_of_curves(kind, made):
+    result = made[kind]
+    rows = summarise(result)
+    assert len(rows) == result.top.size
+    for row in rows.to_dict("records"):
+        place = {name: row[name] for name in ("ranking", "score", "count")}
+        score = {"score": row["score"]}
+        assert row["top"] == result.top.sel(place).item()
+        assert row["intact"] == result.intact.sel(score).item()
+        assert row["random"] == pytest.approx(
+            result.random.sel(score | {"count": row["count"]}).mean("draw").item(), nan_ok=True
+        )
+
+
+def test_of_curves_without_random_draws():
+    with warnings.catch_warnings(action="ignore", category=ProbeWarning):
+        result = probe.ablation_curve(
+            padded_net(depth=2), noise_images(20, 8), range(16), layer="relu1", score="agreement", counts=[2, 4],
+            draws=2, controls=["matched"], progress=False,
+        )  # fmt: skip
+    text = write_table(result)
+    assert "top − matched" in text and "top − random" not in text
+    assert len(summarise(result)) == 2
+
+
+def test_of_pooled_vectors(made):
+    result = made["pooled"]
+    row = summarise(result).set_index(["layer", "readout"]).loc[("conv2", "ordered")]
+    assert row.accuracy == result.accuracy.sel(layer="conv2", readout="ordered").item()
+    half = half_width(row.accuracy_se, result.sizes["fold"] - 1)
+    assert f"{row.accuracy:.3f} ± {half:.3f}" in write_table(result)
+
+
+def test_of_objects_that_move(made):
+    result = made["similarity"]
+    row = summarise(result).set_index(["layer", "reference"]).loc[("conv2", "centre")]
+    expected = result.global_similarity.sel(layer="conv2", reference="centre").mean("object").item()
+    assert row.global_similarity == pytest.approx(expected, rel=1e-6)
