@@ -411,7 +411,17 @@ def altered_net(channels, value):
 
 
 class TestValues:
-    @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e30])
+    def test_a_channel_of_huge_values_is_measured_like_any_other(self):
+        plain, huge = padded_net(depth=1, width=4), padded_net(depth=1, width=4)
+        with torch.no_grad():
+            huge.conv1.weight[1:3] *= torch.tensor([1e-25, 1e25])[:, None, None, None]
+            huge.conv1.bias[1:3] *= torch.tensor([1e-25, 1e25])
+        expected, found = (run(probe.layerwise, net, layers="conv1") for net in (plain, huge))
+        np.testing.assert_allclose(found.r2, expected.r2, atol=1e-5)
+        expected, found = (run(probe.channelwise, net, layers="conv1") for net in (plain, huge))
+        np.testing.assert_allclose(found.r2, expected.r2, atol=1e-5)
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
     def test_a_layer_that_is_not_finite_is_marked_and_the_others_are_scored(self, value, left_as_found):
         model = altered_net([1], value)
         with (
@@ -465,9 +475,9 @@ class TestValues:
         assert np.isfinite(result.r2.sel(target="row")).all()
 
     def test_few_samples_a_feature(self):
-        with pytest.warns(ProbeWarning, match=r"fewer than 20 samples a feature in conv1.*Pass more images"):
-            result = run(probe.layerwise, padded_net(depth=1, width=16), IMAGES[:10], positions=10)
-        assert result.samples_per_feature.sel(layer="conv1") == 10 * 10 / 16
+        with pytest.warns(ProbeWarning, match=r"fewer than 5 samples a feature in conv1.*Pass more images"):
+            result = run(probe.layerwise, padded_net(depth=1, width=16), IMAGES[:20], positions=3)
+        assert result.samples_per_feature.sel(layer="conv1") == 20 * 3 / 16
 
 
 class Chosen(nn.Module):

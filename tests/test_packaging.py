@@ -45,5 +45,7 @@ def test_the_wheel_holds_probe_alone_and_works_beside_packages_of_the_same_names
         archive.extractall(target)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"probe", "position_probe"}
     assert {"probe/py.typed", "probe/reports/page/templates/page.html.jinja"} <= set(names)
-    code = f"import sys; sys.path.insert(0, {str(target)!r})\n{USED_ELSEWHERE}\nassert {str(target)!r} in probe.__file__"
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r})\n{USED_ELSEWHERE}\nassert {str(target)!r} in probe.__file__"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=elsewhere, check=True)

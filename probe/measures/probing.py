@@ -135,9 +135,9 @@ def collect(
         One label an image of the data set; images of one label share a fold, as frames of one video must. The image
         at place i has label i + `first_image`: a second run is given the labels of the first one's images as well.
     positions
-        Cells of each image that enter a readout: ``"auto"`` for 60 samples a channel, but at least 20,000, and
-        from 768 channels on fewer a channel, down to 20; of a layer that makes at least three times as many channels
-        at each cell as it is given, 60 of those given and at least 20 a channel; a number; or None for all.
+        Cells of each image that enter a readout: ``"auto"`` for 10 samples a channel, and at least 20,000 (of a
+        layer that makes at least three times as many channels at each cell as it is given, a channel that it is
+        given); a number; or None for all.
     batch_size, num_workers
         For tensors, and rows of any origin.
     device

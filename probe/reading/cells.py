@@ -7,11 +7,8 @@ import numpy as np
 
 __all__ = ["cells_per_image", "draw_cells"]
 
-# A readout that knows nothing has an r2 of about -1 / (0.8 k - 1) at k samples a channel: -0.02 at 60, -0.07 at 20.
 _LEAST_SAMPLES = 20_000
-_SAMPLES_PER_CHANNEL = 60
-_LEAST_PER_CHANNEL = 20
-_MOST_PRODUCTS = 2.7e10  # of pairs of channels, in all samples: what 60 a channel cost at 768 channels
+_SAMPLES_PER_CHANNEL = 10
 
 
 def cells_per_image(positions: str | int | None, n_channels: int, n_images: int, n_sources: int = 0) -> int | None:
@@ -20,28 +17,22 @@ def cells_per_image(positions: str | int | None, n_channels: int, n_images: int,
     Parameters
     ----------
     positions
-        ``"auto"`` for enough cells to give 60 samples a channel, but at least 20,000, and from 768 channels on fewer
-        a channel, since the products of all pairs of channels would be most of the cost, down to 20; a number; or
-        None for all.
+        ``"auto"`` for enough cells to give 10 samples a channel, and at least 20,000; a number; or None for all.
     n_channels
         Number of channels of the layer.
     n_images
         Number of images that are expected.
     n_sources
-        Number of channels that a pointwise expansion makes them of, which then count in place of the channels, but for
-        the 20; 0 for all other layers.
+        Number of channels that a pointwise expansion makes them of, which then count in place of the channels; 0 for
+        all other layers.
 
     Examples
     --------
-    >>> [cells_per_image("auto", n_channels, n_images=1000) for n_channels in (64, 512, 1024, 4096)]
-    [20, 31, 26, 82]
-    >>> cells_per_image("auto", n_channels=2048, n_images=1000, n_sources=512)
-    41
+    >>> [cells_per_image("auto", n_channels, n_images=1000) for n_channels in (64, 2048, 4096)]
+    [20, 21, 41]
     """
     if positions == "auto":
-        n_free = n_sources or n_channels
-        wanted = min(_SAMPLES_PER_CHANNEL * n_free, _MOST_PRODUCTS / n_free**2)
-        return math.ceil(max(_LEAST_SAMPLES, wanted, _LEAST_PER_CHANNEL * n_channels) / n_images)
+        return math.ceil(max(_LEAST_SAMPLES, _SAMPLES_PER_CHANNEL * (n_sources or n_channels)) / n_images)
     assert not isinstance(positions, str)
     return positions
 

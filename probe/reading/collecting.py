@@ -1,7 +1,6 @@
 """One reading of the images, one run of the model for each stimulus, and sums in the end."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,14 +17,12 @@ from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps, target_offsets
-from probe.sums.expansion_gram import ChannelGram, ExpansionGram, expansion_gram_bytes, gives
-from probe.sums.gram import Gram, gram_bytes, pilot_mean, summing_dtype
+from probe.sums.expansion_gram import add_samples, expansion_gram_bytes
+from probe.sums.gram import gram_bytes, pilot_mean, summing_dtype
 from probe.sums.moments import PositionMoments
 from probe.sums.statistics import Statistics
 
 __all__ = ["collect_statistics", "find_layers", "statistics_bytes"]
-
-_TRIED_SAMPLES = 64
 
 
 def collect_statistics(
@@ -196,29 +193,15 @@ class _Collector:
         cells, design = self._drawn((maps.shape[2], maps.shape[3]), self.cells[key[1]], dtype, maps.device)
         n_cells = cells.shape[1]
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
-        gram = self.statistics.grams.get(key)
-        read = maps
-        if gram is None:
-            gram = self._new_gram(design.shape[1], maps, cells, expansion)
-        if isinstance(gram, ExpansionGram):
-            if expansion is not None and gram.is_made_by(expansion.weight, expansion.bias):
-                read = expansion.sources
-            else:
-                gram = gram.as_gram()
-        self.statistics.grams[key] = gram
-        gram.update(design, _chosen(read, cells), parts)
-
-    def _new_gram(self, n_design: int, maps: Tensor, cells: Tensor, expansion: Expansion | None) -> ChannelGram:
-        def gram_of(read: Tensor, dtype: torch.dtype) -> Gram:
-            return Gram(self.options.folds, n_design, pilot_mean(_chosen(read, cells)), dtype)
-
-        if expansion is not None:
-            tried = math.ceil(_TRIED_SAMPLES / len(cells))
-            some = cells[:, torch.linspace(0, cells.shape[1] - 1, tried).long()]
-            if gives(expansion, _chosen(maps, some), _chosen(expansion.sources, some)):
-                sources = gram_of(expansion.sources, torch.float64)
-                return ExpansionGram(sources, expansion.weight, expansion.bias)
-        return gram_of(maps, summing_dtype(maps))
+        self.statistics.grams[key] = add_samples(
+            self.statistics.grams.get(key),
+            self.options.folds,
+            design,
+            maps,
+            expansion,
+            lambda read: _chosen(read, cells),
+            parts,
+        )
 
     def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
         grid = (maps.shape[2], maps.shape[3])

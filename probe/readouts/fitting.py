@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from probe.errors import ArgumentError, IllConditionedError
-from probe.sums.expansion_gram import ChannelGram, ExpansionGram, kept_sums
+from probe.sums.expansion_gram import ChannelGram
 from probe.sums.products import add_products
 from probe.sums.rounding import keeps_digits, varies
 
@@ -81,7 +81,7 @@ def fit_readouts(
     IllConditionedError
         If `alpha` is too small for the channels' dependence.
     """
-    upper = kept_sums(gram).upper(folds, out=out)
+    upper = gram.kept.upper(folds, out=out)
     first = 1 + n_design
     count, totals, diagonal = upper[0, 0], upper[0, 1:], upper.diagonal().clone()
     design, features = totals[:n_design], totals[n_design:]
@@ -94,9 +94,8 @@ def fit_readouts(
         products=upper[first:, first:].addr_(mean, features, alpha=-1),
         cross=upper[1:first, first:].T - torch.outer(mean, design),
     )
-    weights, live = (
-        _solve_expansion(sums, gram, alpha) if isinstance(gram, ExpansionGram) else _solve(sums, gram, alpha)
-    )
+    made_of = gram.made_of
+    weights, live = _solve(sums, gram, alpha) if made_of is None else _solve_made(sums, gram, made_of, alpha)
     return Fit(weights, design / count - mean @ weights, live), upper
 
 
@@ -150,7 +149,7 @@ def live_channels(gram: ChannelGram, squares: Tensor, raw: Tensor, mean: Tensor,
         Number of samples.
     """
     deviation = (squares.clamp(min=0) / count).sqrt()
-    return varies(deviation, mean + gram.pilot, gram.dtype) & keeps_digits(squares, raw, kept_sums(gram).dtype)
+    return varies(deviation, mean + gram.pilot, gram.dtype) & keeps_digits(squares, raw, gram.kept.dtype)
 
 
 def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> tuple[Tensor, Tensor]:
@@ -160,7 +159,7 @@ def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> tuple[Tensor, Tensor
     system = sums.products
     system.mul_(inverse_scale[:, None]).mul_(inverse_scale)
     system.diagonal().fill_(1 + alpha)
-    _check_alpha(alpha, system.triu().norm() * 2**0.5, kept_sums(gram).dtype)
+    _check_alpha(alpha, system.triu().norm() * 2**0.5, gram.kept.dtype)
     try:
         _factorise(system)
     except torch.linalg.LinAlgError:
@@ -168,22 +167,22 @@ def _solve(sums: _Sums, gram: ChannelGram, alpha: float) -> tuple[Tensor, Tensor
     return torch.cholesky_solve(sums.cross * inverse_scale[:, None], system.T) * inverse_scale[:, None], live
 
 
-def _solve_expansion(sums: _Sums, gram: ExpansionGram, alpha: float) -> tuple[Tensor, Tensor]:
+def _solve_made(sums: _Sums, gram: ChannelGram, made_of: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Solve for the sources, of which there are fewer than channels.
 
     Channels are y = W·x. For x with covariances C and c, and standardised y, L = S^(−1/2)·W = Q·R with orthonormal
     columns of Q, the readout L·C·Lᵀ + alpha of y becomes u = (R·C·Rᵀ + alpha)⁻¹R·c, and that of x is Rᵀ·u. All of it
     for standardised x, too.
     """
-    varying = keeps_digits(sums.squares, sums.raw, gram.sources.dtype)
+    varying = keeps_digits(sums.squares, sums.raw, gram.kept.dtype)
     inverse_scale = torch.where(varying, sums.squares.rsqrt(), 0.0)
     correlations = (sums.products.triu() + sums.products.triu(1).T) * inverse_scale * inverse_scale[:, None]
     cross = sums.cross * inverse_scale[:, None]
     # Sources that do not vary in the training folds may vary in the others, where their channels then do: scale 1.
     scale = torch.where(varying, sums.squares.sqrt(), 1.0)
-    weight = gram.weight.double()
+    weight = made_of.double()
     loads = weight * scale
-    squares = _variances(gram.weight, scale, correlations)
+    squares = _variances(made_of, scale, correlations)
     live = live_channels(gram, squares, weight.square() @ sums.raw, weight @ sums.mean, sums.count)
     loads *= torch.where(live, squares.rsqrt(), 0.0)[:, None]
     triangle = _triangle(loads, alpha)

@@ -13,7 +13,7 @@ from torch import Tensor
 from probe.intervals import jackknife
 from probe.readouts.fitting import Fit, Half, disjoint_halves, fit_readouts
 from probe.readouts.targets import N_CONTROLS
-from probe.sums.expansion_gram import ChannelGram, ExpansionGram, kept_sums
+from probe.sums.expansion_gram import ChannelGram
 from probe.sums.rounding import is_constant
 
 __all__ = [
@@ -112,7 +112,7 @@ def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutSco
     fits: dict[Half, Fit] = {}
     for half in sorted({half for of_fold in pairs for pair in of_fold for half in pair}):
         fits[half], sums = fit_readouts(gram, half, n_design, alpha, out=sums)
-    kept = kept_sums(gram)
+    kept = gram.kept
     errors = []
     for held_out, of_fold in zip(folds, pairs, strict=True):
         upper = kept.upper([held_out], out=sums).triu_()
@@ -179,9 +179,7 @@ def decode(gram: ChannelGram, mean_map: np.ndarray, n_targets: int, alpha: float
         Shape (target, row, column): the decoded value of each design column that is a target, at each position.
     """
     fit, _ = fit_readouts(gram, range(len(gram.totals)), n_targets * (2 + N_CONTROLS), alpha)
-    weights = fit.weights[:, :n_targets]
-    if isinstance(gram, ExpansionGram):
-        weights = gram.of_channels(weights, fit.live)
+    weights = gram.of_channels(fit.weights[:, :n_targets], fit.live)
     features = torch.as_tensor(mean_map).to(gram.pilot) - gram.pilot[:, None, None]
     decoded = torch.einsum("ct,chw->thw", weights, features)
     return (decoded + fit.intercepts[:n_targets, None, None]).cpu().numpy()

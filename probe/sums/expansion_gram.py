@@ -1,18 +1,19 @@
 """The `Gram` of channels that a pointwise expansion makes of fewer ones. Torch only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from probe.models.expansions import Expansion
-from probe.sums.gram import Gram, Part, gram_bytes
+from probe.sums.gram import Gram, Part, gram_bytes, pilot_mean, summing_dtype
 from probe.sums.rounding import ROUNDING_ERRORS
 
-__all__ = ["ChannelGram", "ExpansionGram", "expansion_gram_bytes", "gives", "gram_from_state", "kept_sums", "merged"]
+__all__ = ["ChannelGram", "ExpansionGram", "add_samples", "expansion_gram_bytes", "gives", "gram_from_state", "merged"]
 
 _RELATIVE_ERROR = 1e-3  # of a channel's deviation
+_TRIED_SAMPLES = 64
 
 
 class ExpansionGram:
@@ -51,6 +52,16 @@ class ExpansionGram:
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
         """Add samples, of which `features` are the sources, shape (sample, source); see `Gram.update`."""
         self.sources.update(design, features, parts)
+
+    @property
+    def kept(self) -> Gram:
+        """The Gram whose sums are kept: that of the sources."""
+        return self.sources
+
+    @property
+    def made_of(self) -> Tensor | None:
+        """W, shape (channel, source)."""
+        return self.weight
 
     @property
     def dtype(self) -> torch.dtype:
@@ -149,11 +160,6 @@ class ExpansionGram:
 ChannelGram = Gram | ExpansionGram
 
 
-def kept_sums(gram: ChannelGram) -> Gram:
-    """Return the Gram whose sums are kept: of the channels, or of what they are made of."""
-    return gram.sources if isinstance(gram, ExpansionGram) else gram
-
-
 def merged(mine: ChannelGram, other: ChannelGram) -> ChannelGram:
     """Return the sums of both; `mine` may be changed."""
     if isinstance(mine, ExpansionGram) and isinstance(other, ExpansionGram) and mine.is_made_by(*other.made_by):
@@ -161,6 +167,56 @@ def merged(mine: ChannelGram, other: ChannelGram) -> ChannelGram:
         return mine
     gram, added = (one.as_gram() if isinstance(one, ExpansionGram) else one for one in (mine, other))
     gram.merge(added)
+    return gram
+
+
+def add_samples(
+    gram: ChannelGram | None,
+    n_folds: int,
+    design: Tensor,
+    maps: Tensor,
+    expansion: Expansion | None,
+    read: Callable[[Tensor], Tensor],
+    parts: Sequence[Part],
+) -> ChannelGram:
+    """Add samples of a layer, kept as those of its sources where it is an expansion, and stays one.
+
+    Parameters
+    ----------
+    gram
+        The sums so far; None to begin them.
+    n_folds, design, parts
+        As in `Gram`.
+    maps
+        Shape (image, channel, row, column).
+    expansion
+        What made the maps of their sources, if it is known.
+    read
+        Takes the samples, shape (sample, channel), out of maps or sources.
+
+    Returns
+    -------
+    Gram or ExpansionGram
+        The sums; not always those that were given.
+    """
+    features = None
+    if gram is None:
+        dtype = summing_dtype(maps)
+        if expansion is not None:
+            features, sources = read(maps), read(expansion.sources)
+            tried = torch.linspace(0, len(features) - 1, min(len(features), _TRIED_SAMPLES)).long()
+            if gives(expansion, features[tried], sources[tried]):
+                kept = Gram(n_folds, design.shape[1], pilot_mean(sources), torch.float64)
+                gram = ExpansionGram(kept, expansion.weight, expansion.bias)
+        if gram is None:
+            features = read(maps) if features is None else features
+            gram = Gram(n_folds, design.shape[1], pilot_mean(features), dtype)
+    if isinstance(gram, ExpansionGram):
+        if expansion is not None and gram.is_made_by(expansion.weight, expansion.bias):
+            gram.update(design, read(expansion.sources), parts)
+            return gram
+        gram = gram.as_gram()
+    gram.update(design, read(maps) if features is None else features, parts)
     return gram
 
 

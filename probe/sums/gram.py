@@ -171,6 +171,20 @@ class Gram:
             mine += added
 
     @property
+    def kept(self) -> "Gram":
+        """The Gram whose sums are kept: this one."""
+        return self
+
+    @property
+    def made_of(self) -> Tensor | None:
+        """What the channels are made of: themselves."""
+        return None
+
+    def of_channels(self, weights: Tensor, live: Tensor) -> Tensor:
+        """Return readouts of the channels that are these readouts of what is kept: the same."""
+        return weights
+
+    @property
     def totals(self) -> Tensor:
         """Sums of the columns, shape (fold, column); the first one counts the samples."""
         return self.blocks[0][:, 0]

@@ -181,10 +181,10 @@ class TestResult:
             attrs = probe.layerwise(net, images, stimuli="natural", progress=False).attrs
             return attrs["weights_digest"], attrs["images_digest"]
 
-        weights, images = digests(padded_net("zeros"), noise_images(10))
-        assert digests(padded_net("zeros"), noise_images(10)) == (weights, images)
-        assert digests(padded_net("zeros", seed=1), noise_images(10))[0] != weights
-        assert digests(padded_net("zeros"), noise_images(10, seed=1))[1] != images
+        weights, images = digests(padded_net("zeros"), noise_images(20))
+        assert digests(padded_net("zeros"), noise_images(20)) == (weights, images)
+        assert digests(padded_net("zeros", seed=1), noise_images(20))[0] != weights
+        assert digests(padded_net("zeros"), noise_images(20, seed=1))[1] != images
 
     def test_channels_in_long_form(self):
         result = probe.channelwise(padded_net("zeros", depth=2), noise_images(10), maps="conv1", progress=False)
@@ -196,10 +196,14 @@ class TestResult:
             probe.results.layer_map(result, "mean_map", "conv2")
 
     def test_few_samples_are_warned_of(self):
-        with pytest.warns(probe.ProbeWarning, match="fewer than 20 samples a feature in conv1, conv2"):
-            result = probe.layerwise(padded_net("zeros", depth=2), noise_images(10), positions=30, progress=False)
-        assert result.samples_per_feature.values.tolist() == [100, 300 / 16, 300 / 16]
-        assert "fewer than 20" in result.attrs["warnings"]
+        with pytest.warns(probe.ProbeWarning, match="fewer than 5 samples a feature in conv1, conv2"):
+            result = probe.layerwise(padded_net("zeros", depth=2), noise_images(20), positions=3, progress=False)
+        assert result.samples_per_feature.values.tolist() == [20, 60 / 16, 60 / 16]
+        assert "fewer than 5" in result.attrs["warnings"]
+
+    def test_few_images_are_warned_of(self):
+        with pytest.warns(probe.ProbeWarning, match="19 images: cells of one image are alike.*Pass more images"):
+            probe.layerwise(padded_net("zeros", depth=1), noise_images(19), progress=False)
 
     def test_one_layer_with_nan_is_marked_and_the_rest_scored(self):
         class Broken(torch.nn.Module):
@@ -208,7 +212,7 @@ class TestResult:
 
         net = torch.nn.Sequential(padded_net("zeros", depth=1), Broken())
         with pytest.warns(probe.ProbeWarning, match="not finite: 1 gave NaN or infinity and is not scored"):
-            result = probe.layerwise(net, noise_images(10), layers=["0.conv1", "1"], progress=False)
+            result = probe.layerwise(net, noise_images(20), layers=["0.conv1", "1"], progress=False)
         assert result.valid.values.tolist() == [[True, True], [False, False]]
         assert np.isnan(result.r2.sel(layer="1")).all()
         assert np.isfinite(result.r2.sel(layer="0.conv1")).all()

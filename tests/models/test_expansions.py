@@ -270,7 +270,7 @@ class TestSourcesThatAreAllButEqual:
             net.expand.bias.zero_()
         return net
 
-    @pytest.mark.filterwarnings("ignore:fewer than 20 samples")
+    @pytest.mark.filterwarnings("ignore:fewer than 5 samples")
     @pytest.mark.parametrize("first", ["black", "quiet", "like the others"])
     @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 1, "positions": 1}, {"batch_size": 16}])
     def test_single_precision_gives_what_double_gives(self, net, monkeypatch, first, options):

@@ -4,11 +4,11 @@ from probe.reading.cells import cells_per_image, draw_cells
 
 
 def test_auto_gives_enough_samples():
-    # 20,000 at least, 60 a channel up to 768 channels, and from 1,106 channels on 20 a channel.
+    # 20,000 at least, and 10 a channel.
     assert cells_per_image("auto", 64, 500) == 40
-    assert cells_per_image("auto", 500, 500) == 60
-    assert cells_per_image("auto", 1000, 500) == 54
-    assert cells_per_image("auto", 4000, 500) == 160
+    assert cells_per_image("auto", 2000, 500) == 40
+    assert cells_per_image("auto", 4000, 500) == 80
+    assert cells_per_image("auto", 4000, 500, n_sources=1000) == 40
     assert cells_per_image(None, 64, 500) is None
     assert cells_per_image(7, 64, 500) == 7
 

@@ -11,7 +11,7 @@ from probe.readouts.fitting import fit_readouts
 from probe.readouts.omission import score_omissions
 from probe.readouts.scores import decode, score_readout
 from probe.readouts.targets import N_CONTROLS
-from probe.sums.expansion_gram import ExpansionGram, gram_from_state, kept_sums
+from probe.sums.expansion_gram import ExpansionGram, gram_from_state
 from probe.sums.gram import Gram, pilot_mean
 
 FOLDS, N_TARGETS, ALPHA = 5, 2, 1e-3
@@ -146,6 +146,6 @@ def test_sums_that_are_not_finite():
 
 def test_the_sums_kept_are_those_of_the_sources():
     expansion, direct = both_grams(*samples())
-    assert kept_sums(expansion) is expansion.sources
-    assert kept_sums(direct) is direct
+    assert expansion.kept is expansion.sources
+    assert direct.kept is direct
     assert expansion.nbytes < direct.nbytes
