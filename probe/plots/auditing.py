@@ -9,14 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 
 from probe.errors import ArgumentError
-from probe.plots.axes import TWO_COLUMNS, check_width, open_axes, open_panels, short_names, small_text
+from probe.plots.axes import TWO_COLUMNS, check_width, open_axes, open_panels, points_wide, short_names, small_text
 from probe.plots.inputs import check_result
 
 __all__ = ["draw_foveation", "plot_audit", "plot_foveation"]
 
 _READ, _UNREAD = "#eef1f4", "#d8a6d2"  # no orange, which means rolled
 _NARROW_COLUMNS, _MOST_COLUMNS = 3, 5  # of maps, in a figure of one and of two columns
-_LONGEST_NAME = 24
+_LONGEST_NAME, _SHORTEST_NAME = 24, 10  # letters
+_LETTER = 0.55  # width of a letter, of its size
 _FAINTEST = 1e-3  # of the mean; pixels that are read less are drawn alike
 
 
@@ -116,6 +117,7 @@ def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None 
     maps = [variable for name, variable in result.items() if str(name).startswith("foveation_")]
     if not maps:
         raise ArgumentError("result: it has no foveation maps; expected a result of probe.audit with maps.")
+    own = axes is None
     inches = check_width(width, axes, argument="axes")
     columns = min(len(maps), _MOST_COLUMNS if inches >= TWO_COLUMNS else _NARROW_COLUMNS)
     rows = -(-len(maps) // columns)
@@ -125,7 +127,8 @@ def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None 
         layout="compressed",
     )  # fmt: skip
     limits = min(float(map_.min()) for map_ in maps), max(float(map_.max()) for map_ in maps)
-    names = short_names([str(map_.attrs["layer"]) for map_ in maps])
+    room = int((72 * side if own else points_wide(axes[0])) / (_LETTER * small_text(axes[0])))
+    names = short_names([str(map_.attrs["layer"]) for map_ in maps], most=max(room, _SHORTEST_NAME))
     for ax, map_, name in zip(axes, maps, names, strict=True):
         image = draw_foveation(ax, map_.values, limits)
         ax.set_title(name, fontsize=small_text(ax), parse_math=False)

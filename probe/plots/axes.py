@@ -35,7 +35,7 @@ DIVERGING = "PRGn_r"
 _NARROWEST = 2.0  # inches
 _SMALLEST_TEXT = 6.0  # points
 _LABEL, _TICK = 0.8, 0.7  # text of new figures, of the user's font.size
-_LONGEST_NAME = 16
+_LONGEST_NAME = 18
 _LETTER = 0.6  # width of a letter, of its size
 _LINE = 1.85  # what a line of text slanted by _SLANT takes along the axis, of its size
 _SLANT = 40  # degrees
@@ -245,13 +245,13 @@ def short_names(names: Sequence[str], *, most: int = _LONGEST_NAME) -> list[str]
     >>> short_names(["conv_proj", "encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1"])
     ['conv_proj', '…encoder_layer_0', '…encoder_layer_1']
     >>> short_names(["layer1.0.downsample.0", "layer2.0.downsample.0"])
-    ['layer1.0…ample.0', 'layer2.0…ample.0']
+    ['layer1.0…sample.0', 'layer2.0…sample.0']
     """
     for limit in range(most, max(map(len, names), default=0)):
         ends = [_last_parts(name, limit) for name in names]
         half = limit // 2
         shortened = [
-            end if ends.count(end) == 1 else f"{name[:half]}…{name[1 - half :]}"
+            end if ends.count(end) == 1 else f"{name[:half].rstrip('.')}…{name[1 - half :].lstrip('.')}"
             for name, end in zip(names, ends, strict=True)
         ]
         if len(set(shortened)) == len(set(names)):

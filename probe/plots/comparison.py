@@ -17,6 +17,7 @@ __all__ = ["plot_ranking"]
 
 _NAMED = 5
 _CURVE, _STRONGEST = "0.55", "#882255"
+_MOST_TAKEN = 0.6  # of a panel, by names
 _DARK = 0.6  # from this correlation on, numbers are white
 _RANKING = {"score": ("channel",), "rank": ("channel",), "stability": ()}
 
@@ -110,23 +111,31 @@ def _draw_ranking(ax: Axes, ranking: xr.Dataset, named: int, name: str | None = 
     ax.plot(rank[:named], scores[:named], "o", color=_STRONGEST, markersize=3.5)
     lines = [f"{place}. channel {channel}" for place, channel in enumerate(channels, 1)]
     lines += [f"{(~known).sum()} without a score"] if not known.all() else []
-    # The corner that the curve leaves free: of most rankings scores fall, of right and bottom they rise.
-    rising = len(scores) > 1 and scores[0] < scores[-1]
-    ax.text(
-        0.98, 0.04 if rising else 0.96, "\n".join(lines), transform=ax.transAxes, ha="right",
-        va="bottom" if rising else "top", fontsize=small_text(ax), color=_STRONGEST,
-    )  # fmt: skip
-    method = str(ranking.attrs.get("method", "score")) if name is None else name
-    ax.set_title(
-        f"{method}: stability {_rounded(ranking.stability)}", fontsize=ax.title.get_fontsize(), parse_math=False
-    )
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.get_offset_text().set_fontsize(small_text(ax))
+    _list_beside_curve(ax, scores, lines)
+    title = f"{name or ranking.attrs.get('method', 'score')}\nstability {_rounded(ranking.stability)}"
+    ax.set_title(title, fontsize=small_text(ax), parse_math=False)
     units = ranking.score.attrs.get("units", "1")
     ax.set_ylabel("score" if units == "1" else f"score / {units}", parse_math=False)
     layer = ranking.attrs.get("layer")
     ax.set_xlabel("rank" if name is not None or layer is None else f"rank among channels of {layer}", parse_math=False)
-    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    ax.yaxis.set_major_locator(MaxNLocator(4))
     sns.despine(ax=ax)
+
+
+def _list_beside_curve(ax: Axes, scores: np.ndarray, lines: list[str]) -> None:
+    """Write lines on the right: below a curve that rises, else above it, with room made for them."""
+    rising = len(scores) > 1 and scores[0] < scores[-1]
+    size = small_text(ax)
+    low, high = ax.get_ylim()
+    taken = min(1.3 * size * len(lines) * ax.figure.dpi / 72 / ax.bbox.height + 0.1, _MOST_TAKEN)
+    if len(scores) and not rising:
+        ax.set_ylim(low, max(high, low + (scores[len(scores) // 2] - low) / (1 - taken)))
+    ax.text(
+        0.98, 0.03 if rising else 0.97, "\n".join(lines), transform=ax.transAxes, ha="right",
+        va="bottom" if rising else "top", fontsize=size, color=_STRONGEST,
+    )  # fmt: skip
 
 
 def _draw_agreement(result: xr.Dataset, ax: Axes | None, width: float | None) -> Axes:

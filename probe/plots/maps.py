@@ -16,7 +16,6 @@ from probe.results import layer_map
 __all__ = ["draw_map", "plot_maps"]
 
 _CHANNELS = 4
-_BESIDE = 1.0  # inches, for what stands beside the maps
 _WIDEST_MAP = 2.6  # inches
 _TALLEST = 8.5  # inches, of all rows
 _MOST_ARROWS = 8  # along each side
@@ -126,7 +125,7 @@ def _draw_maps(
         raise ArgumentError(f"layer={layer!r}: the results have different maps, {found}. Draw each by itself.")
     shape = len(rows), len(rows[0].maps)
     grid = _open_grid(
-        given, shape, width, ratio=rows[0].maps.shape[1] / rows[0].maps.shape[2],
+        given, shape, width, ratio=rows[0].maps.shape[1] / rows[0].maps.shape[2], beside=1.0, above=0.1,
         meaning=f"maps; expected the shape {shape}, stimuli × maps",
     )  # fmt: skip
     limits = [float(np.nanmax(np.abs(row.maps), initial=0)) for row in rows]
@@ -158,14 +157,19 @@ def _add_bar(image: Any, axes: Iterable[Axes], label: str) -> None:
     bar.update_ticks()
 
 
-def _open_grid(given: Any, shape: tuple[int, int], width: float | None, *, ratio: float, meaning: str) -> np.ndarray:
-    """Return Axes in rows and columns; those of a new figure for maps of that ratio of height to width."""
+def _open_grid(
+    given: Any, shape: tuple[int, int], width: float | None, *, ratio: float, beside: float, above: float, meaning: str
+) -> np.ndarray:
+    """Return Axes in rows and columns; those of a new figure for maps of that ratio of height to width.
+
+    `beside` is the room for what stands beside all maps, `above` for what stands above and below each, in inches.
+    """
     rows, columns = shape
     if width is None and given is None:
-        width = min(TWO_COLUMNS, 1.6 * columns + _BESIDE)
+        width = min(TWO_COLUMNS, 1.6 * columns + beside)
     inches = check_width(width, given, argument="axes")
-    side = min((inches - _BESIDE) / columns, _WIDEST_MAP, _TALLEST / rows / ratio)
-    height = (side * ratio + 0.12) * rows + 0.35
+    side = min((inches - beside) / columns, _WIDEST_MAP, _TALLEST / rows / ratio)
+    height = (side * ratio + above) * rows + 0.35
     axes = open_panels(
         given, rows * columns, columns=columns, width=inches, height=height, meaning=meaning, layout="compressed"
     )
@@ -225,7 +229,7 @@ def _draw_over_image(
         check_alike(results, "stimulus")
     shape = len(results), len(stimuli)
     grid = _open_grid(
-        given, shape, width, ratio=picture.shape[0] / picture.shape[1] + 0.3,
+        given, shape, width, ratio=picture.shape[0] / picture.shape[1], beside=0.3, above=0.4,
         meaning=f"images; expected the shape {shape}, results × stimuli",
     )  # fmt: skip
     for axes, (name, maps) in zip(grid, decoded.items(), strict=True):
@@ -271,11 +275,12 @@ def _draw_arrows(ax: Axes, picture: np.ndarray, position: np.ndarray) -> None:
     )
     row, column = (values[drawn] for values in _cells(*position.shape[1:]))
     to_row, to_column = (values[drawn] for values in position)
-    ax.quiver(
+    arrows = ax.quiver(
         column, row, to_column - column, to_row - row, angles="xy", scale_units="xy", scale=1, units="inches",
         width=0.014, headwidth=4.5, headlength=5, headaxislength=4.5, color="black", edgecolor="white", linewidth=0.3,
         clip_on=False,
     )  # fmt: skip
+    arrows.set_in_layout(False)  # an arrow may point out of the image
     ax.plot(
         column.ravel(), row.ravel(), "o", markersize=2.4, color="black", markeredgecolor="white", markeredgewidth=0.4
     )

@@ -34,7 +34,7 @@ _MARKERS = (1.5, 3.0)  # points
 _FEW = 20  # samples a feature, images a fold
 _WIDTH = 1.3  # points
 _GREY = "0.72"
-_LOWEST = -0.5  # R² below is not shown
+_LOWEST = -0.5  # R² below is not shown, unless most is
 _VARIABLES = {"r2": ("layer", "stimulus", "target"), "r2_se": ("layer", "stimulus", "target")}
 
 
@@ -142,7 +142,7 @@ def _draw_one(result: xr.Dataset, ax: Axes | None, width: float, label: str | No
                 marker="o",
                 label=", ".join(filter(None, (label, stimulus, target))),
             )
-    _finish(ax, result)
+    _finish(ax, [result])
     ax.set_ylabel("R² of the position readout")
     for note in _notes([result]):
         if note.get_label() not in ax.get_legend_handles_labels()[1]:
@@ -173,7 +173,7 @@ def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -
             for place, target in enumerate(targets):
                 chosen = result.sel(stimulus=stimulus, target=target)
                 _draw_line(ax, chosen, **look, linestyle=_line(place), label=f"{name}, {target}")
-        _finish(ax, first)
+        _finish(ax, results.values())
         ax.set_title(f"{stimulus} images", fontsize=ax.title.get_fontsize())
         ax.set_ylabel("R² of position")
     finish_panels(axes, columns if given is None else None)
@@ -212,12 +212,19 @@ def _draw_line(ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, mark
         ax.plot(depth[few], r2[few], linestyle="none", **size, **edge)
 
 
-def _finish(ax: Axes, result: xr.Dataset) -> None:
+def _finish(ax: Axes, results: Iterable[xr.Dataset]) -> None:
+    results = list(results)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    name_layers(ax, _labels(result, "layer"))
-    if ax.get_ylim()[0] < _LOWEST:
-        ax.set_ylim(bottom=_LOWEST)
+    name_layers(ax, _labels(results[0], "layer"))
+    if _is_cut(results):
+        ax.set_ylim(bottom=max(_LOWEST, ax.get_ylim()[0]))
     sns.despine(ax=ax)
+
+
+def _is_cut(results: Iterable[xr.Dataset]) -> bool:
+    """Return whether so little R² is far below 0 that showing it would flatten the rest."""
+    below = np.concatenate([result.r2.values.ravel() < _LOWEST for result in results])
+    return bool(0 < below.mean() < 0.5)
 
 
 def _too_few(result: xr.Dataset) -> np.ndarray:
@@ -244,7 +251,7 @@ def _notes(results: Iterable[xr.Dataset]) -> list[Line2D]:
         notes.append(Line2D([], [], label=f"< {_FEW} samples a feature", **grey))
     if any(map(_has_few_images, results)):
         notes.append(Line2D([], [], label=f"< {_FEW} images a fold", **grey))
-    if any((result.r2 < _LOWEST).any() for result in results):
+    if _is_cut(results):
         notes.append(Line2D([], [], label=f"R² < {_LOWEST:g}: not shown".replace("-", "−"), linestyle="none"))
     return notes
 
