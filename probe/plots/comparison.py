@@ -130,8 +130,14 @@ def _list_beside_curve(ax: Axes, scores: np.ndarray, lines: list[str]) -> None:
     size = small_text(ax)
     low, high = ax.get_ylim()
     taken = min(1.3 * size * len(lines) * ax.figure.dpi / 72 / ax.bbox.height + 0.1, _MOST_TAKEN)
-    if len(scores) and not rising:
-        ax.set_ylim(low, max(high, low + (scores[len(scores) // 2] - low) / (1 - taken)))
+    if len(scores):
+        middle = scores[len(scores) // 2]
+        room = (
+            {"bottom": min(low, high - (high - middle) / (1 - taken))}
+            if rising
+            else {"top": max(high, low + (middle - low) / (1 - taken))}
+        )
+        ax.set_ylim(**room)
     ax.text(
         0.98, 0.03 if rising else 0.97, "\n".join(lines), transform=ax.transAxes, ha="right",
         va="bottom" if rising else "top", fontsize=size, color=_STRONGEST,

@@ -195,7 +195,7 @@ def _rows(name: str, result: xr.Dataset, layer: str, kind: str | None, count: in
             spread = np.nan_to_num(about_mean.std(axis=(2, 3)).max(axis=0))
             strongest = np.argsort(-spread, kind="stable")[: _CHANNELS if count is None else count]
             titles = [f"channel {index}" for index in strongest]
-            values, meaning = about_mean[:, strongest], "mean activation − its average"
+            values, meaning = about_mean[:, strongest], "activation − average"
         stimuli = map(str, result.stimulus.values)
         return [
             _Row("\n".join(filter(None, (name, stimulus))), row, titles, meaning)

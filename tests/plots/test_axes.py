@@ -63,7 +63,7 @@ def test_a_dollar_sign_in_a_name_is_no_formula():
     [
         (["conv1", "layer4.2.conv3"], ["conv1", "layer4.2.conv3"]),
         (["backbone.body.layer1.0.conv1", "fc"], ["…layer1.0.conv1", "fc"]),
-        (["layer1.0.downsaample.0", "layer2.0.downsaample.0"], ["layer1.0…sample.0", "layer2.0…sample.0"]),
+        (["layer1.0.downsample.0", "layer2.0.downsample.0"], ["layer1.0…sample.0", "layer2.0…sample.0"]),
         (["a" * 40], ["…" + "a" * 17]),
         (["x.y", "x.y"], ["x.y", "x.y"]),
     ],
