@@ -133,7 +133,7 @@ def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None 
         image = draw_foveation(ax, map_.values, limits)
         ax.set_title(name, fontsize=small_text(ax), parse_math=False)
     bar = axes[0].figure.colorbar(image, ax=axes.tolist())
-    bar.set_label("paths from each pixel ÷ mean", fontsize=small_text(axes[0]))
+    bar.set_label("paths ÷ their mean", fontsize=small_text(axes[0]))
     bar.ax.tick_params(labelsize=small_text(axes[0]))
     return axes
 
