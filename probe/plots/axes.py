@@ -143,7 +143,7 @@ def _new_axes(
 
 def small_text(ax: Axes) -> float:
     """Return the size of ticks and legends in points, somewhat below that of the Axes' labels."""
-    return max(ax.yaxis.label.get_fontsize() * _TICK / _LABEL, _SMALLEST_TEXT)
+    return max(float(ax.yaxis.label.get_fontsize()) * _TICK / _LABEL, _SMALLEST_TEXT)
 
 
 def points_wide(ax: Axes) -> float:
@@ -151,7 +151,7 @@ def points_wide(ax: Axes) -> float:
     return _KEPT * 72 * ax.bbox.width / ax.figure.dpi
 
 
-def finish_panels(axes: Sequence[Axes], columns: int | None = None) -> None:
+def finish_panels(axes: np.ndarray, columns: int | None = None) -> None:
     """Give panels one vertical scale, but those that would be almost empty on it their own, and say so.
 
     Of panels in `columns`, which show the same layers, the lowest alone name them, and the leftmost the vertical axis.
@@ -175,7 +175,7 @@ def legend_above(ax: Axes, handles: Sequence[Any], *, title: str | None = None) 
     figure, size = ax.figure, small_text(ax)
     labels = [handle.get_label() for handle in handles]
     longest = max(map(len, labels), default=1) + 6  # letters, and the line before them
-    columns = int(72 * figure.get_figwidth() // (_LETTER * size * longest)) or 1
+    columns = int(72 * figure.bbox.width / figure.dpi // (_LETTER * size * longest)) or 1
     columns = min(columns, len(handles))
     columns = -(-len(handles) // -(-len(handles) // columns))  # rows alike
     legend = figure.legend(
@@ -215,9 +215,9 @@ def name_layers(ax: Axes, names: Sequence[str], *, most: int | None = None) -> N
     if slanted:
         for label in ax.get_xticklabels():
             label.set_rotation_mode("anchor")
-    label = "layer, in order of execution" + _naming(step)
-    fits = _LETTER * ax.xaxis.label.get_fontsize() * len(label) <= wide
-    ax.set_xlabel(label if fits else label.replace(", every", ",\nevery").replace(", one", ",\none"))
+    text = "layer, in order of execution" + _naming(step)
+    fits = _LETTER * float(ax.xaxis.label.get_fontsize()) * len(text) <= wide
+    ax.set_xlabel(text if fits else text.replace(", every", ",\nevery").replace(", one", ",\none"))
 
 
 def _named_places(n_layers: int, most: int) -> tuple[list[int], int]:

@@ -6,9 +6,10 @@ from typing import Any, overload
 import numpy as np
 import seaborn as sns
 import xarray as xr
+from matplotlib.artist import getp
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba_array
 from matplotlib.lines import Line2D
 
 from probe.plots.axes import (
@@ -177,10 +178,10 @@ def _lighter(color: Any, share: float) -> np.ndarray:
 
 def _add_legend(ax: Axes, own: bool) -> None:
     artists, labels = ax.get_legend_handles_labels()
-    boxes = [artist for artist in artists if isinstance(artist, LineCollection)]
+    boxes = any(isinstance(artist, LineCollection) for artist in artists)
+    colours = [to_rgba_array(getp(artist, "color"))[0] for artist in artists]
     handles = [
-        Line2D([], [], color=artist.get_color()[0] if artist in boxes else artist.get_color(), linewidth=3, label=label)
-        for artist, label in zip(artists, labels, strict=True)
+        Line2D([], [], color=colour, linewidth=3, label=label) for colour, label in zip(colours, labels, strict=True)
     ]
     title = _BOXES if boxes else None
     if own:

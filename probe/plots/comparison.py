@@ -160,11 +160,11 @@ def _draw_agreement(result: xr.Dataset, ax: Axes | None, width: float | None) ->
             column, row, _rounded(value), ha="center", va="center", fontsize=small_text(ax),
             color="white" if abs(value) > _DARK else "black", fontweight="bold" if row == column else None,
         )  # fmt: skip
-    for set_labels, turn in ((ax.set_xticks, 40), (ax.set_yticks, 0)):
-        set_labels(
-            range(len(names)), names, fontsize=small_text(ax), parse_math=False, rotation=turn,
-            **({"ha": "right", "rotation_mode": "anchor"} if turn else {}),
-        )  # fmt: skip
+    size = small_text(ax)
+    ax.set_xticks(
+        range(len(names)), names, fontsize=size, parse_math=False, rotation=40, ha="right", rotation_mode="anchor"
+    )
+    ax.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
     ax.tick_params(length=0)
     ax.set_title("rank correlation, stability on the diagonal", fontsize=ax.title.get_fontsize())
     bar = ax.figure.colorbar(image, ax=ax, ticks=[-1, -0.5, 0, 0.5, 1])

@@ -264,7 +264,8 @@ def _cells(n_rows: int, n_columns: int) -> np.ndarray:
 def _errors(position: np.ndarray) -> tuple[float, float]:
     """Return the mean distance of decoded from true positions, and that of the middle, as shares of the sides."""
     cells = _cells(*position.shape[1:])
-    return tuple(float(np.hypot(*(place - cells) / 2).mean()) for place in (position, np.zeros_like(cells)))  # type: ignore[return-value]
+    error, of_middle = (float(np.hypot(*(place - cells) / 2).mean()) for place in (position, np.zeros_like(cells)))
+    return error, of_middle
 
 
 def _draw_arrows(ax: Axes, picture: np.ndarray, position: np.ndarray) -> None:

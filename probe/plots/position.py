@@ -164,7 +164,7 @@ def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -
         given, len(stimuli), columns=columns, width=width, height=1.4 + 1.6 * -(-len(stimuli) // columns),
         meaning=f"panels, one for each stimulus ({', '.join(stimuli)})", argument="ax",
     )  # fmt: skip
-    looks = [
+    looks: list[dict[str, Any]] = [
         {"color": RESULT_COLOURS[number % len(RESULT_COLOURS)], "marker": RESULT_MARKERS[number % len(RESULT_MARKERS)]}
         for number in range(len(results))
     ]
@@ -198,8 +198,8 @@ def _draw_line(ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, mark
     half = half_width(result.r2_se.values, result.sizes["fold"] - 1)
     depth, few = np.arange(len(r2)), _too_few(result)
     enough = np.where(few, np.nan, r2)
-    line = {"linestyle": linestyle, "linewidth": _WIDTH}
-    size = {"marker": marker, "markersize": np.clip(0.5 * points_wide(ax) / len(r2), *_MARKERS)}
+    line: dict[str, Any] = {"linestyle": linestyle, "linewidth": _WIDTH}
+    size: dict[str, Any] = {"marker": marker, "markersize": np.clip(0.5 * points_wide(ax) / len(r2), *_MARKERS)}
     ax.plot(depth, enough, color=color, label=label, **line, **size)
     ax.fill_between(depth, enough - half, enough + half, color=color, alpha=0.2, linewidth=0)
     if few.any():
@@ -208,7 +208,7 @@ def _draw_line(ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, mark
         grey = np.where(near, r2, np.nan)
         ax.plot(depth, grey, color=_GREY, zorder=1, **line)
         ax.fill_between(depth, grey - half, grey + half, color=_GREY, alpha=0.2, linewidth=0, zorder=0.9)
-        edge = {"markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 0.7}
+        edge: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 0.7}
         ax.plot(depth[few], r2[few], linestyle="none", **size, **edge)
 
 
@@ -245,7 +245,7 @@ def _has_few_images(result: xr.Dataset) -> bool:
 def _notes(results: Iterable[xr.Dataset]) -> list[Line2D]:
     """Return what the legend says of R² that is grey, or so low that it is not shown."""
     results = list(results)
-    grey = {"color": _GREY, "marker": "o", "markersize": _MARKERS[1], "markerfacecolor": "white"}
+    grey: dict[str, Any] = {"color": _GREY, "marker": "o", "markersize": _MARKERS[1], "markerfacecolor": "white"}
     notes = []
     if any((_samples_per_feature(result) < _FEW).any() for result in results):
         notes.append(Line2D([], [], label=f"< {_FEW} samples a feature", **grey))
