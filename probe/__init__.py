@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from probe.plots.ablation import plot_ablation as plot_ablation
     from probe.plots.auditing import plot_audit as plot_audit
     from probe.plots.auditing import plot_foveation as plot_foveation
-    from probe.plots.position import plot_channels as plot_channels
+    from probe.plots.channels import plot_channels as plot_channels
+    from probe.plots.comparison import plot_ranking as plot_ranking
+    from probe.plots.maps import plot_maps as plot_maps
+    from probe.plots.pooling import plot_pooled as plot_pooled
     from probe.plots.position import plot_layers as plot_layers
-    from probe.plots.position import plot_maps as plot_maps
     from probe.ranking.agreement import compare_rankings as compare_rankings
     from probe.ranking.methods import rank_channels as rank_channels
     from probe.readouts.targets import TARGETS as TARGETS
@@ -60,10 +62,12 @@ _HOMES = {
     "load": "results",
     "plot_ablation": "plots.ablation",
     "plot_audit": "plots.auditing",
-    "plot_channels": "plots.position",
+    "plot_channels": "plots.channels",
     "plot_foveation": "plots.auditing",
     "plot_layers": "plots.position",
-    "plot_maps": "plots.position",
+    "plot_maps": "plots.maps",
+    "plot_pooled": "plots.pooling",
+    "plot_ranking": "plots.comparison",
     "pooled": "measures.pooling",
     "rank_channels": "ranking.methods",
     "save": "results",

@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probe.plots.position import name_layers
+from probe.plots.axes import name_layers
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import estimate
 

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from probe.plots.position import draw_map
+from probe.plots.maps import draw_map
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import listed
 

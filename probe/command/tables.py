@@ -211,7 +211,9 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
 
     matplotlib.use("agg")
     from probe.plots.auditing import plot_audit, plot_foveation
-    from probe.plots.position import plot_channels, plot_layers, plot_maps
+    from probe.plots.channels import plot_channels
+    from probe.plots.maps import plot_maps
+    from probe.plots.position import plot_layers
 
     if "unread" in result:
         figures = {"audit": plot_audit(result), "foveation": plot_foveation(result).flat[0]}

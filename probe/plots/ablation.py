@@ -1,6 +1,5 @@
 """The figure of an ablation curve."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import xarray as xr
@@ -9,18 +8,30 @@ from matplotlib.ticker import MaxNLocator
 
 from probe.errors import ArgumentError
 from probe.intervals import half_width
+from probe.plots.axes import check_width, legend_above, open_axes, small_text
+from probe.plots.inputs import check_result
 
 __all__ = ["plot_ablation"]
 
 _BAND = (0.05, 0.95)
-_TOP, _BOTTOM, _MATCHED = (sns.color_palette("colorblind").as_hex()[place] for place in (3, 2, 4))
+_TOP, _BOTTOM, _MATCHED = "#882255", "#117733", "#aa4499"
 _RANDOM = "0.45"
+_VARIABLES = ("intact", "top", "bottom", "random", "top_minus_random_se")
 
 
 def plot_ablation(
-    result: xr.Dataset, ax: Axes | None = None, *, score: str | None = None, ranking: str | None = None
+    result: xr.Dataset,
+    ax: Axes | None = None,
+    *,
+    score: str | None = None,
+    ranking: str | None = None,
+    width: float | None = None,
 ) -> Axes:
     """Draw a score against the number of channels removed, beside random draws of as many.
+
+    - ``plot_ablation(result)``: the first score and ranking.
+    - ``plot_ablation(result, score="accuracy", ranking="omega2")``: another.
+    - ``plot_ablation(result, width=3.4)``: for one column of a page.
 
     Parameters
     ----------
@@ -32,6 +43,8 @@ def plot_ablation(
         Name of the score; by default the first.
     ranking
         Name of the ranking, where there are several; by default the first.
+    width
+        Of a new figure in inches: 3.4 for one column of a page, 7 for two, the default.
 
     Returns
     -------
@@ -57,8 +70,11 @@ def plot_ablation(
     >>> probe.plot_ablation(result, Figure().subplots()).get_ylabel()
     'agreement'
     """
+    result = check_result(result, "ablation_curve", dict.fromkeys(_VARIABLES, ()))
     curve = _chosen(_chosen(result, "score", score), "ranking", ranking)
-    ax = plt.subplots(figsize=(6, 4), layout="constrained")[1] if ax is None else ax
+    own = ax is None
+    inches = check_width(width, ax)
+    ax = open_axes(ax, inches, 1.9 + 0.3 * inches)
     counts = curve["count"].values
     ax.axhline(curve.intact.item(), color="0.2", linewidth=1, linestyle=":", label="all channels")
     _draw_band(ax, counts, curve.random, _RANDOM, "random", hatch=None)
@@ -70,17 +86,18 @@ def plot_ablation(
     ax.set(xlabel=f"channels removed of {result.attrs['layer']}")
     ax.set_ylabel(str(curve.score.item()), parse_math=False)
     method = curve.ranking.item() if "ranking" in curve.coords else result.attrs["method"]
-    ax.set_title(f"ranked by {method}", fontsize="medium", parse_math=False)
+    ax.set_title(f"ranked by {method}", fontsize=ax.title.get_fontsize() if own else "medium", parse_math=False)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.legend(frameon=False, fontsize="small")
+    if own:
+        legend_above(ax, ax.get_legend_handles_labels()[0])
+    else:
+        ax.legend(frameon=False, fontsize=small_text(ax))
     sns.despine(ax=ax)
     return ax
 
 
 def _chosen(result: xr.Dataset, dim: str, name: str | None) -> xr.Dataset:
     """Return one score, or one ranking, of a result; by default the first."""
-    if not {"intact", "top", "bottom", "random"} <= set(result.data_vars):
-        raise ArgumentError("result: expected an ablation curve beside random draws, from probe.ablation_curve.")
     names = [str(known) for known in result[dim].values] if dim in result.dims else []
     if name is not None and name not in names:
         raise ArgumentError(f"{dim}={name!r}: the result has {', '.join(names) or f'no {dim}'}.")

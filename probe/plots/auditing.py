@@ -1,8 +1,7 @@
-"""Figures of audits. Each function draws into the Axes that it is given, else into a new pyplot figure."""
+"""Figures of audits: the padding that is never read, and how often each pixel is."""
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import xarray as xr
@@ -10,16 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 
 from probe.errors import ArgumentError
+from probe.plots.axes import TWO_COLUMNS, check_width, open_axes, open_panels, short_names, small_text
+from probe.plots.inputs import check_result
 
 __all__ = ["draw_foveation", "plot_audit", "plot_foveation"]
 
-_READ, _UNREAD = "#eef1f4", sns.color_palette("colorblind").as_hex()[1]
-_MOST_COLUMNS = 5
+_READ, _UNREAD = "#eef1f4", "#d8a6d2"  # no orange, which means rolled
+_NARROW_COLUMNS, _MOST_COLUMNS = 3, 5  # of maps, in a figure of one and of two columns
+_LONGEST_NAME = 24
 _FAINTEST = 1e-3  # of the mean; pixels that are read less are drawn alike
 
 
-def plot_audit(result: xr.Dataset, ax: Axes | None = None) -> Axes:
+def plot_audit(result: xr.Dataset, ax: Axes | None = None, *, width: float | None = None) -> Axes:
     """Draw how much of its padding each down-sampling reads, side by side.
+
+    - ``plot_audit(result)``: a new figure.
+    - ``plot_audit(result, ax)``: into axes of your own.
+    - ``plot_audit(result, width=3.4)``: for one column of a page.
 
     Parameters
     ----------
@@ -27,6 +33,8 @@ def plot_audit(result: xr.Dataset, ax: Axes | None = None) -> Axes:
         From `probe.audit`.
     ax
         Where to draw; by default a new figure.
+    width
+        Of a new figure in inches: 3.4 for one column of a page, 7 for two; by default 5.5.
 
     Returns
     -------
@@ -48,29 +56,33 @@ def plot_audit(result: xr.Dataset, ax: Axes | None = None) -> Axes:
     >>> [text.get_text() for text in probe.plot_audit(result, Figure().subplots()).texts]
     ['0 of 1', '1 of 1', '0 of 1', '1 of 1']
     """
-    _check(result, "unread")
+    result = check_result(result, "audit", {"unread": (), "stride": (), "padding": ()})
     chosen = ((result["stride"] > 1).any("axis") & (result.padding > 0).any("side")).values
     if not chosen.any():
         raise ArgumentError("result: no layer with a stride above 1 pads, so there is no padding that it could miss.")
     unread, padding = result.unread.values[chosen], result.padding.values[chosen]
-    names = [str(name) for name in result.layer.values[chosen]]
-    if ax is None:
-        ax = plt.subplots(figsize=(5.5, 0.9 + 0.36 * len(names)), layout="constrained")[1]
+    names = short_names([str(name) for name in result.layer.values[chosen]], most=_LONGEST_NAME)
+    inches = check_width(width, ax) if width is not None else 5.5
+    ax = open_axes(ax, inches, 0.5 + 0.25 * len(names))
     ax.imshow(unread > 0, cmap=ListedColormap([_READ, _UNREAD]), vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(unread.shape):
         text = f"{unread[row, column]} of {padding[row, column]}"
-        ax.text(column, row, text, ha="center", va="center", fontsize="small")
+        ax.text(column, row, text, ha="center", va="center", fontsize=small_text(ax))
     ax.set_yticks(range(len(names)))
     ax.set_yticklabels(names, parse_math=False)
     ax.set_xticks(range(4), [str(side) for side in result.side.values])
     ax.tick_params(length=0)
-    ax.set_title("padding that is never read", fontsize="medium")
+    ax.set_title("padding that is never read", fontsize=ax.yaxis.label.get_fontsize())
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
 
 
-def plot_foveation(result: xr.Dataset, axes: Any = None) -> np.ndarray:
+def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None = None) -> np.ndarray:
     """Draw how often each layer reads each pixel, on one logarithmic scale.
+
+    - ``plot_foveation(result)``: a new figure, a panel for each layer.
+    - ``plot_foveation(result, axes)``: into axes of your own.
+    - ``plot_foveation(result, width=3.4)``: for one column of a page.
 
     Parameters
     ----------
@@ -78,6 +90,8 @@ def plot_foveation(result: xr.Dataset, axes: Any = None) -> np.ndarray:
         From `probe.audit`.
     axes
         Array of Axes, one for each foveation map; by default a new figure.
+    width
+        Of a new figure in inches: 3.4 for one column of a page, 7 for two, the default.
 
     Returns
     -------
@@ -98,28 +112,27 @@ def plot_foveation(result: xr.Dataset, axes: Any = None) -> np.ndarray:
     >>> probe.plot_foveation(result, Figure().subplots()).shape
     (1,)
     """
+    result = check_result(result, "audit", {})
     maps = [variable for name, variable in result.items() if str(name).startswith("foveation_")]
     if not maps:
         raise ArgumentError("result: it has no foveation maps; expected a result of probe.audit with maps.")
-    axes = _own_axes(len(maps)) if axes is None else np.asarray(axes, dtype=object).ravel()
-    if len(axes) != len(maps):
-        raise ArgumentError(f"axes: {len(axes)} were given for {len(maps)} foveation maps.")
+    inches = check_width(width, axes, argument="axes")
+    columns = min(len(maps), _MOST_COLUMNS if inches >= TWO_COLUMNS else _NARROW_COLUMNS)
+    rows = -(-len(maps) // columns)
+    side = (inches - 0.8) / max(columns, 2)
+    axes = open_panels(
+        axes, len(maps), columns=columns, width=inches, height=(side + 0.2) * rows, meaning="foveation maps",
+        layout="compressed",
+    )  # fmt: skip
     limits = min(float(map_.min()) for map_ in maps), max(float(map_.max()) for map_ in maps)
-    for ax, map_ in zip(axes, maps, strict=True):
+    names = short_names([str(map_.attrs["layer"]) for map_ in maps])
+    for ax, map_, name in zip(axes, maps, names, strict=True):
         image = draw_foveation(ax, map_.values, limits)
-        ax.set_title(map_.attrs["layer"], fontsize="small", parse_math=False)
-    axes[0].figure.colorbar(image, ax=axes.tolist(), label="paths from each pixel ÷ mean")
+        ax.set_title(name, fontsize=small_text(ax), parse_math=False)
+    bar = axes[0].figure.colorbar(image, ax=axes.tolist())
+    bar.set_label("paths from each pixel ÷ mean", fontsize=small_text(axes[0]))
+    bar.ax.tick_params(labelsize=small_text(axes[0]))
     return axes
-
-
-def _own_axes(n_maps: int) -> np.ndarray:
-    columns = min(n_maps, _MOST_COLUMNS)
-    rows = -(-n_maps // columns)
-    size = (2.2 * columns + 1, 2.4 * rows)
-    axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)[1].ravel()
-    for ax in axes[n_maps:]:
-        ax.set_axis_off()
-    return axes[:n_maps]
 
 
 def draw_foveation(ax: Axes, values: np.ndarray, limits: tuple[float, float]) -> Any:
@@ -128,8 +141,3 @@ def draw_foveation(ax: Axes, values: np.ndarray, limits: tuple[float, float]) ->
     image = ax.imshow(values, cmap="viridis", norm=norm, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     return image
-
-
-def _check(result: xr.Dataset, name: str) -> None:
-    if name not in result:
-        raise ArgumentError(f"result: expected {name}, as probe.audit returns it; found {', '.join(map(str, result))}.")

@@ -1,265 +1,269 @@
-"""Figures of results. Each function draws into the Axes that it is given, else into a new pyplot figure."""
+"""How well position can be read from layers: of one result, or of several beside one another."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from probe.errors import ArgumentError
 from probe.intervals import half_width
-from probe.results import layer_map
+from probe.plots.axes import (
+    RESULT_COLOURS,
+    RESULT_MARKERS,
+    STIMULUS_COLOURS,
+    TWO_COLUMNS,
+    check_width,
+    finish_panels,
+    legend_above,
+    name_layers,
+    open_axes,
+    open_panels,
+    points_wide,
+    small_text,
+)  # fmt: skip
+from probe.plots.inputs import check_alike, is_several, results_by_name
 
-__all__ = ["STIMULUS_COLOURS", "plot_channels", "plot_layers", "plot_maps"]
+__all__ = ["plot_layers"]
 
-STIMULUS_COLOURS = dict(
-    zip(("natural", "rolled", "noise", "constant"), sns.color_palette("colorblind").as_hex(), strict=False)
-)
-"""One colour for each stimulus in every figure, told apart by colour-blind readers too."""
-
-_TARGET_LINES = ("-", "--", ":", "-.")
-_SHARE_OF_SLOT = 0.8
-
-
-def plot_layers(result: xr.Dataset, ax: Axes | None = None, *, targets: Sequence[str] | None = None) -> Axes:
-    """Draw how well position can be read from each layer, natural beside rolled.
-
-    Parameters
-    ----------
-    result
-        From `probe.layerwise`.
-    ax
-        Where to draw; by default a new figure.
-    targets
-        Which targets to draw, each with its own line style; by default all.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        A line for each stimulus and target, with its 95 % interval, r2 ± t(folds − 1)·r2_se, as a band.
-
-    Raises
-    ------
-    ArgumentError
-        If the result has no r2 of layers, or not of these targets.
-
-    Examples
-    --------
-    >>> import probe
-    >>> from probe.testing import noise_images, padded_net
-    >>> from matplotlib.figure import Figure
-    >>> result = probe.layerwise(padded_net("zeros"), noise_images(100), progress=False)
-    >>> ax = probe.plot_layers(result, Figure().subplots())
-    >>> ax.get_ylabel()
-    'R² of the position readout'
-    """
-    _check(result, "r2", ("layer", "stimulus", "target"), "probe.layerwise")
-    targets = [str(target) for target in (result.target.values if targets is None else targets)]
-    if unknown := sorted(set(targets) - set(result.target.values)):
-        raise ArgumentError(f"targets: {unknown} are not in the result, which has {list(result.target.values)}.")
-    ax = _own_axes(result.sizes["layer"]) if ax is None else ax
-    depth = np.arange(result.sizes["layer"])
-    half_widths = half_width(result.r2_se, result.sizes["fold"] - 1)
-    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    for stimulus in map(str, result.stimulus.values):
-        for number, target in enumerate(targets):
-            chosen = {"stimulus": stimulus, "target": target}
-            r2, half = result.r2.sel(chosen).values, half_widths.sel(chosen).values
-            colour = STIMULUS_COLOURS[stimulus]
-            line = _TARGET_LINES[number % len(_TARGET_LINES)]
-            ax.plot(depth, r2, line, color=colour, marker=".", label=f"{stimulus}, {target}")
-            ax.fill_between(depth, r2 - half, r2 + half, color=colour, alpha=0.2, linewidth=0)
-    name_layers(ax, [str(name) for name in result.layer.values])
-    ax.set(ylabel="R² of the position readout")
-    ax.legend(frameon=False, fontsize="small")
-    sns.despine(ax=ax)
-    return ax
+_LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (6, 2)))
+_MARKERS = (1.5, 3.0)  # points
+_FEW = 20  # samples a feature, images a fold
+_WIDTH = 1.3  # points
+_GREY = "0.72"
+_LOWEST = -0.5  # R² below is not shown
+_VARIABLES = {"r2": ("layer", "stimulus", "target"), "r2_se": ("layer", "stimulus", "target")}
 
 
-def plot_channels(result: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Draw which share of each channel's variance position explains, layer by layer.
-
-    In the slot of its layer each channel is a point of a curve, sorted from the most to the least position-dependent,
-    so that the shape of a layer can be read for eight channels and for two thousand.
-
-    Parameters
-    ----------
-    result
-        From `probe.channelwise`.
-    ax
-        Where to draw; by default a new figure.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        A curve for each layer and stimulus. Channels without ω² are left out.
-
-    Raises
-    ------
-    ArgumentError
-        If the result has no omega2.
-
-    Examples
-    --------
-    >>> import probe
-    >>> from probe.testing import noise_images, padded_net
-    >>> from matplotlib.figure import Figure
-    >>> result = probe.channelwise(padded_net("zeros"), noise_images(20), progress=False)
-    >>> probe.plot_channels(result, Figure().subplots()).get_ylabel()
-    'ω² of each channel'
-    """
-    _check(result, "omega2", ("channel", "stimulus"), "probe.channelwise")
-    names = [str(name) for name in dict.fromkeys(result.layer.values)]
-    ax = _own_axes(len(names)) if ax is None else ax
-    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    for number, stimulus in enumerate(map(str, result.stimulus.values)):
-        omega2 = result.omega2.sel(stimulus=stimulus)
-        for slot, name in enumerate(names):
-            draw_sorted(
-                ax,
-                slot,
-                omega2.values[result.layer.values == name],
-                color=STIMULUS_COLOURS[stimulus],
-                # Curves that coincide stay visible: the later ones are narrower.
-                linewidth=max(3 - 1.6 * number, 0.8),
-                label=stimulus if slot == 0 else None,
-            )
-    name_layers(ax, names)
-    ax.set(ylabel="ω² of each channel")
-    ax.legend(frameon=False, fontsize="small")
-    sns.despine(ax=ax)
-    return ax
-
-
-def plot_maps(
+@overload
+def plot_layers(
     result: xr.Dataset,
-    layer: str,
-    axes: Any = None,
+    ax: Axes | None = None,
     *,
-    kind: Literal["decoded", "mean"] | None = None,
-    count: int = 4,
-) -> np.ndarray:
-    """Draw the maps of one layer, a row for each stimulus, all on one scale.
+    targets: Sequence[str] | str | None = None,
+    label: str | None = None,
+    color: Any = None,
+    width: float | None = None,
+) -> Axes: ...
+
+
+@overload
+def plot_layers(
+    result: Mapping[str, xr.Dataset],
+    ax: Any = None,
+    *,
+    targets: Sequence[str] | str | None = None,
+    width: float | None = None,
+) -> np.ndarray: ...
+
+
+def plot_layers(
+    result: Any,
+    ax: Any = None,
+    *,
+    targets: Sequence[str] | str | None = None,
+    label: str | None = None,
+    color: Any = None,
+    width: float | None = None,
+) -> Any:
+    """Draw how well position can be read from each layer.
+
+    - ``plot_layers(result)``: natural beside rolled, in blue and orange.
+    - ``plot_layers({"zeros": a, "circular": b})``: several results, a panel for each stimulus.
+    - ``plot_layers(a, ax, label="zeros", color="black")``: one result into axes of your own, beside others.
 
     Parameters
     ----------
     result
-        From `probe.layerwise` or `probe.channelwise` with this layer in ``maps=``.
-    layer
-        Name of the layer.
-    axes
-        Array of Axes, a row for each stimulus and a column for each map; by default a new figure.
-    kind
-        ``"decoded"``: what the readouts decode from the mean activation, a column for each target; ``"mean"``: the
-        mean activation about its average over the map, for the channels that vary most over it. By default decoded
-        maps where the result has them.
-    count
-        Number of channels.
+        From `probe.layerwise`; or several by name, of the same layers.
+    ax
+        Where to draw: Axes, or for several results an array of them, one for each stimulus. By default a new figure.
+    targets
+        Which targets to draw; by default all.
+    label
+        What the legend calls a single result.
+    color
+        Of a single result. Stimuli are then told apart by the style of the line.
+    width
+        Of a new figure in inches: 3.4 for one column of a page, 7 for two, the default.
 
     Returns
     -------
-    numpy.ndarray
-        Array of Axes, shape (stimulus, map).
+    matplotlib.axes.Axes or numpy.ndarray
+        Of one result, the Axes: a line for each stimulus and target, with its 95 % interval, r2 ± t(folds − 1)·r2_se,
+        as a band. Of several, an array of Axes: a colour and marker for each result, a style of line for each target;
+        on one scale, but a panel that would be almost empty on it has its own.
 
     Raises
     ------
     ArgumentError
-        If the result has no such maps of the layer, or `axes` has another shape.
+        If the result is of another kind, has no such targets, or several results differ in layers or stimuli.
+
+    Notes
+    -----
+    Grey with open markers: R² of fewer than 20 samples a feature, or of fewer than 20 images a fold. It varies too
+    much to be read. The legend says so.
 
     Examples
     --------
     >>> import probe
     >>> from probe.testing import noise_images, padded_net
     >>> from matplotlib.figure import Figure
-    >>> result = probe.layerwise(padded_net("zeros"), noise_images(100), maps="conv4", progress=False)
-    >>> probe.plot_maps(result, "conv4", Figure().subplots(2, 2)).shape
-    (2, 2)
+    >>> images = noise_images(100)
+    >>> zeros, circular = (probe.layerwise(padded_net(p), images, progress=False) for p in ("zeros", "circular"))
+    >>> probe.plot_layers(zeros, Figure().subplots()).get_ylabel()
+    'R² of the position readout'
+    >>> axes = probe.plot_layers({"zeros": zeros, "circular": circular}, Figure().subplots(1, 2))
+    >>> [ax.get_title() for ax in axes]
+    ['natural images', 'rolled images']
     """
-    maps, titles, label = _chosen_maps(result, layer, kind, count)
-    n_rows, n_columns = maps.shape[:2]
-    if axes is None:
-        size = (2.2 * n_columns + 1, 2.2 * n_rows)
-        axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)[1]
-    axes = np.asarray(axes, dtype=object)
-    if axes.size != n_rows * n_columns:
-        raise ArgumentError(
-            f"axes: {axes.size} were given for {n_rows * n_columns} maps; expected the shape {(n_rows, n_columns)}, "
-            "stimuli × maps."
-        )
-    axes = axes.reshape(n_rows, n_columns)
-    limit = float(np.nanmax(np.abs(maps), initial=0)) or 1.0
-    for row, stimulus in enumerate(map(str, result.stimulus.values)):
-        for column, title in enumerate(titles):
-            image = draw_map(axes[row, column], maps[row, column], limit)
-            if row == 0:
-                axes[row, column].set_title(title, fontsize="medium")
-        axes[row, 0].set_ylabel(stimulus)
-    axes[0, 0].figure.colorbar(image, ax=axes.ravel().tolist(), label=label)
+    results = results_by_name(result, "layerwise", _VARIABLES)
+    chosen = {name: _with_targets(each, targets) for name, each in results.items()}
+    inches = check_width(width, ax)
+    if is_several(result, label=label, color=color):
+        return _draw_several(chosen, ax, inches)
+    return _draw_one(chosen[""], ax, inches, label, color)
+
+
+def _draw_one(result: xr.Dataset, ax: Axes | None, width: float, label: str | None, color: Any) -> Axes:
+    own = ax is None
+    ax = open_axes(ax, width, 1.9 + 0.3 * width)
+    stimuli, targets = _labels(result, "stimulus"), _labels(result, "target")
+    for number, stimulus in enumerate(stimuli):
+        for place, target in enumerate(targets):
+            _draw_line(
+                ax,
+                result.sel(stimulus=stimulus, target=target),
+                color=STIMULUS_COLOURS[stimulus] if color is None else color,
+                linestyle=_line(place if color is None else number * len(targets) + place),
+                marker="o",
+                label=", ".join(filter(None, (label, stimulus, target))),
+            )
+    _finish(ax, result)
+    ax.set_ylabel("R² of the position readout")
+    for note in _notes([result]):
+        if note.get_label() not in ax.get_legend_handles_labels()[1]:
+            ax.add_line(note)
+    handles = ax.get_legend_handles_labels()[0]
+    if own:
+        legend_above(ax, handles)
+    else:
+        ax.legend(handles=handles, frameon=False, fontsize=small_text(ax))
+    return ax
+
+
+def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -> np.ndarray:
+    check_alike(results, "layer", "stimulus", "target")
+    first = next(iter(results.values()))
+    stimuli, targets = _labels(first, "stimulus"), _labels(first, "target")
+    columns = len(stimuli) if width >= TWO_COLUMNS else 1
+    axes = open_panels(
+        given, len(stimuli), columns=columns, width=width, height=1.4 + 1.6 * -(-len(stimuli) // columns),
+        meaning=f"panels, one for each stimulus ({', '.join(stimuli)})", argument="ax",
+    )  # fmt: skip
+    looks = [
+        {"color": RESULT_COLOURS[number % len(RESULT_COLOURS)], "marker": RESULT_MARKERS[number % len(RESULT_MARKERS)]}
+        for number in range(len(results))
+    ]
+    for ax, stimulus in zip(axes, stimuli, strict=True):
+        for (name, result), look in zip(results.items(), looks, strict=True):
+            for place, target in enumerate(targets):
+                chosen = result.sel(stimulus=stimulus, target=target)
+                _draw_line(ax, chosen, **look, linestyle=_line(place), label=f"{name}, {target}")
+        _finish(ax, first)
+        ax.set_title(f"{stimulus} images", fontsize=ax.title.get_fontsize())
+        ax.set_ylabel("R² of position")
+    finish_panels(axes, columns if given is None else None)
+    handles = [
+        *(
+            Line2D([], [], markersize=_MARKERS[1], label=name, **look)
+            for name, look in zip(results, looks, strict=True)
+        ),
+        *(Line2D([], [], color="0.3", linestyle=_line(place), label=target) for place, target in enumerate(targets)),
+        *_notes(results.values()),
+    ]
+    if given is None:
+        legend_above(axes[0], handles)
+    else:
+        axes[0].legend(handles=handles, frameon=False, fontsize=small_text(axes[0]))
     return axes
 
 
-def draw_map(ax: Axes, values: np.ndarray, limit: float) -> Any:
-    """Draw one map, shape (row, column), on the scale from −limit to limit; return the image, for its colour bar."""
-    image = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    return image
+def _draw_line(ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, marker: str, label: str) -> None:
+    """Draw one line with its band, grey where there are too few samples."""
+    r2 = result.r2.values
+    half = half_width(result.r2_se.values, result.sizes["fold"] - 1)
+    depth, few = np.arange(len(r2)), _too_few(result)
+    enough = np.where(few, np.nan, r2)
+    line = {"linestyle": linestyle, "linewidth": _WIDTH}
+    size = {"marker": marker, "markersize": np.clip(0.5 * points_wide(ax) / len(r2), *_MARKERS)}
+    ax.plot(depth, enough, color=color, label=label, **line, **size)
+    ax.fill_between(depth, enough - half, enough + half, color=color, alpha=0.2, linewidth=0)
+    if few.any():
+        # Lines and bands are grey up to the next layer with enough samples.
+        near = few | np.append(few[1:], False) | np.append(False, few[:-1])
+        grey = np.where(near, r2, np.nan)
+        ax.plot(depth, grey, color=_GREY, zorder=1, **line)
+        ax.fill_between(depth, grey - half, grey + half, color=_GREY, alpha=0.2, linewidth=0, zorder=0.9)
+        edge = {"markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 0.7}
+        ax.plot(depth[few], r2[few], linestyle="none", **size, **edge)
 
 
-def draw_sorted(ax: Axes, slot: float, values: np.ndarray, **line: Any) -> None:
-    """Draw values as a curve in descending order, in a slot about 1 wide; one value is a point."""
-    values = np.sort(values[np.isfinite(values)])[::-1]
-    places = slot + _SHARE_OF_SLOT * (
-        np.linspace(0, 1, len(values)) - 0.5 if len(values) > 1 else np.zeros(len(values))
-    )
-    ax.plot(places, values, marker="." if len(values) < 2 else None, solid_capstyle="round", **line)
+def _finish(ax: Axes, result: xr.Dataset) -> None:
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    name_layers(ax, _labels(result, "layer"))
+    if ax.get_ylim()[0] < _LOWEST:
+        ax.set_ylim(bottom=_LOWEST)
+    sns.despine(ax=ax)
 
 
-def name_layers(ax: Axes, names: Sequence[str], *, most: int = 14) -> None:
-    """Write the names of layers below the axis at 0, 1, 2, …: all of them, or `most` evenly spaced ones."""
-    step = -(-len(names) // most)
-    places = range(0, len(names), step)
-    labels = [names[place] for place in places]
-    slanted = max(map(len, labels), default=0) * len(labels) > 40
-    # Dollar signs in a name are no formula.
-    ax.set_xticks(places, labels, rotation=40 if slanted else 0, ha="right" if slanted else "center", parse_math=False)
-    ax.tick_params(axis="x", labelsize="small")
-    if slanted:
-        for label in ax.get_xticklabels():
-            label.set_rotation_mode("anchor")
-    ax.set_xlabel("layer, in order of execution" + (f" (every {step}th named)" if step > 1 else ""))
+def _too_few(result: xr.Dataset) -> np.ndarray:
+    """Return at which layers R² is of too few samples or images."""
+    few = np.full(result.sizes["layer"], _has_few_images(result))
+    return few | (_samples_per_feature(result) < _FEW)
 
 
-def _own_axes(n_layers: int) -> Axes:
-    width = float(np.clip(3 + 0.5 * n_layers, 5, 12))
-    return plt.subplots(figsize=(width, 4), layout="constrained")[1]
+def _samples_per_feature(result: xr.Dataset) -> np.ndarray:
+    known = "samples_per_feature" in result.coords
+    return np.broadcast_to(result.samples_per_feature.values if known else np.inf, result.sizes["layer"])
 
 
-def _check(result: xr.Dataset, name: str, dims: tuple[str, ...], source: str) -> None:
-    if name not in result or set(result[name].dims) != set(dims):
-        found = ", ".join(f"{key} on ({', '.join(map(str, value.dims))})" for key, value in result.data_vars.items())
+def _has_few_images(result: xr.Dataset) -> bool:
+    return bool(result.attrs.get("n_images", np.inf) < _FEW * result.sizes["fold"])
+
+
+def _notes(results: Iterable[xr.Dataset]) -> list[Line2D]:
+    """Return what the legend says of R² that is grey, or so low that it is not shown."""
+    results = list(results)
+    grey = {"color": _GREY, "marker": "o", "markersize": _MARKERS[1], "markerfacecolor": "white"}
+    notes = []
+    if any((_samples_per_feature(result) < _FEW).any() for result in results):
+        notes.append(Line2D([], [], label=f"< {_FEW} samples a feature", **grey))
+    if any(map(_has_few_images, results)):
+        notes.append(Line2D([], [], label=f"< {_FEW} images a fold", **grey))
+    if any((result.r2 < _LOWEST).any() for result in results):
+        notes.append(Line2D([], [], label=f"R² < {_LOWEST:g}: not shown".replace("-", "−"), linestyle="none"))
+    return notes
+
+
+def _line(number: int) -> Any:
+    return _LINES[number % len(_LINES)]
+
+
+def _labels(result: xr.Dataset, dim: str) -> list[str]:
+    return [str(label) for label in result[dim].values]
+
+
+def _with_targets(result: xr.Dataset, targets: Sequence[str] | str | None) -> xr.Dataset:
+    """Return a result of the targets that are to be drawn."""
+    if targets is None:
+        return result
+    wanted = [targets] if isinstance(targets, str) else [str(target) for target in targets]
+    if unknown := sorted(set(wanted) - set(_labels(result, "target"))) or not wanted:
         raise ArgumentError(
-            f"result: expected {name} on ({', '.join(dims)}), as {source} returns it; found {found or 'no variables'}."
+            f"targets: {unknown or 'none'} are not in the result, which has {_labels(result, 'target')}."
         )
-
-
-def _chosen_maps(result: xr.Dataset, layer: str, kind: str | None, count: int) -> tuple[np.ndarray, list[str], str]:
-    """Return maps of shape (stimulus, map, row, column), their titles, and what their colours mean."""
-    if kind not in (None, "decoded", "mean"):
-        raise ArgumentError(f"kind={kind!r}: expected 'decoded' or 'mean'.")
-    for candidate in ("decoded", "mean") if kind is None else (kind,):
-        try:
-            maps = layer_map(result, f"{candidate}_map", layer)
-        except KeyError:
-            continue
-        if candidate == "decoded":
-            return maps.values, [str(target) for target in maps.target.values], "decoded target"
-        about_mean = (maps - maps.mean(["row", "column"])).values
-        spread = np.nan_to_num(about_mean.std(axis=(2, 3)).max(axis=0))
-        strongest = np.argsort(-spread, kind="stable")[:count]
-        return about_mean[:, strongest], [f"channel {index}" for index in strongest], "mean activation − its average"
-    raise ArgumentError(
-        f"layer={layer!r}: the result has no {kind or 'decoded or mean'} map of it. Measure it with maps={layer!r}."
-    )
+    return result.sel(target=wanted)

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from probe.plots.position import draw_map, name_layers
+from probe.plots.axes import name_layers
+from probe.plots.maps import draw_map
 from probe.reports.channels.estimates import main_score, position, removal
 from probe.reports.page.estimates import interval
 

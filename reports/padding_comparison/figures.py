@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from probe.plots.position import STIMULUS_COLOURS, draw_map, draw_sorted, name_layers
+from probe.plots.axes import STIMULUS_COLOURS, name_layers
+from probe.plots.channels import draw_sorted
+from probe.plots.maps import draw_map
 from probe.reports.padding_comparison.estimates import content_part, position_r2
 from probe.reports.page.estimates import estimate
 

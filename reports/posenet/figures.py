@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probe.plots.position import STIMULUS_COLOURS
+from probe.plots.axes import STIMULUS_COLOURS
 from probe.reports.page.estimates import Estimate
 from probe.reports.posenet.scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 

@@ -1,0 +1,161 @@
+"""Rankings of channels: the scores by rank, and how far rankings agree."""
+
+from collections.abc import Mapping
+from typing import Any, overload
+
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from probe.errors import ArgumentError
+from probe.plots.axes import DIVERGING, TWO_COLUMNS, check_width, open_axes, open_panels, small_text
+from probe.plots.inputs import Results, check_result, results_by_name
+
+__all__ = ["plot_ranking"]
+
+_NAMED = 5
+_CURVE, _STRONGEST = "0.55", "#882255"
+_DARK = 0.6  # from this correlation on, numbers are white
+_RANKING = {"score": ("channel",), "rank": ("channel",), "stability": ()}
+
+
+@overload
+def plot_ranking(
+    result: xr.Dataset, ax: Axes | None = None, *, named: int | None = None, width: float | None = None
+) -> Axes: ...
+
+
+@overload
+def plot_ranking(
+    result: Mapping[str, xr.Dataset], ax: Any = None, *, named: int | None = None, width: float | None = None
+) -> np.ndarray: ...
+
+
+def plot_ranking(result: Results, ax: Any = None, *, named: int | None = None, width: float | None = None) -> Any:
+    """Draw a ranking of channels, several of them, or how far they agree.
+
+    - ``plot_ranking(ranking)``: the score of each channel by its rank, the strongest channels named.
+    - ``plot_ranking({"flip": a, "omega2": b})``: a panel for each ranking, each with its own scale and unit.
+    - ``plot_ranking(probe.compare_rankings(a, b, c))``: a heat map of their rank correlations.
+
+    Parameters
+    ----------
+    result
+        From `probe.rank_channels`, or several by name; or from `probe.compare_rankings`.
+    ax
+        Where to draw: Axes, or for several rankings an array of them. By default a new figure.
+    named
+        How many of the strongest channels are named; by default 5, and 3 in each of several panels.
+    width
+        Of a new figure in inches: 3.4 for one column of a page, 7 for two, the default; that of a heat map follows
+        from the number of rankings.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or numpy.ndarray
+        The Axes; of several rankings an array of them. The title states the stability of a ranking, Spearman's
+        correlation of the scores from two halves of the images. In a heat map it stands on the diagonal.
+
+    Raises
+    ------
+    ArgumentError
+        If the result is of another kind.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import CoordinateNet, noise_images
+    >>> from matplotlib.figure import Figure
+    >>> net, images = CoordinateNet(), noise_images(20)
+    >>> rankings = [probe.rank_channels(net, images, "identity", method=m, progress=False) for m in ("omega2", "shift")]
+    >>> print(probe.plot_ranking(rankings[0], Figure().subplots(), named=2).texts[0].get_text())
+    1. channel 3
+    2. channel 4
+    >>> probe.plot_ranking(probe.compare_rankings(*rankings, top=[2]), Figure().subplots()).get_title()
+    'rank correlation, stability on the diagonal'
+    """
+    if isinstance(result, xr.Dataset) and (result.attrs.get("kind") == "rankings" or "correlation" in result):
+        if named is not None:
+            raise ArgumentError(f"named={named!r}: a comparison of rankings names no channels.")
+        return _draw_agreement(result, ax, width)
+    rankings = results_by_name(result, ("ranking", "rankings"), _RANKING)
+    inches = check_width(width, ax)
+    if named is not None and not (isinstance(named, int) and named >= 0):
+        raise ArgumentError(f"named={named!r}: expected a number of channels, 0 or more.")
+    if isinstance(result, xr.Dataset):
+        ax = open_axes(ax, inches, 1.5 + 0.22 * inches)
+        _draw_ranking(ax, rankings[""], _NAMED if named is None else named)
+        return ax
+    columns = min(len(rankings), 2 if inches < TWO_COLUMNS else 3)
+    height = 0.2 + 1.9 * -(-len(rankings) // columns)
+    meaning = f"rankings ({', '.join(rankings)})"
+    axes = open_panels(
+        ax, len(rankings), columns=columns, width=inches, height=height, meaning=meaning, argument="ax"
+    )  # fmt: skip
+    for panel, (name, ranking) in zip(axes, rankings.items(), strict=True):
+        _draw_ranking(panel, ranking, 3 if named is None else named, name)
+    return axes
+
+
+def _draw_ranking(ax: Axes, ranking: xr.Dataset, named: int, name: str | None = None) -> None:
+    """Draw scores by rank; `name` is that of a panel."""
+    ranked = ranking.sortby("rank")
+    scores = ranked.score.values
+    known = np.isfinite(scores)
+    rank, scores, channels = ranked["rank"].values[known], scores[known], ranked["index"].values[known][:named]
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.plot(rank, scores, color=_CURVE, linewidth=1.4, marker="." if len(rank) < 2 else None)
+    ax.plot(rank[:named], scores[:named], "o", color=_STRONGEST, markersize=3.5)
+    lines = [f"{place}. channel {channel}" for place, channel in enumerate(channels, 1)]
+    lines += [f"{(~known).sum()} without a score"] if not known.all() else []
+    # The corner that the curve leaves free: of most rankings scores fall, of right and bottom they rise.
+    rising = len(scores) > 1 and scores[0] < scores[-1]
+    ax.text(
+        0.98, 0.04 if rising else 0.96, "\n".join(lines), transform=ax.transAxes, ha="right",
+        va="bottom" if rising else "top", fontsize=small_text(ax), color=_STRONGEST,
+    )  # fmt: skip
+    method = str(ranking.attrs.get("method", "score")) if name is None else name
+    ax.set_title(
+        f"{method}: stability {_rounded(ranking.stability)}", fontsize=ax.title.get_fontsize(), parse_math=False
+    )
+    units = ranking.score.attrs.get("units", "1")
+    ax.set_ylabel("score" if units == "1" else f"score / {units}", parse_math=False)
+    layer = ranking.attrs.get("layer")
+    ax.set_xlabel("rank" if name is not None or layer is None else f"rank among channels of {layer}", parse_math=False)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    sns.despine(ax=ax)
+
+
+def _draw_agreement(result: xr.Dataset, ax: Axes | None, width: float | None) -> Axes:
+    result = check_result(
+        result, ("rankings", "ranking"), {"correlation": ("ranking", "other"), "stability": ("ranking",)}
+    )
+    names = [str(name) for name in result.ranking.values]
+    inches = min(2.2 + 0.4 * len(names), TWO_COLUMNS) if width is None and ax is None else check_width(width, ax)
+    ax = open_axes(ax, inches, min(0.9 + 0.4 * len(names), inches))
+    values = result.correlation.transpose("ranking", "other").values.copy()
+    np.fill_diagonal(values, result.stability.values)
+    image = ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        ax.text(
+            column, row, _rounded(value), ha="center", va="center", fontsize=small_text(ax),
+            color="white" if abs(value) > _DARK else "black", fontweight="bold" if row == column else None,
+        )  # fmt: skip
+    for set_labels, turn in ((ax.set_xticks, 40), (ax.set_yticks, 0)):
+        set_labels(
+            range(len(names)), names, fontsize=small_text(ax), parse_math=False, rotation=turn,
+            **({"ha": "right", "rotation_mode": "anchor"} if turn else {}),
+        )  # fmt: skip
+    ax.tick_params(length=0)
+    ax.set_title("rank correlation, stability on the diagonal", fontsize=ax.title.get_fontsize())
+    bar = ax.figure.colorbar(image, ax=ax, ticks=[-1, -0.5, 0, 0.5, 1])
+    bar.ax.tick_params(labelsize=small_text(ax))
+    return ax
+
+
+def _rounded(value: Any) -> str:
+    return f"{float(value):.2f}".replace("-", "−").replace("nan", "unknown")
