@@ -198,13 +198,13 @@ def name_layers(ax: Axes, names: Sequence[str], *, most: int | None = None) -> N
     names
         Of all layers.
     most
-        Greatest number of names; by default as many as there is room for.
+        Greatest number of names, 2 or more; by default as many as there is room for.
     """
     size, wide = small_text(ax), points_wide(ax)
     labels = short_names(names)
     slanted = _LETTER * size * sum(len(label) + 2 for label in labels) > wide
     room = max(int(wide / (_LINE * size)), 2) if slanted else len(labels)
-    places, step = _named_places(len(labels), min(room, most or room))
+    places, step = _named_places(len(labels), room if most is None else min(room, most))
     # Dollar signs in a name are no formula.
     ax.set_xticks(
         places, [labels[place] for place in places], rotation=_SLANT if slanted else 0,
@@ -215,7 +215,9 @@ def name_layers(ax: Axes, names: Sequence[str], *, most: int | None = None) -> N
     if slanted:
         for label in ax.get_xticklabels():
             label.set_rotation_mode("anchor")
-    ax.set_xlabel("layer, in order of execution" + _naming(step))
+    label = "layer, in order of execution" + _naming(step)
+    fits = _LETTER * ax.xaxis.label.get_fontsize() * len(label) <= wide
+    ax.set_xlabel(label if fits else label.replace(", every", ",\nevery").replace(", one", ",\none"))
 
 
 def _named_places(n_layers: int, most: int) -> tuple[list[int], int]:
@@ -223,7 +225,7 @@ def _named_places(n_layers: int, most: int) -> tuple[list[int], int]:
     if n_layers <= most:
         return list(range(n_layers)), 1
     last = n_layers - 1
-    step = -(-last // max(most - 1, 1))
+    step = -(-last // (most - 1))
     return [*(place for place in range(0, last, step) if last - place >= step), last], step
 
 
@@ -243,7 +245,7 @@ def short_names(names: Sequence[str], *, most: int = _LONGEST_NAME) -> list[str]
     >>> short_names(["conv_proj", "encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1"])
     ['conv_proj', '…encoder_layer_0', '…encoder_layer_1']
     >>> short_names(["layer1.0.downsample.0", "layer2.0.downsample.0"])
-    ['layer1.0…mple.0', 'layer2.0…mple.0']
+    ['layer1.0…ample.0', 'layer2.0…ample.0']
     """
     for limit in range(most, max(map(len, names), default=0)):
         ends = [_last_parts(name, limit) for name in names]

@@ -262,8 +262,8 @@ def _with_targets(result: xr.Dataset, targets: Sequence[str] | str | None) -> xr
     if targets is None:
         return result
     wanted = [targets] if isinstance(targets, str) else [str(target) for target in targets]
-    if unknown := sorted(set(wanted) - set(_labels(result, "target"))) or not wanted:
-        raise ArgumentError(
-            f"targets: {unknown or 'none'} are not in the result, which has {_labels(result, 'target')}."
-        )
+    unknown = sorted(set(wanted) - set(_labels(result, "target")))
+    if unknown or not wanted:
+        having = _labels(result, "target")
+        raise ArgumentError(f"targets: expected some of {having}, which the result has, found {unknown or 'none'}.")
     return result.sel(target=wanted)

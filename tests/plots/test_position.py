@@ -1,7 +1,6 @@
 import subprocess
 import sys
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -12,71 +11,23 @@ from matplotlib.figure import Figure
 
 import probe
 from probe.errors import ArgumentError
-from probe.plots.position import STIMULUS_COLOURS
+from probe.plots.axes import RESULT_COLOURS, STIMULUS_COLOURS
 from probe.testing import noise_images, padded_net
 
-STIMULI = ["natural", "rolled"]
-TARGETS = ["row", "column"]
-FOLDS = 5
+FOUR = [f"layer1.{i}.conv1" for i in range(4)]
 
 
-def layer_result(n_layers=4, names=None):
-    rng = np.random.default_rng(0)
-    shape = (n_layers, len(STIMULI), len(TARGETS))
-    return xr.Dataset(
-        {
-            "r2": (("layer", "stimulus", "target"), rng.uniform(-0.1, 0.8, shape)),
-            "r2_se": (("layer", "stimulus", "target"), rng.uniform(0.01, 0.05, shape)),
-        },
-        coords={
-            "layer": names or [f"layer1.{i}.conv1" for i in range(n_layers)],
-            "stimulus": STIMULI,
-            "target": TARGETS,
-            "fold": np.arange(FOLDS),
-        },
-    )
+def axes_of_own(*shape):
+    return Figure().subplots(*shape)
 
 
-def channel_result(widths):
-    rng = np.random.default_rng(1)
-    return xr.Dataset(
-        {"omega2": (("channel", "stimulus"), rng.uniform(0, 1, (sum(widths.values()), len(STIMULI))))},
-        coords={
-            "layer": ("channel", [name for name, width in widths.items() for _ in range(width)]),
-            "stimulus": STIMULI,
-        },
-    )
-
-
-def axes_of_own():
-    return Figure().subplots()
-
-
-def lines_of(ax):
-    """The lines with data, by legend label."""
-    return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
-
-
-@pytest.fixture(scope="module")
-def measured():
-    return probe.layerwise(padded_net("zeros"), noise_images(60), maps=["conv1", "conv4"], progress=False)
-
-
-@pytest.fixture(autouse=True)
-def settings_stay():
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    plt.close("all")
-
-
-def test_layers_show_the_numbers_of_the_result_with_their_interval():
-    result = layer_result()
+def test_layers_show_the_numbers_of_the_result_with_their_interval(layer_result, lines_of):
+    result = layer_result(FOUR)
     ax = axes_of_own()
     assert probe.plot_layers(result, ax) is ax
     lines = lines_of(ax)
     assert list(lines) == ["natural, row", "natural, column", "rolled, row", "rolled, column"]
-    quantile = scipy.stats.t.ppf(0.975, FOLDS - 1)
+    quantile = scipy.stats.t.ppf(0.975, result.sizes["fold"] - 1)
     for (label, line), band in zip(lines.items(), ax.collections, strict=True):
         stimulus, target = label.split(", ")
         chosen = result.sel(stimulus=stimulus, target=target)
@@ -89,8 +40,8 @@ def test_layers_show_the_numbers_of_the_result_with_their_interval():
             np.testing.assert_allclose([ys.min(), ys.max()], expected)
 
 
-def test_layers_that_could_not_be_scored_leave_a_gap():
-    result = layer_result()
+def test_layers_that_could_not_be_scored_leave_a_gap(layer_result, lines_of):
+    result = layer_result(FOUR)
     result.r2[1] = np.nan
     result.r2_se[1] = np.nan
     ax = probe.plot_layers(result, axes_of_own())
@@ -99,105 +50,167 @@ def test_layers_that_could_not_be_scored_leave_a_gap():
     ax.figure.canvas.draw()
 
 
-def test_layers_of_nothing_but_nan_can_be_drawn():
-    result = layer_result() * np.nan
-    probe.plot_layers(result, axes_of_own()).figure.canvas.draw()
+def test_layers_of_nothing_but_nan_can_be_drawn(layer_result):
+    probe.plot_layers(layer_result(FOUR) * np.nan, axes_of_own()).figure.canvas.draw()
 
 
-def test_chosen_targets_alone_are_drawn():
-    ax = probe.plot_layers(layer_result(), axes_of_own(), targets=["column"])
-    assert list(lines_of(ax)) == ["natural, column", "rolled, column"]
-    with pytest.raises(ArgumentError, match=r"targets: \['radius'\] are not in the result"):
-        probe.plot_layers(layer_result(), axes_of_own(), targets=["row", "radius"])
+def test_chosen_targets_alone_are_drawn(layer_result, lines_of):
+    result = layer_result(FOUR)
+    assert list(lines_of(probe.plot_layers(result, axes_of_own(), targets=["column"]))) == [
+        "natural, column",
+        "rolled, column",
+    ]
+    assert len(lines_of(probe.plot_layers(result, axes_of_own(), targets="column"))) == 2
+    with pytest.raises(ArgumentError, match=r"expected some of \['row', 'column'\].* found \['radius'\]"):
+        probe.plot_layers(result, axes_of_own(), targets=["row", "radius"])
+    with pytest.raises(ArgumentError, match=r"targets: expected some .* found none"):
+        probe.plot_layers(result, axes_of_own(), targets=[])
 
 
-@pytest.mark.parametrize("n_layers", [1, 5, 14, 15, 53, 120])
-def test_names_of_layers_do_not_overlap(n_layers):
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    ax = probe.plot_layers(layer_result(n_layers), figure.subplots())
-    figure.canvas.draw()
-    labels = ax.get_xticklabels()
-    assert 1 <= len(labels) <= 14
-    names = [f"layer1.{i}.conv1" for i in range(n_layers)]
-    assert [label.get_text() for label in labels] == [names[int(place)] for place in ax.get_xticks()]
-    # Slanted by 40°, lines of text are apart by their height if their ends are apart by 1.6 of it.
-    height = labels[0].get_fontsize() * figure.dpi / 72
-    ends = [ax.transData.transform((place, 0))[0] for place in ax.get_xticks()]
-    assert all(np.diff(ends) > 1.6 * height)
+def test_layers_are_readable_at_the_widths_of_a_page(layer_result, names, width, assert_readable):
+    one = probe.plot_layers(layer_result(names), width=width)
+    assert one.figure.get_figwidth() == width
+    assert_readable(one.figure)
+    several = {"zeros": layer_result(names), "circular": layer_result(names, seed=1, n_images=20)}
+    assert_readable(probe.plot_layers(several, width=width)[0].figure)
 
 
-def test_a_dollar_sign_in_a_name_is_no_formula():
-    ax = probe.plot_layers(layer_result(2, names=["a$\\frac$", "<b>"]), axes_of_own())
-    ax.figure.canvas.draw()
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["a$\\frac$", "<b>"]
+def test_several_results_have_a_panel_for_each_stimulus(layer_result, lines_of):
+    results = {"zeros": layer_result(FOUR), "circular": layer_result(FOUR, seed=1)}
+    axes = probe.plot_layers(results)
+    assert [ax.get_title() for ax in axes] == ["natural images", "rolled images"]
+    for ax, stimulus in zip(axes, ("natural", "rolled"), strict=True):
+        lines = lines_of(ax)
+        assert list(lines) == ["zeros, row", "zeros, column", "circular, row", "circular, column"]
+        for label, line in lines.items():
+            name, target = label.split(", ")
+            np.testing.assert_array_equal(line.get_ydata(), results[name].r2.sel(stimulus=stimulus, target=target))
+        colours = {to_hex(line.get_color()) for line in lines.values()}
+        assert len(colours) == 2
+        assert not colours & {STIMULUS_COLOURS["natural"], STIMULUS_COLOURS["rolled"]}
+        assert lines["zeros, row"].get_marker() != lines["circular, row"].get_marker()
+        assert lines["zeros, row"].get_linestyle() != lines["zeros, column"].get_linestyle()
+    assert axes[0].get_ylim() == axes[1].get_ylim()
 
 
-def test_without_axes_a_new_figure_is_made():
-    ax = probe.plot_layers(layer_result())
-    assert ax.figure.number in plt.get_fignums()
-    assert probe.plot_channels(channel_result({"conv1": 3})).figure is not ax.figure
+def test_the_legend_names_results_and_targets_once(layer_result, legend_of):
+    results = {"zeros": layer_result(FOUR), "circular": layer_result(FOUR, seed=1)}
+    said = ["", "zeros", "circular", "row", "column"]
+    assert legend_of(probe.plot_layers(results)[0].figure) == said
+    assert legend_of(probe.plot_layers(results, axes_of_own(1, 2))[0].figure) == said
 
 
-def test_channels_are_sorted_within_their_layer():
-    result = channel_result({"conv1": 3, "conv2": 2048})
-    result.omega2[1] = np.nan
+def test_a_panel_that_one_scale_would_empty_has_its_own(layer_result):
+    results = {name: layer_result(FOUR, seed=seed) for seed, name in enumerate("ab")}
+    for result in results.values():
+        for name in ("r2", "r2_se"):
+            result[name].loc[{"stimulus": "rolled"}] *= 0.01
+    natural, rolled = probe.plot_layers(results)
+    assert rolled.get_title() == "rolled images (own scale)"
+    assert natural.get_title() == "natural images"
+    assert rolled.get_ylim()[1] < 0.05 < 0.5 < natural.get_ylim()[1]
+
+
+def test_single_results_side_by_side_in_ones_own_axes(layer_result, lines_of, legend_of):
     ax = axes_of_own()
-    assert probe.plot_channels(result, ax) is ax
-    curves = [line for line in ax.lines if len(line.get_xdata()) in (2, 2048) and line.get_linewidth() > 0.9]
-    assert len(curves) == 4
-    for number, curve in enumerate(curves):
-        stimulus, layer = STIMULI[number // 2], ("conv1", "conv2")[number % 2]
-        values = result.omega2.sel(stimulus=stimulus).values[result.layer.values == layer]
-        expected = np.sort(values[~np.isnan(values)])[::-1]
-        np.testing.assert_array_equal(curve.get_ydata(), expected)
-        assert np.all(np.abs(np.asarray(curve.get_xdata()) - number % 2) < 0.5)
+    for name, colour in (("zeros", "black"), ("circular", RESULT_COLOURS[1])):
+        probe.plot_layers(layer_result(FOUR), ax, targets="row", label=name, color=colour)
+    lines = lines_of(ax)
+    assert list(lines) == [
+        "zeros, natural, row",
+        "zeros, rolled, row",
+        "circular, natural, row",
+        "circular, rolled, row",
+    ]
+    assert {line.get_color() for label, line in lines.items() if label.startswith("zeros")} == {"black"}
+    assert lines["zeros, natural, row"].get_linestyle() != lines["zeros, rolled, row"].get_linestyle()
+    assert legend_of(ax.figure) == ["", *lines]
 
 
-def test_a_single_channel_is_a_point():
-    ax = probe.plot_channels(channel_result({"conv1": 1}), axes_of_own())
-    assert [line.get_marker() for line in lines_of(ax).values()] == [".", "."]
+def test_each_line_of_one_colour_has_its_own_style(layer_result, lines_of):
+    lines = lines_of(probe.plot_layers(layer_result(FOUR), axes_of_own(), color="black"))
+    assert len({line.get_linestyle() for line in lines.values()}) == 4
 
 
-def test_decoded_maps_share_a_symmetric_scale(measured):
-    axes = Figure().subplots(2, 2)
-    assert (probe.plot_maps(measured, "conv4", axes) == axes).all()
-    images = [ax.images[0] for ax in axes.flat]
-    limit = np.abs(measured.decoded_map_4).max().item()
-    assert {image.get_clim() for image in images} == {(-limit, limit)}
-    np.testing.assert_array_equal(images[3].get_array(), measured.decoded_map_4.sel(stimulus="rolled", target="column"))
-    assert [ax.get_title() for ax in axes[0]] == TARGETS
-    assert [ax.get_ylabel() for ax in axes[:, 0]] == STIMULI
+def test_layers_with_too_few_samples_are_grey_and_the_legend_says_so(layer_result, lines_of, legend_of):
+    result = layer_result(FOUR, n_images=100).assign_coords(samples_per_feature=("layer", [1000.0, 20.0, 19.9, 3.0]))
+    ax = probe.plot_layers(result, axes_of_own())
+    assert legend_of(ax.figure)[-1] == "< 20 samples a feature"
+    line = lines_of(ax)["natural, row"]
+    np.testing.assert_array_equal(np.isnan(line.get_ydata()), [False, False, True, True])
+    r2 = result.r2.sel(stimulus="natural", target="row")
+    (grey,) = [line for line in ax.lines if np.array_equal(line.get_ydata(), [np.nan, *r2[1:]], equal_nan=True)]
+    assert grey.get_color() == "0.72"
+    (open_markers,) = [line for line in ax.lines if np.array_equal(line.get_ydata(), r2[2:])]
+    assert open_markers.get_markerfacecolor() == "white"
+    assert open_markers.get_markeredgecolor() == STIMULUS_COLOURS["natural"]
 
 
-def test_mean_maps_show_the_channels_that_vary_most(measured):
-    axes = probe.plot_maps(measured, "conv4", Figure().subplots(2, 3), kind="mean", count=3)
-    maps = measured.mean_map_4.values
-    spread = maps.std(axis=(2, 3)).max(axis=0)
-    strongest = sorted(range(16), key=lambda channel: -spread[channel])[:3]
-    assert [ax.get_title() for ax in axes[0]] == [f"channel {channel}" for channel in strongest]
-    expected = maps[1, strongest[0]] - maps[1, strongest[0]].mean()
-    np.testing.assert_allclose(axes[1, 0].images[0].get_array(), expected, atol=1e-12)
+@pytest.mark.parametrize(("n_images", "grey"), [(99, True), (100, False)])
+def test_layers_of_too_few_images_are_grey(layer_result, lines_of, legend_of, n_images, grey):
+    ax = probe.plot_layers(layer_result(FOUR, n_images=n_images), axes_of_own())
+    assert ("< 20 images a fold" in legend_of(ax.figure)) is grey
+    assert np.isnan(lines_of(ax)["rolled, row"].get_ydata()).all() == grey
 
 
-def test_maps_of_channels_are_mean_maps():
-    result = probe.channelwise(padded_net("zeros"), noise_images(10), maps="conv1", progress=False)
-    assert probe.plot_maps(result, "conv1").shape == (2, 4)
+def test_measured_samples_decide_what_is_grey(legend_of):
+    result = probe.layerwise(padded_net("zeros"), noise_images(30), progress=False)
+    assert "< 20 images a fold" in legend_of(probe.plot_layers(result, axes_of_own()).figure)
 
 
-def test_maps_that_are_not_there(measured):
-    with pytest.raises(ArgumentError, match=r"layer='conv2': the result has no decoded or mean map"):
-        probe.plot_maps(measured, "conv2")
-    with pytest.raises(ArgumentError, match="kind='median'"):
-        probe.plot_maps(measured, "conv4", kind="median")
-    with pytest.raises(ArgumentError, match=r"axes: 3 were given for 4 maps"):
-        probe.plot_maps(measured, "conv4", Figure().subplots(1, 3))
+def test_r2_far_below_0_does_not_flatten_the_rest(layer_result, legend_of):
+    result = layer_result(FOUR)
+    result.r2[3] = -40
+    ax = probe.plot_layers(result)
+    assert ax.get_ylim()[0] == -0.5
+    assert legend_of(ax.figure)[-1] == "R² < −0.5: not shown"
 
 
-def test_a_result_of_another_kind_is_refused():
-    with pytest.raises(ArgumentError, match=r"expected r2 on \(layer, stimulus, target\).*found omega2 on"):
-        probe.plot_layers(channel_result({"conv1": 3}))
-    with pytest.raises(ArgumentError, match="expected omega2 on"):
-        probe.plot_channels(layer_result())
+def test_several_results_must_be_alike(layer_result):
+    other = layer_result([*FOUR[:3], "fc"])
+    with pytest.raises(ArgumentError, match=r"differ in layer: layer1\.3\.conv1 only in 'a', fc only in 'b'"):
+        probe.plot_layers({"a": layer_result(FOUR), "b": other})
+
+
+def test_arguments_that_would_have_no_effect_are_refused(layer_result):
+    result = layer_result(FOUR)
+    with pytest.raises(ArgumentError, match="label and color: of a single result"):
+        probe.plot_layers({"a": result}, color="red")
+    with pytest.raises(ArgumentError, match=r"width=3\.4: it is that of a new figure"):
+        probe.plot_layers(result, axes_of_own(), width=3.4)
+    with pytest.raises(ArgumentError, match=r"width='wide': expected inches"):
+        probe.plot_layers(result, width="wide")
+    assert plt.get_fignums() == []
+
+
+def test_axes_must_be_axes_and_as_many_as_panels(layer_result):
+    result = layer_result(FOUR)
+    with pytest.raises(ArgumentError, match="ax: expected Axes of matplotlib, found a Figure"):
+        probe.plot_layers(result, Figure())
+    with pytest.raises(ArgumentError, match=r"ax: 1 were given for 2 panels, .* \(natural, rolled\)"):
+        probe.plot_layers({"a": result}, axes_of_own())
+    (ax,) = probe.plot_layers({"a": result.sel(stimulus="rolled")}, axes_of_own())
+    assert ax.get_title() == "rolled images"
+
+
+def test_a_result_of_one_stimulus_can_be_drawn(layer_result, lines_of):
+    result = layer_result(FOUR)
+    ax = probe.plot_layers(result.sel(stimulus="rolled", target="row"), axes_of_own())
+    np.testing.assert_array_equal(
+        lines_of(ax)["rolled, row"].get_ydata(), result.r2.sel(stimulus="rolled", target="row")
+    )
+
+
+def test_without_axes_a_new_figure_is_made(layer_result):
+    first, second = (probe.plot_layers(layer_result(FOUR)).figure for _ in range(2))
+    assert first is not second
+    assert {first.number, second.number} <= set(plt.get_fignums())
+
+
+def test_results_along_a_dim_of_their_own_go_by_name(layer_result):
+    result = layer_result(FOUR)
+    with pytest.raises(ArgumentError, match="Of several results along padding, give a dict"):
+        probe.plot_layers(xr.concat([result, result], "padding"))
 
 
 def test_plots_do_not_load_torch():
