@@ -150,11 +150,11 @@ def _chance(result: xr.Dataset, measure: str, grid: int) -> str:
 
 
 def _percent(value: Estimate) -> str:
-    return f"{value.told('.1f')} %"
+    return f"{value.told(decimals=1, within=(0, 100))} %"
 
 
 def _points(value: Estimate) -> str:
-    return f"{value.told('.1f')} points"
+    return f"{value.told(decimals=1)} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

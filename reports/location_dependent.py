@@ -163,11 +163,11 @@ def _descending(scores: dict[str, Estimate]) -> dict[str, Estimate]:
 
 
 def _percent(score: Estimate) -> str:
-    return f"{score.told('.1f')} %"
+    return f"{score.told(decimals=1, within=(0, 100))} %"
 
 
 def _points(difference: Estimate) -> str:
-    return f"{difference.told('+.1f')} points"
+    return f"{difference.told(decimals=1, sign=True)} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

@@ -106,7 +106,7 @@ def _spoken(result: xr.Dataset, net: str, training: str, border: int) -> str:
     accuracy = _by_border(result, net, training, _CLEAN)[border]
     published = float(result.published.sel(net=net, training=training, border=border, test_set=_LEAKING))
     beside = "" if np.isnan(published) else f"; published {published:g} %"
-    return f"{border} pixels ({accuracy.told('.1f')} %{beside})"
+    return f"{border} pixels ({accuracy.told(decimals=1, within=(0, 100))} %{beside})"
 
 
 def _name(net: str) -> str:

@@ -103,7 +103,7 @@ def _unseen(result: xr.Dataset) -> str:
     if not losses:
         beyond = " beyond its error" if result.sizes["seed"] > 1 else ""
         return f"{told}; on unseen ones of the same places no accuracy is lost{beyond}."
-    values = listed(f"{padding} ({loss.told('.1f')} points)" for padding, loss in losses.items())
+    values = listed(f"{padding} ({loss.told(decimals=1)} points)" for padding, loss in losses.items())
     return f"{told}. On unseen ones of the same places the accuracy is lower under {values}."
 
 
@@ -117,7 +117,7 @@ def _apart(result: xr.Dataset) -> str:
         f"Boxes far apart are recognised less often: a cell of the last map sees {_RECEPTIVE_FIELD} columns. "
         f"With {padding} padding {float(near.sel(padding=padding).mean()):.1f} % of unseen images are recognised with "
         f"boxes {_NEAR.start} to {_NEAR.stop} columns apart, and {float(far.sel(padding=padding).mean()):.1f} % at "
-        f"{_FAR.start} to {_FAR.stop}: lower by {loss.told('.1f')} points."
+        f"{_FAR.start} to {_FAR.stop}: lower by {loss.told(decimals=1)} points."
     )
     if padding == "circular":
         sentence += (
@@ -169,7 +169,7 @@ def _both(result: xr.Dataset, padding: str) -> str:
 
 def _spoken(result: xr.Dataset, padding: str, test: str) -> str:
     found = estimate(result.here_by_seed.sel(padding=padding, test=test).values)
-    return f"{found.told('.1f')}\N{NO-BREAK SPACE}%"
+    return f"{found.told(decimals=1, within=(0, 100))}\N{NO-BREAK SPACE}%"
 
 
 def _pairs(result: xr.Dataset, suffix: str) -> str:
