@@ -11,6 +11,7 @@ from probe.intervals import CONFIDENCE, half_width
 from probe.reports.channels.estimates import later_layers, main_ranking, position
 from probe.reports.page.estimates import Estimate, listed, written
 from probe.reports.page.removals import (
+    CONTROLS,
     Against,
     Key,
     Removal,
@@ -88,25 +89,30 @@ def _band(found: Removal) -> str:
 
 def _judge(key: Key, judged: Judged, found: Removal, matched: Removal) -> str:
     """Say what follows from a removal, with the number of all comparisons in view."""
-    verdict = judged["random"][key]
-    if verdict == "undecided":
-        return (
-            f"That is no evidence that the model needs them more than random ones, and none that it does not: the "
-            f"difference is {found.difference}."
-        )
-    if verdict == "less":
-        return f"The model needs them less than random ones: the difference is {found.difference}."
-    if judged["matched"][key] == "more":
+    by_random, by_matched = (judged[against][key] for against in CONTROLS)
+    if by_random == by_matched == "more":
         return (
             f"The model needs them more than random ones (difference {found.difference}), and more than others as "
             f"active ({matched.difference})."
         )
-    told = f"The model needs them more than random ones: the difference is {found.difference}."
-    if judged["matched"][key] == "unknown":
-        return f"{told} Whether it needs them more than others as active is not known."
+    if by_matched == "more":
+        return (
+            f"The model needs them more than others as active: the difference is {matched.difference}. Beside random "
+            f"ones it is {found.difference}, but some draws of these fall as low, so that this is undecided."
+        )
+    if by_random == "more":
+        told = f"The model needs them more than random ones: the difference is {found.difference}."
+        if by_matched == "unknown":
+            return f"{told} Whether it needs them more than others as active is not known."
+        return (
+            f"{told} Whether it needs them more than others as active cannot be told: that difference is "
+            f"{matched.difference}, so their activity may explain the harm."
+        )
+    if by_random == "less":
+        return f"The model needs them less than random ones: the difference is {found.difference}."
     return (
-        f"{told} Whether it needs them more than others as active cannot be told: that difference is "
-        f"{matched.difference}, so their activity may explain the harm."
+        "That is no evidence that the model needs them more than random ones, and none that it does not: the "
+        f"difference is {found.difference}."
     )
 
 
@@ -128,15 +134,15 @@ def _all_rankings(result: xr.Dataset, judged: Judged) -> str:
     )
     more, less = (_hits(by_score["random"], wanted) for wanted in ("more", "less"))
     as_active = _hits(by_score["matched"], "more")
-    if not more and not less:
+    if not more and not less and not as_active:
         return (
             f"{setting} None tells the channels ranked first from random ones by {score}. That is absence of "
             "evidence, not evidence that the model does without them."
         )
     parts = []
-    if more:
-        parts.append(f"{score} falls further than without random channels for {listed(more)}")
-        parts.append(f"further than without as active ones for {listed(as_active) if as_active else 'none'}")
+    if more or as_active:
+        parts.append(f"{score} falls further than without random channels for {listed(more or ['none'])}")
+        parts.append(f"further than without as active ones for {listed(as_active or ['none'])}")
     if less:
         parts.append(f"{score} falls less than without random channels for {listed(less)}")
     return f"{setting} Beyond chance: {'; '.join(parts)}. All else is undecided."

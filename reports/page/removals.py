@@ -164,20 +164,25 @@ def _verdict(found: Removal, p: float) -> Verdict:
 
 
 def headline(result: xr.Dataset, judged: Mapping[Against, Mapping[Key, Verdict]]) -> Key | None:
-    """Return where removing channels does the most harm for each of them, beyond random and matched draws.
+    """Return where removing channels does the most harm for each of them, beyond what draws explain.
 
-    Of the main score. Where no removal goes beyond matched draws, of those that go beyond random ones; None if none
-    does.
+    Of the main score. Removals beyond both random and matched draws come first, then those beyond matched draws, for
+    which activity is no explanation, then those beyond random ones; None if there is none.
     """
     score = main_score(result)
-    by_random = [key for key, verdict in judged["random"].items() if verdict == "more" and key[0] == score]
-    by_both = [key for key in by_random if judged["matched"][key] == "more"]
-    against: Against = "matched" if by_both else "random"
+    hits = {
+        against: {key for key, verdict in judged[against].items() if verdict == "more" and key[0] == score}
+        for against in CONTROLS
+    }
+    both = hits["random"] & hits["matched"]
+    against: Against = "matched" if hits["matched"] else "random"
 
     def harm(key: Key) -> float:
         return -removal(result, key[1], key[0], key[2], against=against).difference.mean / key[2]
 
-    return max(by_both or by_random, key=harm, default=None)
+    # In the order of the result, so that equal ones are chosen from alike.
+    chosen = both or hits[against]
+    return max((key for key in judged[against] if key in chosen), key=harm, default=None)
 
 
 def removal_table(result: xr.Dataset, score: str | None = None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from probe.errors import ArgumentError
 from probe.reports.channels.page import build, findings
 from probe.reports.channels.tables import agreement_table, ranking_table
 from probe.reports.page.removals import chance_of, headline, holm, removal, removal_table, verdicts
-from probe.results import describe
+from probe.results import Facts, finish
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
 N_CHANNELS = 16
@@ -110,20 +110,17 @@ def channel_study(
             "removed": ["nothing", "ranked"],
         },
     )
-    facts = {
+    told = {
         "analysis": "channels",
-        "model": "Net",
         "layer": layers[0],
         "removed": 8,
         "folds": 10**9,  # so many that Student's t is normal
-        "n_images": 60,
         "eval_n_images": 40,
-        "settings": {"mode": "zero", "draws": 21, "seed": 0},
-        "warnings": [],
-        "skipped": {},
         **attributes,
     }
-    return describe(result, facts)
+    facts = Facts(**{"model": "Net", "n_images": 60, **{n: told.pop(n) for n in ("model", "warnings") if n in told}})
+    settings = {"mode": "zero", "draws": 21, "seed": 0}
+    return finish(result, kind="channels", facts=facts, settings=settings, **told)
 
 
 def plain(page):
@@ -237,6 +234,17 @@ def test_the_headline_is_the_most_harm_for_each_channel_of_any_ranking_and_count
         "channels for omega2 (2, 4, 8 and 12); further than without as active ones for omega2 (2, 4, 8 and 12). All "
         "else is undecided."
     )
+
+
+def test_harm_beyond_matched_draws_is_the_headline_also_where_some_random_draws_fall_as_low():
+    result = channel_study({"flip": (0.7, 0.75, 0.7, 0.5)}, matched=LIKE_RANDOM)
+    result.random.loc[{"count": 2, "draw": [0, 1]}] = 0.69
+    result["top_minus_random"] = result.top - result.random.mean("draw")
+    assert headline(result, verdicts(result)) == ("accuracy", "flip", 2)
+    first, second, *_ = sentences(result)
+    assert "The model needs them more than others as active: the difference is −0.0800 ± 0.0098." in first
+    assert "some draws of these fall as low, so that this is undecided." in first
+    assert "than without random channels for none; further than without as active ones for flip (2)." in second
 
 
 def test_harm_beyond_matched_draws_goes_before_harm_beyond_random_ones():

@@ -18,7 +18,7 @@ from probe.reports.padding_comparison.page import build, findings
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import estimate
 from probe.reports.page.samples import THIN_COLOUR
-from probe.results import describe
+from probe.results import Facts, finish
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
 LAYERS = ["input", "conv1", "conv2"]
@@ -76,8 +76,10 @@ def comparison(rolled, natural=None, untrained=None, layers=LAYERS, networks="di
             "samples_per_feature": (("padding", "layer"), np.full((len(paddings), len(layers)), 500.0)),
         },
     )
-    facts = {"analysis": "padding_comparison", "networks": networks, "model": "Net", "n_images": 60}
-    result = describe(result, {**facts, "settings": {}, "failed": {}, "warnings": [], "skipped": {}, **extra})
+    told = {"analysis": "padding_comparison", "networks": networks, "failed": {}, **extra}
+    about = {name: told.pop(name) for name in ("warnings", "skipped") if name in told}
+    facts = Facts(model="Net", n_images=60, **about)
+    result = finish(result, kind="padding_comparison", facts=facts, settings={}, **told)
     for number in range(len(paddings)):
         result[f"strongest_channel_{number}"] = (("seed", "strongest"), np.tile([1, 0], (n_seeds, 1)))
     return result
