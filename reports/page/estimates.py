@@ -95,7 +95,8 @@ class Estimate:
             return "not known"
         if len(self.pair) == 2:
             first, second = (written(value, decimals) for value in self.pair)
-            return f"{written(self.mean, decimals, sign=sign)} ({first} and {second})"
+            both = "both" if first == second else f"{first} and {second}"
+            return f"{written(self.mean, decimals, sign=sign)} ({both})"
         if np.isnan(self.half_width):
             return written(self.mean, decimals, sign=sign)
         if self.half_width >= 0.5 * 10.0**-_MOST_DECIMALS:
