@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import sklearn.datasets
 import torch
+import xarray as xr
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +16,8 @@ from torch.nn import functional
 from probe.errors import ImagesError
 from probe.images.batches import Transform, evenly_spaced, open_images
 from probe.images.rows import Folder, Unreadable, as_label, as_tensor
+from probe.images.stimuli import apply_stimulus
+from probe.reading.options import Options
 
 __all__ = [
     "CANVAS",
@@ -26,6 +29,8 @@ __all__ = [
     "place_digits",
     "read_classes",
     "sample_crops",
+    "shown_images",
+    "small_copies",
     "square_images",
 ]
 
@@ -39,6 +44,8 @@ _STRONGEST_SHADING = 0.5
 _EXPOSURE = 0.15
 _NOISE = 0.05
 _HELD_OUT = 4  # every fourth digit
+_SHOWN = ("natural", "rolled")
+_LONGEST_SIDE = 64  # pixels of a small copy
 
 
 @dataclass(frozen=True)
@@ -357,3 +364,63 @@ def sample_crops(count: int, *, size: int, seed: int = 0) -> Tensor:
         row, column = generator.integers(height - side + 1), generator.integers(width - side + 1)
         crops.append(_resized(photograph[None, :, row : row + side, column : column + side], size))
     return torch.cat(crops)
+
+
+def shown_images(images: Any, options: Options, *, count: int = 3) -> xr.Dataset:
+    """Keep small copies of a few images, natural and rolled, as the network was shown them.
+
+    Parameters
+    ----------
+    images, options
+        As in `probe.collect`; they are read once more.
+    count
+        Evenly spaced over the images.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``shown_image``, on (shown_number, shown, shown_row, shown_column, colour), with what each was shown as in
+        ``shown``.
+
+    Examples
+    --------
+    >>> found = shown_images(torch.rand(10, 3, 8, 8), Options())
+    >>> dict(found.shown_image.sizes)
+    {'shown_number': 3, 'shown': 2, 'shown_row': 8, 'shown_column': 8, 'colour': 3}
+    """
+    source = open_images(
+        images,
+        batch_size=1,
+        num_workers=0,
+        transform=options.transform,
+        input_key=options.input_key,
+        max_images=min(count, options.max_images or count),
+        first_image=0,
+        fold_of=lambda number, origin: 0,
+    )
+    kept = []
+    for batch in source:
+        both = [apply_stimulus(name, batch.pixels, batch.numbers, options.seed) for name in _SHOWN]
+        kept.append(small_copies(torch.cat(both)))
+    return xr.Dataset(
+        {
+            "shown_image": (
+                ("shown_number", "shown", "shown_row", "shown_column", "colour"),
+                torch.stack(kept).permute(0, 1, 3, 4, 2).numpy(),
+                {"long_name": "image that the network was shown, contrast stretched", "units": "1"},
+            )
+        },
+        coords={"shown": list(_SHOWN)},
+    )
+
+
+def small_copies(images: Tensor) -> Tensor:
+    """Return copies of at most 64 pixels a side, in three colours from 0 to 255."""
+    height, width = images.shape[2:]
+    scale = min(1.0, _LONGEST_SIDE / max(height, width))
+    size = (max(1, round(scale * height)), max(1, round(scale * width)))
+    small = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    if small.shape[1] != 3:
+        small = small.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
+    return (255 * (small - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)

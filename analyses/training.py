@@ -1,11 +1,12 @@
 """Training small classifiers, what a classifier predicts, and the time that a device takes."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +17,16 @@ from probe.models.layers import takes_grey, unwrap
 from probe.models.loan import borrowed, resolve_device
 from probe.reading.options import Options
 
-__all__ = ["LEARNING_RATE", "clock", "predict", "rolled_agreement", "side_by_side", "train", "training_device"]
+__all__ = [
+    "LEARNING_RATE",
+    "clock",
+    "predict",
+    "predicted_classes",
+    "rolled_agreement",
+    "side_by_side",
+    "train",
+    "training_device",
+]
 
 LEARNING_RATE = 0.01
 """Highest learning rate of the one-cycle schedule."""
@@ -98,6 +108,36 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([model(part).argmax(dim=1) for part in images.split(_PREDICTED_AT_ONCE)])
 
 
+def predicted_classes(model: nn.Module, images: Any, options: Options) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return which class a classifier gives to each image.
+
+    Parameters
+    ----------
+    model
+        Any classifier; it is left as it was found.
+    images, options
+        As in `probe.collect`.
+
+    Returns
+    -------
+    tuple
+        The image numbers in ascending order, the classes in the same order (−1 where the model gives NaN), and the
+        number of classes. Empty, and 0, if the model's output is not one row of logits for each image.
+    """
+    numbers: list[int] = []
+    classes: list[Tensor] = [torch.zeros(0, dtype=torch.long)]
+    n_classes = 0
+    with closing(_outputs(model, images, options, lambda pixels, _: [pixels])) as outputs:
+        for these, (logits,) in outputs:
+            if not _are_logits(logits):
+                return np.zeros(0, dtype=int), np.zeros(0, dtype=int), 0
+            n_classes = logits.shape[1]
+            numbers += these
+            classes.append(torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1)).cpu())
+    order = np.argsort(numbers)
+    return np.array(numbers, dtype=int)[order], torch.cat(classes).numpy()[order], n_classes
+
+
 def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:
     """Return the share of images with the same predicted class at two independent circular shifts.
 
@@ -113,19 +153,34 @@ def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:
     float
         In [0, 1]; NaN if the model's output is not one row of logits for each image.
     """
+
+    def roll_twice(pixels: Tensor, numbers: list[int]) -> list[Tensor]:
+        return [apply_stimulus("rolled", pixels, numbers, options.seed + draw) for draw in (0, 1)]
+
+    same = count = 0
+    with closing(_outputs(model, images, options, roll_twice)) as outputs:
+        for numbers, (first, second) in outputs:
+            if not _are_logits(first):
+                return float("nan")
+            same += int((first.argmax(1) == second.argmax(1)).sum())
+            count += len(numbers)
+    return same / count if count else float("nan")
+
+
+def _are_logits(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 2
+
+
+def _outputs(
+    model: nn.Module, images: Any, options: Options, placed: Callable[[Tensor, list[int]], list[Tensor]]
+) -> Generator[tuple[list[int], list[Any]]]:
+    """Yield the image numbers of each batch, and what the model gives for each placement of its pixels."""
     model = unwrap(model)
     device = resolve_device(options.device, model)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    same = count = 0
     with borrowed(model, device, options.seed):
         for numbers, pixels in _numbered(images, options, takes_grey(model)):
-            placements = [apply_stimulus("rolled", pixels, numbers, options.seed + draw) for draw in (0, 1)]
-            logits = [model(as_floats(placed, dtype)[0].to(device)) for placed in placements]
-            if not isinstance(logits[0], Tensor) or logits[0].ndim != 2:
-                return float("nan")
-            same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
-            count += len(numbers)
-    return same / count if count else float("nan")
+            yield numbers, [model(as_floats(each, dtype)[0].to(device)) for each in placed(pixels, numbers)]
 
 
 def _numbered(images: Any, options: Options, grey: bool) -> Iterable[tuple[list[int], Tensor]]:

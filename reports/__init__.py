@@ -12,23 +12,38 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
-_MODULES = {"channels": "probe.reports.channels.page", "padding_comparison": "probe.reports.padding_comparison.page"}
+_PLAIN = ("layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "audit")
+_PAGES = {
+    "channels": "probe.reports.channels.page",
+    "padding_comparison": "probe.reports.padding_comparison.page",
+    "study": "probe.reports.studies",
+    **dict.fromkeys(_PLAIN, "probe.reports.results.page"),
+}
 
 
 def build(result: "xr.Dataset") -> "Report":
-    """Make the page of any result of a study, told by its attributes ``analysis`` and ``question``.
+    """Make the page of any result, told by its attribute ``kind``.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import noise_images, padded_net
+    >>> result = probe.layerwise(padded_net("zeros"), noise_images(100), progress=False)
+    >>> build(result.assign_attrs(kind="layerwise")).title
+    'Where Sequential knows position'
 
     Raises
     ------
     ArgumentError
-        If there is no report of this kind of result.
+        If there is no page of this kind of result.
     """
-    analysis = result.attrs.get("analysis")
-    if "question" in result.attrs:
-        return import_module("probe.reports.studies").build(result)
-    if analysis not in _MODULES:
+    attrs = getattr(result, "attrs", {})
+    # Files from before there were kinds tell it by their study.
+    kind = attrs.get("kind") or ("study" if "question" in attrs else attrs.get("analysis"))
+    if kind not in _PAGES:
         raise ArgumentError(
-            f"result: there is no report of a result with analysis={analysis!r}; "
-            f"expected one of {', '.join(_MODULES)}. `probe show` shows the results of layerwise and channelwise."
+            f"result: there is no page of a {type(result).__name__} with kind={kind!r}; expected a result of probe, "
+            f"of one of the kinds {', '.join(_PAGES)}. If arithmetic dropped its attributes, use "
+            "xarray.set_options(keep_attrs=True); a file without a kind is to be made again."
         )
-    return import_module(_MODULES[analysis]).build(result)
+    return import_module(_PAGES[kind]).build(result)

@@ -7,13 +7,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from probe.plots.auditing import draw_foveation
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
 
 __all__ = ["add_figures", "findings"]
 
 _MOST_MAPS = 4
 _NONE = 1e-6  # asymmetry below this is rounding
-_SIZE_COLOURS = sns.color_palette("colorblind").as_hex()
+_SIZE_COLOURS = COLOURS
 
 
 def findings(result: xr.Dataset) -> list[str]:
@@ -22,7 +23,7 @@ def findings(result: xr.Dataset) -> list[str]:
 
 
 def _agreement(result: xr.Dataset) -> str:
-    known = result[["here", "published"]].where(result.published.notnull(), drop=True)
+    known = result[["here", "published"]].where(result.published.notnull() & result.here.notnull(), drop=True)
     if not known.sizes["case"]:
         return "Nothing is published on these networks at these sizes."
     wrong = known.where(known.here != known.published, drop=True)
@@ -39,7 +40,9 @@ def _by_size(result: xr.Dataset) -> list[str]:
     sentences = []
     padded = result.here.where(result.n_downsamplings > 0, drop=True)
     for size in np.unique(padded["size"]):
-        here = padded[padded["size"] == size]
+        here = padded[padded["size"] == size].dropna("case")
+        if not here.size:
+            continue
         uneven = here[here > 0]
         which = f"{uneven.size or 'none'} of the {here.size} networks that pad where they down-sample"
         what = f"leave padding unread, in {_span(uneven)} layers" if uneven.size else "leaves any padding unread"
@@ -134,11 +137,11 @@ def _draw_counts(result: xr.Dataset) -> Figure:
     for case, rank in zip(_cases(result), ranks, strict=True):
         place = networks.index(str(case.network.item())) + 0.22 * (rank - (n_ranks - 1) / 2)
         ax.plot([0, float(case.n_downsamplings)], [place, place], color="0.88", linewidth=4, zorder=0)
-        ax.plot(float(case.here), place, "o", color=_SIZE_COLOURS[rank % 10], markersize=6)
+        ax.plot(float(case.here), place, "o", color=_SIZE_COLOURS[rank % len(_SIZE_COLOURS)], markersize=6)
         ax.plot(float(case.published), place, "x", color="black", markersize=5, markeredgewidth=1.2)
     for rank in range(n_ranks):
         sizes = " or ".join(f"{size}" for size in np.unique(result["size"].values[ranks == rank]))
-        ax.plot([], [], "o", color=_SIZE_COLOURS[rank % 10], label=f"{sizes} pixels")
+        ax.plot([], [], "o", color=_SIZE_COLOURS[rank % len(_SIZE_COLOURS)], label=f"{sizes} pixels")
     ax.plot([], [], "x", color="black", label="published")
     ax.set_yticks(range(len(networks)))
     ax.set_yticklabels(networks, parse_math=False)
@@ -154,7 +157,11 @@ def _with_maps(result: xr.Dataset) -> list[int]:
     networks = list(dict.fromkeys(map(str, result.network.values)))
     first = [networks[0], *[name for name in networks[1:] if name.startswith("cifar")], *networks[1:]]
     shown = list(dict.fromkeys(first))[:_MOST_MAPS]
-    return [i for i, name in enumerate(result.network.values) if name in shown and f"foveation_{i}" in result]
+    return [i for i, name in enumerate(result.network.values) if name in shown and _has_map(result, i)]
+
+
+def _has_map(result: xr.Dataset, number: int) -> bool:
+    return f"foveation_{number}" in result and bool(result[f"foveation_{number}"].notnull().any())
 
 
 def _draw_foveation(result: xr.Dataset, chosen: list[int]) -> Figure:
@@ -163,7 +170,10 @@ def _draw_foveation(result: xr.Dataset, chosen: list[int]) -> Figure:
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(2.1 * columns + 0.9, 2.3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    limits = min(float(map_.min()) for map_ in maps), max(float(map_.max()) for map_ in maps)
+    limits = (
+        float(np.nanmin(np.concatenate([m.ravel() for m in maps]))),
+        float(np.nanmax(np.concatenate([m.ravel() for m in maps]))),
+    )
     for ax in axes[len(maps) :]:
         ax.set_axis_off()
     for ax, index, map_ in zip(axes, chosen, maps, strict=False):

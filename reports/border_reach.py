@@ -7,19 +7,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probe.plots.axes import name_layers
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import estimate
+from probe.reports.page.estimates import Estimate, estimate
 
 __all__ = ["add_figures", "findings"]
 
-_COLOURS = sns.color_palette("colorblind").as_hex()
+_COLOURS = COLOURS
 _MOST_PROFILES = 6
 _FAINTEST = 1e-9  # of the signal's variance, below the rounding of single precision
 
 
 def findings(result: xr.Dataset) -> list[str]:
     """Say how far the border reaches in the last layer, how much it is, and how this compares with theory."""
-    return [_framing(result), _share(result), _deepest(result), _theory(result), *_effective(result), *_limits(result)]
+    told = [_framing(result), _share(result), _deepest(result), _theory(result), *_effective(result), *_limits(result)]
+    return [sentence for sentence in told if sentence]
 
 
 def _framing(result: xr.Dataset) -> str:
@@ -52,19 +54,22 @@ def _first_reached(result: xr.Dataset) -> str:
 
 def _share_of(result: xr.Dataset, layer: str) -> str:
     share = result.share.sel(layer=layer)
-    mean, half = float(share.mean()), estimate(share.values).half_width
-    if np.isnan(half):
-        error = float(result.share_se.sel(layer=layer).mean())
-        return f"{100 * mean:.3g} % (standard error over images {100 * error:.2g} %)"
-    return f"{100 * mean:.3g} % ± {100 * half:.3g} %"
+    over_seeds = estimate(100 * share.values)
+    if np.isnan(over_seeds.half_width):
+        error = 100 * float(result.share_se.sel(layer=layer).mean())
+        return f"{Estimate(over_seeds.mean, error, 1).told(decimals=2)} % (± standard error over images)"
+    # The share is that of a mean square difference: it can exceed 100 %, but is not below 0.
+    return f"{over_seeds.told(decimals=1, within=(0, np.inf))} %"
 
 
 def _deepest(result: xr.Dataset) -> str:
     last, by_seed = result.here.isel(layer=-1), result.here_by_seed.isel(layer=-1)
+    if last.isnull().any():
+        return f"How far the border reaches into {last.layer.item()} is not known: its signal is not finite."
     reaches = {
         threshold: "the middle of the crop"
         if float(last.sel(threshold=threshold)) >= _half_crop(result)[-1]
-        else f"{float(last.sel(threshold=threshold)):.3g}{_spread(by_seed.sel(threshold=threshold).values)} pixels"
+        else f"{estimate(by_seed.sel(threshold=threshold).values).told(decimals=1, within=(0, np.inf))} pixels"
         for threshold in ("1 %", "detectable")
     }
     return (
@@ -83,6 +88,8 @@ def _theory(result: xr.Dataset) -> str:
     if allowed.isnull().all():
         return "The paths of this network cannot be counted, so there is no theory to compare with."
     detectable = result.here_by_seed.sel(threshold="detectable").max("seed")
+    if detectable.isnull().all():
+        return ""
     known = (allowed.notnull() & detectable.notnull()).values
     beyond = [str(name) for name in result.layer.values[known & (detectable > allowed).values]]
     if beyond:
@@ -109,8 +116,8 @@ def _effective(result: xr.Dataset) -> list[str]:
     theoretical = float(last.receptive_field.max())
     whole = f"{theoretical:.0f}" if np.isfinite(theoretical) else "more than the larger image"
     sentences = [
-        f"The effective receptive field of {last.layer.item()} is {field.mean():.3g}{_spread(field)} pixels wide; in "
-        f"theory, {whole}."
+        f"The effective receptive field of {last.layer.item()} is "
+        f"{estimate(field).told(decimals=1, within=(0, np.inf))} pixels wide; in theory, {whole}."
     ]
     reached = result.here.sel(threshold="1 %").values
     inside = (reached > 0) & (reached < _half_crop(result))
@@ -122,11 +129,6 @@ def _effective(result: xr.Dataset) -> list[str]:
             f"{ratio.max():.2g})."
         )
     return sentences
-
-
-def _spread(values: np.ndarray) -> str:
-    half = estimate(values).half_width
-    return f" ± {half:.2g}" if np.isfinite(half) else ""
 
 
 def _limits(result: xr.Dataset) -> list[str]:

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate
+from probe.reports.page.estimates import Estimate, estimate, written
 
 __all__ = ["add_figures", "draw_accuracy", "draw_learning", "draw_readouts", "findings"]
 
-_COLOURS = sns.color_palette("colorblind").as_hex()
+_COLOURS = COLOURS
 _OTHERS_COLOUR = "0.2"
 _SPOKEN_KINDS = {
     "ordered": "in order",
@@ -45,7 +46,7 @@ def findings(result: xr.Dataset) -> list[str]:
 def _location(result: xr.Dataset, grid: int) -> str:
     """Say how well the two networks of the paper tell the cell, and what a permutation of their own adds."""
     told = {net: _last(result, "location", net, grid) for net in result.net.values}
-    if not {"GAPNet", "PermuteNet"} <= told.keys():
+    if not {"GAPNet", "PermuteNet"} <= {net for net, score in told.items() if score.is_known}:
         return ""
     sentence = (
         f"With {grid}×{grid} cells (chance {_chance(result, 'location', grid)}), GAPNet tells the cell of "
@@ -64,11 +65,19 @@ def _head(result: xr.Dataset, grid: int) -> str:
     by_net = result.here_by_seed.sel(measure="location", grid=grid, epoch="last")
     permutation = estimate((by_net.sel(net="unpermuted") - by_net.sel(net="PermuteNet")).values)
     head = estimate((by_net.sel(net="GAPNet") - by_net.sel(net="unpermuted")).values)
+    if not permutation.is_known or not head.is_known:
+        return ""
     told = _percent(_last(result, "location", "unpermuted", grid))
     return (
-        f"At {grid}×{grid} the same network as PermuteNet without the permutation tells {told}: the permutation costs "
-        f"{_points(permutation)}, and the head, in which GAPNet differs as well, {_points(head)}."
+        f"At {grid}×{grid} the same network as PermuteNet without the permutation tells {told}: without it − with it "
+        f"is {_points(permutation)}{_undecided(permutation)}; GAPNet, which differs in its head as well, is ahead of "
+        f"it by {_points(head)}{_undecided(head)}."
     )
+
+
+def _undecided(difference: Estimate) -> str:
+    """Say of a difference over seeds that it cannot be told from none."""
+    return ", which cannot be told from none" if difference.count > 1 and difference.is_tie else ""
 
 
 def _remains(result: xr.Dataset, grid: int) -> str:
@@ -77,17 +86,22 @@ def _remains(result: xr.Dataset, grid: int) -> str:
         return ""
     read = result.readout.sel(measure="location", net="PermuteNet", grid=grid)
     ordered, total, values = (estimate(read.sel(kind=kind).values) for kind in ("ordered", "sum", "sorted"))
-    return (
+    if not values.is_known:
+        return ""
+    sentence = (
         f"From the pooled channels of PermuteNet trained for the cell ({grid}×{grid}), a linear readout tells "
         f"{_percent(ordered)} in order, {_percent(total)} from their sum alone, and {_percent(values)} from their "
-        "sorted values, which is all that a permutation leaves. A network that must do without the order can learn to "
-        "write the cell into these."
+        f"sorted values, which is all that a permutation leaves (chance {_chance(result, 'location', grid)})."
     )
+    chance = float(result.chance.sel(measure="location", grid=grid))
+    if total.low > chance or values.low > chance:
+        return f"{sentence} So the cell stands in what does not depend on the order of the channels."
+    return f"{sentence} That the cell stands in what does not depend on their order is not shown."
 
 
 def _image_class(result: xr.Dataset, grid: int) -> str:
     told = {net: _last(result, "image class", net, grid) for net in result.net.values}
-    if not {"GAPNet", "PermuteNet"} <= told.keys():
+    if not {"GAPNet", "PermuteNet"} <= {net for net, score in told.items() if score.is_known}:
         return ""
     sentence = (
         f"The class of the image ({grid}×{grid}, chance {_chance(result, 'image class', grid)}): GAPNet "
@@ -100,16 +114,19 @@ def _image_class(result: xr.Dataset, grid: int) -> str:
         name: float(numbers[name].sel(net="GAPNet") - numbers[name].sel(net="PermuteNet"))
         for name in ("published", "here")
     }
-    if np.isnan(lost["published"]):
+    if np.isnan(lost["published"]) or np.isnan(lost["here"]):
         return sentence
     return (
-        f"{sentence} In their best epochs PermuteNet falls behind GAPNet by {lost['here']:.1f} points here, and by "
-        f"{lost['published']:.1f} as published."
-    ).replace("-", "−")
+        f"{sentence} In their best epochs GAPNet − PermuteNet is {written(lost['here'], 1, sign=True)} points here, "
+        f"and {written(lost['published'], 1, sign=True)} as published."
+    )
 
 
 def _best_epoch(result: xr.Dataset) -> str:
     gain = (result.here.sel(epoch="best") - result.here.sel(epoch="last")).stack(case=("measure", "net", "grid"))
+    gain = gain.dropna("case")
+    if not gain.sizes["case"] or not float(gain.max()) > 0:
+        return ""
     most = gain.isel(case=int(gain.argmax("case")))
     return (
         f"Taking the best epoch on the test images, as published, in place of the last adds {float(gain.mean()):.1f} "
@@ -150,11 +167,11 @@ def _chance(result: xr.Dataset, measure: str, grid: int) -> str:
 
 
 def _percent(value: Estimate) -> str:
-    return f"{value.told('.1f')} %"
+    return f"{value.told(decimals=1, within=(0, 100))} %"
 
 
 def _points(value: Estimate) -> str:
-    return f"{value.told('.1f')} points"
+    return f"{value.told(decimals=1)} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

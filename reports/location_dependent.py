@@ -8,14 +8,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "draw_rings", "draw_scores", "findings"]
 
-_COLOURS = sns.color_palette("colorblind").as_hex()
-_CANVAS_COLOURS = {"black": "black", "white": "0.75", "mean": _COLOURS[1]}
+_COLOURS = COLOURS
+_CANVAS_COLOURS = {"black": "black", "white": "0.75", "mean": _COLOURS[0]}
 _MARKERS = "osD^vPX"
+_ROUNDING = 1e-6  # points
 _ONE_NETWORK = "of one network each, without an error"
 _NAMES = {
     "location": "location (accuracy, %)",
@@ -44,6 +46,8 @@ def _told(result: xr.Dataset, grid: int) -> str:
     """List how often the cell is named, the most first."""
     chance = float(result.chance.sel(task="location", grid=grid))
     ordered = _descending(_by_padding(result.here_by_seed.sel(task="location", grid=grid).mean("canvas")))
+    if not ordered:
+        return ""
     return (
         f"Location, {grid}×{grid} cells (chance {chance:.1f} %), mean of the canvases: "
         f"{listed(f'{padding} {_percent(score)}' for padding, score in ordered.items())}."
@@ -56,9 +60,11 @@ def _blind(result: xr.Dataset) -> str:
     scores = {grid: _by_padding(above.sel(grid=grid)) for grid in result.grid.values}
     known = [str(p) for p in result.padding.values if all(s[str(p)].is_known for s in scores.values())]
     blind = [padding for padding in known if all(each[padding].low <= 0 for each in scores.values())]
+    if not known:
+        return ""
     if not blind:
-        return f"Under every padding the cell is told beyond chance{_and_error(result)} on some grid."
-    return f"Under {listed(blind)} the cell is not told beyond chance{_and_error(result)} on any grid."
+        return f"Under every padding that was scored the cell is told beyond chance{_and_error(result)} on some grid."
+    return f"That the cell is told beyond chance{_and_error(result)} is not shown on any grid under {listed(blind)}."
 
 
 def _and_error(result: xr.Dataset) -> str:
@@ -84,7 +90,11 @@ def _rings(result: xr.Dataset, task: str) -> str:
         if found
     ]
     if neither:
-        parts.append(f"no different{' beyond error' if _has_error(result) else ''} under {listed(neither)}")
+        parts.append(
+            f"a difference is not shown{' beyond error' if _has_error(result) else ''} under {listed(neither)}"
+        )
+    if not parts:
+        return ""
     if not _has_error(result):
         parts[-1] += f" ({_ONE_NETWORK})"
     return f"{task.capitalize()} in cells at the border against the middle one ({grid}×{grid}): {'; '.join(parts)}."
@@ -97,7 +107,9 @@ def _canvases(result: xr.Dataset) -> str:
     grid = int(result.grid.max())
     chosen = result.here_by_seed.sel(task="location", padding="zeros", grid=grid)
     scores = {str(c): estimate(chosen.sel(canvas=c).values) for c in chosen.canvas.values}
-    first, *_, last = _descending(scores)
+    if len(ordered := list(_descending(scores))) < 2:
+        return ""
+    first, last = ordered[0], ordered[-1]
     difference = estimate((chosen.sel(canvas=first) - chosen.sel(canvas=last)).values)
     verdict = "no more than error" if difference.is_tie else "more than error"
     if not _has_error(result):
@@ -117,6 +129,8 @@ def _task(result: xr.Dataset, task: str) -> str:
     if len(ordered) < 2:
         return ""
     best, *others = ordered
+    if ordered[best].mean - ordered[others[-1]].mean < _ROUNDING:
+        return f"{task.capitalize()} ({grid}×{grid}): {_percent(ordered[best])} under all paddings alike."
     gaps = {padding: estimate((chosen.sel(padding=best) - chosen.sel(padding=padding)).values) for padding in others}
     ties = [padding for padding, gap in gaps.items() if gap.is_tie]
     if _has_error(result):
@@ -163,11 +177,11 @@ def _descending(scores: dict[str, Estimate]) -> dict[str, Estimate]:
 
 
 def _percent(score: Estimate) -> str:
-    return f"{score.told('.1f')} %"
+    return f"{score.told(decimals=1, within=(0, 100))} %"
 
 
 def _points(difference: Estimate) -> str:
-    return f"{difference.told('+.1f')} points"
+    return f"{difference.told(decimals=1, sign=True)} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

@@ -8,14 +8,15 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate, listed
+from probe.reports.page.estimates import Estimate, estimate, listed, written
 
 __all__ = ["add_figures", "draw_accuracy", "findings"]
 
 _CHANCE = 50.0
 _CLEAN, _LEAKING = "clean", "as published"
-_CLEAN_COLOUR, _LEAKING_COLOUR = sns.color_palette("colorblind").as_hex()[:2]
+_CLEAN_COLOUR, _LEAKING_COLOUR = COLOURS[:2]
 _PANEL = (2.9, 2.1)  # inches
 _NAMES = {"bagnet33": "BagNet-33", "resnet18": "ResNet-18", "densenet121": "DenseNet-121"}
 
@@ -77,11 +78,15 @@ def _blind(result: xr.Dataset) -> str:
 def _leak(result: xr.Dataset) -> str:
     excess = result.here.sel(test_set=_LEAKING) - result.here.sel(test_set=_CLEAN)
     cases = excess.stack(case=("net", "training", "border")).dropna("case")
+    if not cases.sizes["case"]:
+        return ""
+    if not float(cases.max()) > 0:
+        return "On the images of the training itself, as published, accuracy is nowhere higher than on new ones."
     most = cases.isel(case=int(cases.values.argmax()))
     where = f"{_name(most.net.item())}, {most.training.item()}, {int(most.border)} pixels"
     return (
-        "On the images of the training itself, as published, accuracy is higher than on new ones by "
-        f"{float(cases.mean()):.1f} points in the mean, and by {float(most):.1f} at most ({where})."
+        "On the images of the training itself, as published, accuracy − that on new ones is "
+        f"{written(float(cases.mean()), 1, sign=True)} points in the mean, and {float(most):.1f} at most ({where})."
     )
 
 
@@ -105,8 +110,8 @@ def _is_told(accuracy: Estimate) -> bool:
 def _spoken(result: xr.Dataset, net: str, training: str, border: int) -> str:
     accuracy = _by_border(result, net, training, _CLEAN)[border]
     published = float(result.published.sel(net=net, training=training, border=border, test_set=_LEAKING))
-    beside = "" if np.isnan(published) else f"; published {published:g} %"
-    return f"{border} pixels ({accuracy.told('.1f')} %{beside})"
+    beside = "" if np.isnan(published) else f"; published {published:.4g} %"
+    return f"{border} pixels ({accuracy.told(decimals=1, within=(0, 100))} %{beside})"
 
 
 def _name(net: str) -> str:

@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate, estimate, listed
 
@@ -15,14 +16,21 @@ _CHANCE = 50.0
 _CLEARLY = 10.0  # points from chance
 _NEAR, _FAR = slice(5, 12), slice(21, 27)  # columns from box to box
 _RECEPTIVE_FIELD = 17  # columns that one cell of the last map sees
-_SIMILAR, _DISSIMILAR = sns.color_palette("colorblind").as_hex()[:2]
+_SIMILAR, _DISSIMILAR = COLOURS[:2]
 _COLUMNS = 4
 _PANEL = (2.6, 2.2)  # inches
 
 
 def findings(result: xr.Dataset) -> list[str]:
     """Return what came out, the most important first."""
-    sentences = [_by_place(result), _anywhere(result), _unpublished(result), _unseen(result), _apart(result)]
+    sentences = [
+        _by_place(result),
+        _anywhere(result),
+        _unlearned(result),
+        _unpublished(result),
+        _unseen(result),
+        _apart(result),
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -62,48 +70,87 @@ def _by_place(result: xr.Dataset) -> str:
     numbers = [f"{padding} {_both(result, padding)}" for padding in paddings]
     return (
         f"Networks with {listed(paddings)} padding go by place: where each class stands in the half in which the other "
-        f"was trained, they answer wrongly. Accuracy in the trained and in the other half: {'; '.join(numbers)}."
+        f"was trained, they answer wrongly{_beyond(result)}. Accuracy in the trained and in the other half: "
+        f"{'; '.join(numbers)}."
     )
 
 
+def _beyond(result: xr.Dataset) -> str:
+    return ", beyond error" if result.sizes["seed"] > 1 else " (of one network each, without an error)"
+
+
 def _goes_by_place(result: xr.Dataset, padding: str) -> bool:
-    return _mean(result, padding, "dissimilar") < _CHANCE - _CLEARLY
+    return _learned(result, padding) and _accuracy(result, padding, "dissimilar").high < _CHANCE - _CLEARLY
+
+
+def _learned(result: xr.Dataset, padding: str) -> bool:
+    """Whether the classes are told where they were trained, beyond chance and error."""
+    return _accuracy(result, padding, "similar").low > _CHANCE
+
+
+def _accuracy(result: xr.Dataset, padding: str, test: str) -> Estimate:
+    return estimate(result.here_by_seed.sel(padding=padding, test=test).values)
 
 
 def _anywhere(result: xr.Dataset) -> str:
-    same = [
-        padding
-        for padding in _paddings(result)
-        if np.array_equal(*(result.here_by_seed.sel(padding=padding, test=test) for test in ("similar", "dissimilar")))
-    ]
-    if not same:
+    """Say where the other half costs accuracy, and where networks are exactly as good in it."""
+    learned = [p for p in _paddings(result) if _learned(result, p) and not _goes_by_place(result, p)]
+    halves = {p: [result.here_by_seed.sel(padding=p, test=test) for test in ("similar", "dissimilar")] for p in learned}
+    same = [p for p, (trained, other) in halves.items() if np.array_equal(trained, other)]
+    sentences = []
+    if same:
+        numbers = [f"{padding} {_both(result, padding)}" for padding in same]
+        sentences.append(
+            f"With {listed(same)} padding each network is exactly as good in the other half as in the trained one: "
+            f"{'; '.join(numbers)}. The move of 16 rows is a multiple of the total stride of 8, so this test cannot "
+            "see what strides do."
+        )
+    unlike = {p: estimate((trained - other).values) for p, (trained, other) in halves.items() if p not in same}
+    worse = [p for p, loss in unlike.items() if loss.differs and loss.mean > 0]
+    better = [p for p, loss in unlike.items() if loss.differs and loss.mean < 0]
+    undecided = [p for p, loss in unlike.items() if loss.is_known and p not in worse and p not in better]
+    for paddings, word in ((worse, "worse"), (better, "better")):
+        if paddings:
+            numbers = [f"{p} {_both(result, p)}" for p in paddings]
+            sentences.append(f"In the other half networks are {word} with {'; '.join(numbers)}{_beyond(result)}.")
+    if undecided:
+        numbers = [f"{p} {_both(result, p)}" for p in undecided]
+        sentences.append(f"Whether the other half makes a difference cannot be told with {'; '.join(numbers)}.")
+    return " ".join(sentences)
+
+
+def _unlearned(result: xr.Dataset) -> str:
+    """Name the paddings whose networks do not tell the classes even where they were trained."""
+    failed = [p for p in _paddings(result) if _accuracy(result, p, "similar").is_known and not _learned(result, p)]
+    if not failed:
         return ""
-    numbers = [f"{padding} {_both(result, padding)}" for padding in same]
+    numbers = [f"{padding} {_spoken(result, padding, 'similar')}" for padding in failed]
     return (
-        f"With {listed(same)} padding each network is as good in the other half as in the trained one: "
-        f"{'; '.join(numbers)}. The move of 16 rows is a multiple of the total stride of 8, so this test cannot see "
-        "what strides do."
+        "Not above chance even in the trained half, so that nothing can be said of the other one: "
+        f"{'; '.join(numbers)}."
     )
 
 
 def _unpublished(result: xr.Dataset) -> str:
-    paddings = [p for p in _paddings(result) if np.isnan(_published(result, p, "similar"))]
-    if not paddings:
-        return ""
-    by_place = [p for p in paddings if _goes_by_place(result, p)]
-    others = [f"{p} {_both(result, p)}" for p in paddings if p not in by_place]
-    told = [f"{listed(by_place)} padding: by place too"] if by_place else []
-    return f"Not published before: {'; '.join(told + others)}."
+    paddings = [
+        p
+        for p in _paddings(result)
+        if np.isnan(_published(result, p, "similar")) and _accuracy(result, p, "similar").is_known
+    ]
+    return f"Not published before: {listed(paddings)}." if paddings else ""
 
 
 def _unseen(result: xr.Dataset) -> str:
     seen, unseen = (result.here_by_seed.sel(test=test) for test in ("similar", "similar, unseen"))
-    losses = _losses(seen - unseen)
+    known = (seen - unseen).dropna("padding", how="all")
+    if not known.sizes["padding"]:
+        return ""
+    losses = _losses(known)
     told = "The published “similar” images were trained on"
     if not losses:
         beyond = " beyond its error" if result.sizes["seed"] > 1 else ""
-        return f"{told}; on unseen ones of the same places no accuracy is lost{beyond}."
-    values = listed(f"{padding} ({loss.told('.1f')} points)" for padding, loss in losses.items())
+        return f"{told}; that accuracy is lost on unseen ones of the same places is not shown{beyond}."
+    values = listed(f"{padding} ({loss.told(decimals=1)} points)" for padding, loss in losses.items())
     return f"{told}. On unseen ones of the same places the accuracy is lower under {values}."
 
 
@@ -117,7 +164,7 @@ def _apart(result: xr.Dataset) -> str:
         f"Boxes far apart are recognised less often: a cell of the last map sees {_RECEPTIVE_FIELD} columns. "
         f"With {padding} padding {float(near.sel(padding=padding).mean()):.1f} % of unseen images are recognised with "
         f"boxes {_NEAR.start} to {_NEAR.stop} columns apart, and {float(far.sel(padding=padding).mean()):.1f} % at "
-        f"{_FAR.start} to {_FAR.stop}: lower by {loss.told('.1f')} points."
+        f"{_FAR.start} to {_FAR.stop}: lower by {loss.told(decimals=1)} points."
     )
     if padding == "circular":
         sentence += (
@@ -137,7 +184,7 @@ def _losses(differences: xr.DataArray) -> dict[str, Estimate]:
 def _by_reach(result: xr.Dataset, distances: slice) -> xr.DataArray:
     """Return the accuracy on unseen images whose boxes are so far apart, by seed and padding."""
     chosen = result.sel(test="similar, unseen", distance=distances)
-    return chosen.by_distance.weighted(chosen.images).mean("distance")
+    return chosen.by_distance.weighted(chosen.images.fillna(0)).mean("distance")
 
 
 def _near_and_far(result: xr.Dataset) -> str:
@@ -169,7 +216,7 @@ def _both(result: xr.Dataset, padding: str) -> str:
 
 def _spoken(result: xr.Dataset, padding: str, test: str) -> str:
     found = estimate(result.here_by_seed.sel(padding=padding, test=test).values)
-    return f"{found.told('.1f')}\N{NO-BREAK SPACE}%"
+    return f"{found.told(decimals=1, within=(0, 100))}\N{NO-BREAK SPACE}%"
 
 
 def _pairs(result: xr.Dataset, suffix: str) -> str:

@@ -42,10 +42,10 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
 
 
 def _told_apart(result: xr.Dataset) -> str:
-    right = (result.here_by_seed == _RIGHT).sum("seed")
+    right, known = (result.here_by_seed == _RIGHT).sum("seed"), int(result.here_by_seed.notnull().sum())
     counts = [f"{p} {int(right.sel(padding=p))}" for p in _paddings(result) if right.sel(padding=p) > 0]
     if not counts:
-        return "No network tells the two corners apart."
+        return f"None of the {known} networks tells the two corners apart."
     published = result.published.dropna("padding")
     spoken = "; ".join(f"{p.item()} {float(published.sel(padding=p)):.0f} %" for p in published.padding)
     return (
@@ -56,7 +56,8 @@ def _told_apart(result: xr.Dataset) -> str:
 
 def _blind(result: xr.Dataset) -> str:
     """Say where theory expects no difference between the corners, and whether there is one."""
-    expected = [padding for padding in _paddings(result) if padding in _BLIND]
+    measured = (result.here_by_seed.notnull() & result.response.notnull().all("label")).any("seed")
+    expected = [padding for padding in _paddings(result) if padding in _BLIND and measured.sel(padding=padding)]
     found = [padding for padding in expected if _is_blind(result.sel(padding=padding))]
     others = [padding for padding in expected if padding not in found]
     sentences = []
@@ -78,7 +79,8 @@ def _is_blind(of_padding: xr.Dataset) -> bool:
     """Whether no network tells the corners apart, by its response or by its classes."""
     largest = float(of_padding.response.max())
     is_equal = bool(np.abs(of_padding.response.diff("label")).max() <= _ROUNDING * largest)
-    return is_equal and bool((of_padding.here_by_seed == _CHANCE).all())
+    accuracy = of_padding.here_by_seed.dropna("seed")
+    return is_equal and bool((accuracy == _CHANCE).all())
 
 
 def _differing(result: xr.Dataset, paddings: list[str]) -> str:
@@ -97,11 +99,13 @@ def _missed(result: xr.Dataset) -> str:
     if not missed.any():
         return ""
     silent = int((missed & (able.response == 0).all("label")).sum())
-    some = [p for p in _paddings(able) if missed.sel(padding=p).any() and not missed.sel(padding=p).all()]
-    none = [p for p in _paddings(able) if missed.sel(padding=p).all()]
+    learned = (able.here_by_seed == _RIGHT).any("seed")
+    some = [p for p in _paddings(able) if missed.sel(padding=p).any() and learned.sel(padding=p)]
+    none = [p for p in _paddings(able) if p not in some and missed.sel(padding=p).any()]
     sentences = [
-        f"{int(missed.sum())} of {missed.size} networks whose border could tell the corners, in theory, did not learn "
-        f"it: {silent} of them have a filter that gives 0 everywhere, and so learns no more."
+        f"{int(missed.sum())} of {int(able.here_by_seed.notnull().sum())} networks whose border could tell the "
+        "corners, in theory, did not learn it"
+        + (f": {silent} of them have a filter that gives 0 everywhere, and so learns no more." if silent else ".")
     ]
     if some:
         sentences.append(f"Under {listed(some)} others did, which differ from them in their first weights alone.")
@@ -134,7 +138,7 @@ def _draw_filters(result: xr.Dataset) -> Figure:
     for row, padding in enumerate(paddings):
         for column, seed in enumerate(seeds):
             weights = result["filter"].sel(padding=padding, seed=seed).values
-            draw_map(grid[row, column], weights, float(np.abs(weights).max()))
+            draw_map(grid[row, column], weights, float(np.nanmax(np.abs(weights), initial=0)) or 1.0)
             if row == 0:
                 grid[row, column].set_title(f"seed {seed}", fontsize="medium")
         grid[row, 0].set_ylabel(padding, parse_math=False)
@@ -145,7 +149,7 @@ def _draw_history(maps: xr.DataArray) -> Figure:
     n_labels, n_epochs = maps.sizes["label"], maps.sizes["epoch"]
     figure = Figure(figsize=(_SIDE * n_epochs + 1.4, _SIDE * n_labels + 0.3), layout="constrained")
     grid = figure.subplots(n_labels, n_epochs, squeeze=False)
-    largest = float(maps.max()) or 1.0
+    largest = float(np.nanmax(maps.values, initial=0)) or 1.0
     for row, label in enumerate(maps.label.values):
         for column, epoch in enumerate(maps.epoch.values):
             ax = grid[row, column]

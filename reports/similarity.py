@@ -8,13 +8,15 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report, Section
 from probe.reports.page.estimates import Estimate, estimate, listed
 
 __all__ = ["add_figures", "findings"]
 
-_COLOURS = dict(zip(("plain", "anti-aliased"), sns.color_palette("colorblind").as_hex(), strict=False))
+_COLOURS = dict(zip(("plain", "anti-aliased"), COLOURS, strict=False))
 _MAP = 1.05  # inches
+_ALIKE = 1e-6  # rounding
 _QUANTITIES = {"local roughness": "local roughness", "global similarity": "1 − global similarity"}
 
 
@@ -76,7 +78,7 @@ def _quantity(result: xr.Dataset, measure: str) -> xr.DataArray:
 
 
 def _compare(result: xr.Dataset, measure: str, meaning: str, claim: str, *, says_lower: bool) -> str:
-    """Say where anti-aliasing lowers or raises a quantity beyond its error, and how often the claim holds."""
+    """Say where anti-aliasing lowers or raises a quantity beyond its error, and what that means for the claim."""
     found = dict(_differences(result, measure))
     if not found:
         return ""
@@ -84,13 +86,14 @@ def _compare(result: xr.Dataset, measure: str, meaning: str, claim: str, *, says
     falls = [name for name, each in found.items() if each.high < 0]
     rises = [name for name, each in found.items() if each.low > 0]
     ties = [name for name in found if name not in falls and name not in rises]
-    n_holding = len(falls) if says_lower else len(found) - len(falls)
+    for_it, against_it = (falls, rises) if says_lower else (rises, falls)
+    verdict = f"speaks for it in {len(for_it)}, against it in {len(against_it)}, and decides nothing in {len(ties)}"
     return (
         f"Anti-aliasing changes {meaning} by a factor of {min(factors):.2f} to {max(factors):.2f}: it falls in "
         f"{len(falls)} of {len(found)} comparisons"
         + (f", rises in {len(rises)} ({listed(rises)})" if rises else "")
         + (f", and cannot be told from unchanged for {listed(ties)}" if ties else "")
-        + f". The published claim, that {claim}, holds in {n_holding} of {len(found)}."
+        + f". For the published claim, that {claim}: {verdict}."
     )
 
 
@@ -100,6 +103,8 @@ def _range_of(result: xr.Dataset) -> str:
     known = means.dropna("features")
     if known.sizes["features"] < 2:
         return ""
+    if float(known.max() - known.min()) < _ALIKE:
+        return f"The plain networks are all alike in their global similarity ({float(known[0]):.4f})."
     ordered = known.sortby(known)
     least, most = str(ordered.features.values[0]), str(ordered.features.values[-1])
     return (
@@ -116,6 +121,8 @@ def _seeds(result: xr.Dataset) -> str:
 
 def _speed(result: xr.Dataset) -> str:
     speed = result.shifts_per_second
+    if speed.isnull().all():
+        return ""
     sentence = f"Between {float(speed.min()):,.0f} and {float(speed.max()):,.0f} shifts were measured in a second"
     share = result.relative_speed
     return f"{sentence}: {float(share.min()):.2f} to {float(share.max()):.2f} times the images of a bare forward pass."
@@ -129,7 +136,9 @@ def _draw_numbers(result: xr.Dataset) -> Figure:
     by_size = {}
     for size in map(str, result["size"].values):
         part = result.sel(size=size)
-        by_size[size] = part.sel(features=part.here.notnull().any(["variant", "measure"]))
+        known = part.sel(features=part.here.notnull().any(["variant", "measure"]))
+        if known.sizes["features"]:
+            by_size[size] = known
     heights = [part.sizes["features"] for part in by_size.values()]
     figure = Figure(figsize=(9, 0.9 * len(heights) + 0.4 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(heights), 2, sharey="row", sharex="col", squeeze=False, height_ratios=heights)

@@ -10,17 +10,13 @@ import pandas as pd
 import xarray as xr
 
 from probe.errors import ArgumentError
-from probe.intervals import half_width
 from probe.reports.page.document import Report, Section
+from probe.reports.page.estimates import estimate
+from probe.reports.page.opening import PRESET_NOTES, add_findings, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.results import published_table
 
 __all__ = ["build", "comparison_table", "findings", "page_of"]
-
-_PRESET_NOTES = {
-    "tiny": "A trial: the preset “tiny” is for tests; networks that are trained learn nothing in it.",
-    "quick": "The preset “quick” shortens the protocol; “paper” runs it in full.",
-}
 
 
 def build(result: xr.Dataset) -> Report:
@@ -46,31 +42,46 @@ def build(result: xr.Dataset) -> Report:
     """
     study = page_of(result.attrs.get("analysis"))
     report = Report(result.attrs["title"], summary=result.attrs["question"])
-    _add_findings(report.add_section("Findings"), study.findings(result), result)
+    preset = result.attrs["preset"]
+    add_findings(report, findings(result), [PRESET_NOTES[preset]] if preset in PRESET_NOTES else [])
     _add_protocol(report.add_section("Protocol"), result)
     _add_numbers(report.add_section("Published and here"), result)
-    study.add_figures(report, result)
+    if _is_measured(result):
+        study.add_figures(report, result)
     _add_departures(report.add_section("Departures from the original"), result)
     facts = [("Preset", result.attrs["preset"]), ("Seeds", ", ".join(map(str, result["seed"].values)))]
     add_provenance(report.add_section("Provenance"), result, facts)
+    lead_with_a_picture(report)
     return report
 
 
 def findings(result: xr.Dataset) -> list[str]:
     """Return the findings of a study, as its page shows them."""
-    return list(page_of(result.attrs.get("analysis")).findings(result))
+    study = page_of(result.attrs.get("analysis"))
+    if not _is_measured(result):
+        quantity = str(result.here_by_seed.attrs["long_name"]).removesuffix(", by seed")
+        return [f"Nothing came out: no measured {quantity} is a finite number."]
+    return list(study.findings(result))
+
+
+def _is_measured(result: xr.Dataset) -> bool:
+    return bool(np.isfinite(result.here_by_seed).any())
 
 
 def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     """Return the table of a study: the numbers of `probe.results.published_table`, with the interval over seeds.
 
-    The column ``±95 %`` is half of the 95 % t interval of our mean over seeds. Columns of published numbers are left
-    out where nothing has been published.
+    The column ``here ± 95 %`` holds our mean over seeds with its 95 % t interval, of two seeds both values. Columns of
+    published numbers are left out where nothing has been published.
     """
     table = published_table(result)
-    halves = half_width(table.here_sd / np.sqrt(table.seeds), table.seeds - 1)
-    table.insert(list(table.columns).index("here_sd") + 1, "± 95 %", halves)
-    table = table.rename(columns={"here_sd": "± sd"})
+    keys = [str(dim) for dim in result.here.dims]
+    by_seed = [
+        estimate(result.here_by_seed.sel(dict(zip(keys, place, strict=True))).values)
+        for place in table[keys].itertuples(index=False)
+    ]
+    table.insert(list(table.columns).index("here"), "here ± 95 %", pd.Series(by_seed, dtype=object))
+    table = table.drop(columns="here").rename(columns={"here_sd": "sd"})
     return table if table.published.notna().any() else table.drop(columns=["published", "difference"])
 
 
@@ -91,12 +102,6 @@ def page_of(name: str | None) -> ModuleType:
     return page
 
 
-def _add_findings(section: Section, sentences: list[str], result: xr.Dataset) -> None:
-    section.add_list(sentences)
-    if result.attrs["preset"] in _PRESET_NOTES:
-        section.add_note(_PRESET_NOTES[result.attrs["preset"]])
-
-
 def _add_protocol(section: Section, result: xr.Dataset) -> None:
     if result.attrs["source"]:
         section.add_paragraph(f"After {result.attrs['source']}")
@@ -107,13 +112,13 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     table = comparison_table(result)
     about = result.here_by_seed.attrs
     quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
-    digits = 1 if units == "%" else _decimals(table.here)
+    digits = 1 if units == "%" else _decimals(table["here ± 95 %"].map(lambda each: each.mean))
     section.add_paragraph(_agreement(table, units, digits))
     section.add_table(
         table,
         caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: as published, and here as the mean "
-        "over seeds, with the standard deviation over seeds and half of the 95 % t interval of the mean. A dash: not "
-        "published, not measured, or of one seed, which has no spread.",
+        "over seeds with its 95 % t interval (of two seeds, both values), and the standard deviation over seeds. A "
+        "dash: not published, not measured, or of one seed, which has no spread.",
         name=f"{result.attrs['analysis']}-published-and-here",
         digits=digits,
         formats={str(column): "d" for column in table if pd.api.types.is_integer_dtype(table[column])},

@@ -6,15 +6,13 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn import functional
 
+from probe.analyses.data import small_copies
 from probe.models.layers import Layer
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
 
 __all__ = ["find_examples"]
-
-_LONGEST_SIDE = 64  # pixels
 
 
 def find_examples(
@@ -61,7 +59,7 @@ def find_examples(
         reader.reading([reader.layer(layer)], average) as run,
     ):
         for batch, pixels in reader.batches():
-            mirrored, shown = pixels.flip(3), _small(batch.pixels)  # before a model that overwrites its input
+            mirrored, shown = pixels.flip(3), small_copies(batch.pixels)  # before a model that overwrites its input
             (here,), (there,) = run(pixels).values(), run(mirrored).values()
             best.add(here - there, shown)
     return best.result(channels)
@@ -100,15 +98,3 @@ class _Best:
             },
             coords={"strongest": channels},
         )
-
-
-def _small(images: Tensor) -> Tensor:
-    """Return copies of at most 64 pixels a side, in three colours from 0 to 255."""
-    height, width = images.shape[2:]
-    scale = min(1.0, _LONGEST_SIDE / max(height, width))
-    size = (max(1, round(scale * height)), max(1, round(scale * width)))
-    small = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
-    if small.shape[1] != 3:
-        small = small.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
-    return (255 * (small - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)

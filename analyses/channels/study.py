@@ -17,10 +17,12 @@ from probe.ablation.curves import ablation_curve, asked_scores
 from probe.ablation.hooks import ablate
 from probe.ablation.replacement import AblationMode
 from probe.analyses.channels.examples import find_examples
+from probe.analyses.data import shown_images
 from probe.errors import ArgumentError, ProbeWarning, warn
 from probe.measures.probing import channelwise, layerwise, list_layers
 from probe.ranking.agreement import compare_rankings, ranking_name
 from probe.ranking.methods import rank_channels
+from probe.reading.options import Options
 from probe.results import Facts, finish, layer_map
 
 __all__ = ["METHODS", "run"]
@@ -34,6 +36,7 @@ _FOLDS = 10  # of the images that are scored, for the errors
 _READOUT_IMAGES = 500
 _READOUT_DRAWS = 3
 _STIMULI = ("natural", "rolled")
+_READ = ["r2", "r2_se", "r2_fold"]
 _AXES = {"left": "horizontal", "right": "horizontal", "top": "vertical", "bottom": "vertical"}
 
 
@@ -103,9 +106,10 @@ def run(
     xarray.Dataset
         On (ranking, channel): ``channel_score``, ``channel_rank``; how far rankings agree: ``correlation``,
         ``overlap``, ``overlap_expected`` (top is called ``n_first``), ``stability``; the curves of
-        `probe.ablation_curve` on (ranking, score, count); ``r2``, ``r2_fold`` and
-        ``r2_random`` of the position readouts from `layer` on, on (removed, layer, stimulus, target), from at most
-        500 images, with their ``samples_per_feature``; ``mean_map`` and ``example_image`` of the channels ranked first.
+        `probe.ablation_curve` on (ranking, score, count); ``r2``, ``r2_se``, ``r2_fold``
+        and ``r2_random`` of the position readouts from `layer` on, on (removed, layer, stimulus, target), from at most
+        500 images, with their ``samples_per_feature``; ``mean_map`` and ``example_image`` of the channels ranked first;
+        and ``shown_image``, a few images as the network was shown them.
 
     Raises
     ------
@@ -145,6 +149,7 @@ def run(
         positions,
         _mean_maps(model, images, layer, first, on_images),
         find_examples(model, images, layer, first, count=examples, **on_images),
+        shown_images(images, Options(**on_images)),
     ]
     result = xr.merge(parts, combine_attrs="override", compat="override", join="outer")
     facts = replace(Facts.of(main), duration_s=round(time.monotonic() - started, 1), warnings=tuple(warned))
@@ -235,12 +240,8 @@ def _curves(
     rankings: Mapping[str, xr.Dataset],
     options: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Return the ablation curves of all rankings; draws matched for activation are made for the first alone."""
-    name, main = next(iter(rankings.items()))
-    curves = ablation_curve(model, images, dict(rankings), controls=["random"], **options)
-    matched = ablation_curve(model, images, main, controls=["matched"], **options)
-    matched = matched[["matched", "top_minus_matched", "top_minus_matched_se"]]
-    return curves.merge(matched.expand_dims(ranking=[name]), join="left", combine_attrs="override")
+    """Return the ablation curves of all rankings, each beside random draws and beside its own matched draws."""
+    return ablation_curve(model, images, dict(rankings), controls=["random", "matched"], **options)
 
 
 def _positions(
@@ -267,7 +268,7 @@ def _positions(
 
     before = layerwise(model, images, layers=layers, stimuli=_STIMULI, **options)
     after, *others = (read(channels) for channels in (numbers[:removed], *random))
-    ours = xr.concat([before[["r2", "r2_fold"]], after[["r2", "r2_fold"]]], "removed", combine_attrs="override")
+    ours = xr.concat([before[_READ], after[_READ]], "removed", combine_attrs="override")
     theirs = xr.concat([other.r2 for other in others], "readout_draw", combine_attrs="override")
     known = ours.assign(r2_random=theirs).assign_coords(removed=["nothing", "ranked"])
     known.r2_random.attrs = {"long_name": "R² of position without random channels", "units": "1"}

@@ -19,11 +19,16 @@ _LAYER_SCORES = ["r2", "r2_se", "r2_fold", "r2_null", "r2_control", "bits", "n_d
 _LAYER_FACTS = ["n_channels", "height", "width", "samples_per_feature"]
 _STRONGEST = 4
 _SHARES = {
-    "accuracy": {"long_name": "share of held-out digits recognised at held-out placements", "units": "1"},
+    "accuracy": {"long_name": "share of images whose predicted class is their label", "units": "1"},
     "agreement": {
         "long_name": "share of images with the same predicted class at two independent placements",
         "units": "1",
     },
+    "agreement_with_own": {
+        "long_name": "share of images with the same predicted class as under the model's own padding",
+        "units": "1",
+    },
+    "commonest_share": {"long_name": "share of images with the most frequent predicted class", "units": "1"},
 }
 _STRONGEST_CHANNELS = {"long_name": "channels with the highest ω² on rolled images", "units": "channel"}
 
@@ -32,7 +37,7 @@ _STRONGEST_CHANNELS = {"long_name": "channels with the highest ω² on rolled im
 class MeasuredNetwork:
     """The scores of the network that is `which` (padding, seed, training), by layer and by channel.
 
-    `shares` are its ``accuracy`` and ``agreement``; NaN where unknown.
+    `shares` are those of `_SHARES` that are known of it.
     """
 
     which: tuple[str, int, str]
@@ -157,7 +162,7 @@ def _shares(result: xr.Dataset, trained: Sequence[MeasuredNetwork]) -> dict[str,
         values = np.full((result.sizes["padding"], result.sizes["seed"]), np.nan)
         for network in trained:
             padding, seed, _ = network.which
-            values[result.padding.values == padding, result.seed.values == seed] = network.shares[name]
+            values[result.padding.values == padding, result.seed.values == seed] = network.shares.get(name, np.nan)
         if not np.isnan(values).all():
             found[name] = xr.Variable(("padding", "seed"), values, about)
     return found

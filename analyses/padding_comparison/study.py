@@ -13,9 +13,10 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import CANVAS, digit_batches, load_digits, place_digits
+from probe.analyses.data import CANVAS, digit_batches, load_digits, place_digits, shown_images
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
+from probe.analyses.padding_comparison.predictions import Predictions
 from probe.analyses.studies import Study, beside_published, check_paddings, choose_preset
 from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train
 from probe.errors import ArgumentError, PaddingError, ProbeWarning, warn
@@ -71,6 +72,7 @@ def run(
     paddings: Sequence[str] = PADDINGS,
     seeds: int | None = None,
     preset: str = "quick",
+    labels: Sequence[int] | None = None,
     alpha: float = 1e-3,
     command: str = "",
     progress: bool = True,
@@ -98,6 +100,9 @@ def run(
         Number of networks to train for each padding; by default as many as the preset says.
     preset
         ``"tiny"``, ``"quick"`` or ``"paper"``: size of training and measurement.
+    labels
+        For a given classifier, the class of each image. By default those of a folder with as many folders in it as
+        the model has outputs, in sorted order, or of a Dataset with ``targets``; else accuracy is not known.
     alpha
         Ridge penalty, as in `probe.layerwise`.
     command
@@ -112,8 +117,11 @@ def run(
     xarray.Dataset
         On (padding, seed, training, layer, stimulus, target): the scores of `probe.layerwise`; on (padding, seed,
         training, channel, stimulus): ``omega2`` and ``omega2_se``, with the coordinates ``channel_layer`` and
-        ``channel_index``; on (padding, seed): ``accuracy`` (embedded networks) and ``agreement`` (classifiers). Maps
-        of the last layer of trained networks: of the padding number i, ``decoded_map_i``, and ``mean_map_i`` for the
+        ``channel_index``; on (padding, seed), of classifiers: ``accuracy`` where labels are known, ``agreement`` of
+        the predictions at two shifts, and of a given model ``agreement_with_own``, the share of predictions that are
+        as under its own padding, and ``commonest_share``, that of the most frequent prediction. The attributes
+        ``intact`` and ``chance`` hold the same shares of the model as it is, and of a constant answer. Maps of the
+        last layer of trained networks: of the padding number i, ``decoded_map_i``, and ``mean_map_i`` for the
         channels ``strongest_channel``. ``height`` and ``width`` of the layers are on (padding, layer). As in every
         study, ``here`` is the mean over seeds of the R² of position, the mean of row and column, with ``here_sd`` and
         ``here_by_seed``; ``published`` is NaN.
@@ -133,36 +141,45 @@ def run(
     """
     start = time.monotonic()
     chosen = choose_preset(PRESETS, preset, seeds)
-    _check(model, images, paddings)
+    _check(model, images, labels, paddings)
     measure = _Measure(alpha, {"targets": _TARGETS, "stimuli": _STIMULI, **options})
     failed: dict[str, str] = {}
     warned: list[str] = []
+    own = None
     if model is None:
+        images, _ = _held_out_digits(chosen)
         networks = list(_digit_networks(measure, paddings, chosen, progress))
     else:
-        networks = list(_given_networks(measure, model, untrained, images, paddings, progress, failed, warned))
+        own = Predictions.of(model, images, Options(**measure.options), labels)
+        networks = list(_given_networks(measure, model, untrained, images, own, paddings, progress, failed, warned))
     if not networks:
         reasons = "; ".join(f"{padding}: {reason}" for padding, reason in failed.items())
         raise PaddingError(f"paddings: the model runs under none of them. {reasons}")
+    shown = shown_images(images, Options(**measure.options))
     result = join_networks(
         networks,
         warnings=warned + warnings_of(networks),
         settings=_settings(networks[0], paddings, None if model is not None else chosen),
         analysis=STUDY.name,
+        preset=preset if model is None else "",
         networks="digits" if model is None else "given",
         own_padding="" if model is None else _own_padding(model),
+        intact={} if own is None else own.intact,
+        chance={} if own is None else own.chance,
         failed=failed,
         seeds=sorted({network.which[1] for network in networks}),
         command=command,
-    )
+    ).merge(shown, combine_attrs="override")
     here = result.r2.mean("target", skipna=False).assign_attrs(long_name="R² of position", units="1")
     result.update(beside_published(here.mean("seed") * np.nan, here))
     result.attrs["duration_s"] = round(time.monotonic() - start, 1)
     return result
 
 
-def _check(model: nn.Module | None, images: Any, paddings: Sequence[str]) -> None:
+def _check(model: nn.Module | None, images: Any, labels: Any, paddings: Sequence[str]) -> None:
     check_paddings(paddings)
+    if model is None and labels is not None:
+        raise ArgumentError("labels: given without a model; the embedded networks have their own.")
     if model is None and images is not None:
         raise ArgumentError("images: given without a model; the embedded networks see digits. Pass a model as well.")
     if model is not None and (images is None or hasattr(images, "__next__")):
@@ -186,14 +203,13 @@ class _Measure:
         which: tuple[str, int, str],
         *,
         progress: bool = False,
-        accuracy: float = np.nan,
-        agreement: float = np.nan,
+        **shares: float,
     ) -> MeasuredNetwork:
         """Measure the network that is `which` (padding, seed, training), in one reading of the images."""
         statistics = collect(model, images, progress=progress, **self.options)
         last = statistics.layers[-1].name
         layers, channels = layerwise(statistics, alpha=self.alpha, maps=last), channelwise(statistics)
-        return MeasuredNetwork(which, layers, channels, {"accuracy": accuracy, "agreement": agreement})
+        return MeasuredNetwork(which, layers, channels, shares)
 
 
 def _digit_networks(
@@ -201,9 +217,8 @@ def _digit_networks(
 ) -> Iterator[MeasuredNetwork]:
     """Train and measure a network for each padding and seed, and measure its untrained twin."""
     training, held_out = load_digits()
-    strokes, labels = held_out.strokes[: preset.n_images], held_out.labels[: preset.n_images]
-    generator = torch.Generator().manual_seed(_PLACEMENT_SEED)
-    images, placed_anew = place_digits(strokes, generator), place_digits(strokes, generator)
+    labels = held_out.labels[: preset.n_images]
+    images, placed_anew = _held_out_digits(preset)
     which = [(padding, seed) for padding in paddings for seed in range(preset.seeds)]
     # Made here, since the random state is shared by all threads.
     models = [with_padding(small_net(seed=seed), padding) for padding, seed in which]
@@ -230,11 +245,19 @@ def _digit_networks(
             bar.update()
 
 
+def _held_out_digits(preset: Preset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the digits that the networks are measured on, at two independent placements."""
+    strokes = load_digits()[1].strokes[: preset.n_images]
+    generator = torch.Generator().manual_seed(_PLACEMENT_SEED)
+    return place_digits(strokes, generator), place_digits(strokes, generator)
+
+
 def _given_networks(
     measure: _Measure,
     model: nn.Module,
     untrained: nn.Module | None,
     images: Any,
+    own: Predictions,
     paddings: Sequence[str],
     progress: bool,
     failed: dict[str, str],
@@ -250,8 +273,9 @@ def _given_networks(
                 swapped = with_padding(model, padding)
             for warning in caught:
                 warn(str(warning.message), warned)
-            agreement = rolled_agreement(swapped, images, replace(options, max_images=limit))
-            yield measure(swapped, images, (padding, options.seed, "trained"), progress=progress, agreement=agreement)
+            shares = own.compare(swapped, images, options)
+            shares["agreement"] = rolled_agreement(swapped, images, replace(options, max_images=limit))
+            yield measure(swapped, images, (padding, options.seed, "trained"), progress=progress, **shares)
             if untrained is not None:
                 with warnings.catch_warnings(action="ignore", category=ProbeWarning):  # the same as before
                     twin = with_padding(untrained, padding)
@@ -267,7 +291,16 @@ def _own_padding(model: nn.Module) -> str:
         for module in model.modules()
         if isinstance(module, nn.Conv2d) and module.padding not in ("valid", 0, (0, 0))
     }
+    modes |= {_PADDING_LAYERS[type(module)] for module in model.modules() if type(module) in _PADDING_LAYERS}
     return ", ".join(sorted(modes)) or "none"
+
+
+_PADDING_LAYERS: dict[type[nn.Module], str] = {
+    nn.ZeroPad2d: "zeros",
+    nn.ReflectionPad2d: "reflect",
+    nn.ReplicationPad2d: "replicate",
+    nn.CircularPad2d: "circular",
+}
 
 
 def _settings(network: MeasuredNetwork, paddings: Sequence[str], preset: Preset | None) -> dict[str, Any]:

@@ -11,15 +11,19 @@ from matplotlib.ticker import MaxNLocator
 
 from probe.plots.axes import name_layers
 from probe.plots.maps import draw_map
-from probe.reports.channels.estimates import main_score, position, removal
+from probe.reports.channels.estimates import position
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.estimates import interval
+from probe.reports.page.removals import main_score, removal
+from probe.reports.page.samples import THIN_COLOUR, is_thin
 
 __all__ = ["draw_agreement", "draw_changes", "draw_curves", "draw_position", "draw_strongest"]
 
 _MOST_COLUMNS = 4
 _PANEL = (3.1, 2.5)  # inches
 _MAP = 1.25  # inches
-_RANKED, _BOTTOM, _MATCHED = (sns.color_palette("colorblind").as_hex()[place] for place in (3, 2, 4))
+_RANKED, _MATCHED = COLOURS[:2]
+_BOTTOM = "0.3"
 _RANDOM, _INTACT = "0.55", "0.1"
 
 
@@ -114,10 +118,12 @@ def draw_position(result: xr.Dataset) -> Figure:
             mean, half = np.array([each.mean for each in found]), np.array([each.half_width for each in found])
             ax.plot(depth, mean, ".-", color=colour, label=label)
             ax.fill_between(depth, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+            if is_thin(result).any():
+                ax.plot(depth[is_thin(result)], mean[is_thin(result)], "o", color=THIN_COLOUR, markersize=5, zorder=3)
         ax.set_title(f"{stimulus} images", fontsize="medium")
         name_layers(ax, layers, most=8)
-        ax.legend(frameon=False, fontsize="small")
         sns.despine(ax=ax)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.axes[0].set_ylabel("R² of position")
     return figure
 

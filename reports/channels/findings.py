@@ -7,31 +7,48 @@ from itertools import combinations
 import numpy as np
 import xarray as xr
 
-from probe.reports.channels.estimates import Removal, Verdict, later_layers, main_ranking, main_score, position, removal
-from probe.reports.page.estimates import Estimate, listed
+from probe.intervals import CONFIDENCE, half_width
+from probe.reports.channels.estimates import later_layers, main_ranking, position
+from probe.reports.page.estimates import Estimate, listed, written
+from probe.reports.page.removals import (
+    CONTROLS,
+    Against,
+    Key,
+    Removal,
+    Verdict,
+    chance_of,
+    headline,
+    main_score,
+    removal,
+    verdicts,
+)
 
-__all__ = ["findings", "number", "reading_layer", "spoken"]
+__all__ = ["findings", "reading_layer"]
 
 _STABLE = 0.8
 _SIDES = (("left", "right"), ("top", "bottom"))
+_OTHERS: dict[Against, str] = {"random": "random", "matched": "random ones that are as active"}
+
+Judged = Mapping[Against, Mapping[Key, Verdict]]
 
 
 def findings(result: xr.Dataset) -> list[str]:
     """Return what came out, as sentences, the most important first.
 
-    Errors are 95 % intervals over images. What cannot be told from random channels, or from nothing, is said to be so.
+    Errors are 95 % intervals over images. Whether channels are needed more than others is judged over all rankings,
+    counts and scores together. What cannot be told from random channels, or from nothing, is said to be so.
 
     Parameters
     ----------
     result
         From `probe.analyses.channels.study.run`.
     """
+    judged = verdicts(result)
     sentences = [
-        _need(result),
-        _all_rankings(result),
-        _activity(result),
-        *_other_scores(result),
-        *_sides(result),
+        _need(result, judged),
+        _all_rankings(result, judged),
+        *_other_scores(result, judged),
+        *_sides(result, judged),
         _position(result),
         _agreement(result),
         _stability(result),
@@ -39,121 +56,142 @@ def findings(result: xr.Dataset) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def number(value: float) -> str:
-    """Write a number with three decimals and a true minus sign, and say so where it is none."""
-    return f"{value:z.3f}".replace("-", "−") if np.isfinite(value) else "not known"
-
-
-def spoken(estimate: Estimate) -> str:
-    """Write an estimate with its error, and say so where it is none."""
-    return str(estimate) if estimate.is_known else "not known"
-
-
 def _removed(result: xr.Dataset) -> int:
     return int(result.attrs["removed"])
 
 
-def _need(result: xr.Dataset) -> str:
-    """Say whether the model needs the channels ranked first more than random ones."""
-    ranking, score, count = main_ranking(result), main_score(result), _removed(result)
-    found = removal(result, ranking, score, count)
-    place = f"Without the {count} of {result.sizes['channel']} channels of {result.attrs['layer']} that {ranking} ranks"
-    if found.verdict == "unknown":
-        return f"{place} first, {score} is not known: it is not a finite number."
-    return (
-        f"{place} first, {score} is {found.ranked} instead of {found.intact}; without as many random channels it is "
-        f"{number(found.random)} ({_band(found)}). {_judge(found, 'random ones')}"
+def _spoken_key(result: xr.Dataset, judged: Judged) -> Key:
+    """Return the removal that the findings speak of: the headline, else the first ranking at the settled count."""
+    return headline(result, judged) or (main_score(result), main_ranking(result), _removed(result))
+
+
+def _need(result: xr.Dataset, judged: Judged) -> str:
+    """Say whether the model needs some channels more than random ones, and more than others as active."""
+    key = _spoken_key(result, judged)
+    score, ranking, count = key
+    found, matched = (removal(result, ranking, score, count, against=against) for against in ("random", "matched"))
+    place = (
+        f"Without the {count} of {result.sizes['channel']} channels of {result.attrs['layer']} that {ranking} ranks "
+        f"first, {score}"
     )
+    if judged["random"][key] == "unknown":
+        return f"{place} is not known: it is not a finite number."
+    beside = f"without {count} random ones it is {written(found.random)} ({_band(found)})"
+    if judged["matched"][key] != "unknown":
+        beside += f", without {count} {_OTHERS['matched']} {written(matched.random)} ({_band(matched)})"
+    told = f"{place} is {found.ranked} instead of {found.intact}; {beside}."
+    return f"{told} {_judge(key, judged, found, matched)}"
 
 
 def _band(found: Removal) -> str:
-    return f"5th to 95th percentile of {found.n_draws} draws: {number(found.low)} to {number(found.high)}"
+    return f"5th to 95th percentile of {found.n_draws} draws: {written(found.low)} to {written(found.high)}"
 
 
-def _judge(found: Removal, others: str) -> str:
-    """Say whether removing ranked channels does more harm than removing others."""
-    if found.verdict == "more":
-        return f"The model needs them more than {others}: the difference is {found.difference}."
-    if found.verdict == "less":
-        return f"The model needs them less than {others}: the difference is {found.difference}."
-    if found.low <= found.ranked.mean <= found.high:
-        return f"That is within the band: the model needs them no more than {others}."
-    return f"That is outside the band, but the difference of {found.difference} is within its error: a tie."
-
-
-def _all_rankings(result: xr.Dataset) -> str:
-    """Say which rankings, at which counts, find channels that are needed more than random ones."""
-    score, counts = main_score(result), [int(count) for count in result["count"].values]
-    found = {
-        str(ranking): {count: removal(result, str(ranking), score, count) for count in counts}
-        for ranking in result.ranking.values
-    }
-    verdicts = {name: {count: one.verdict for count, one in by.items()} for name, by in found.items()}
-    known = sum(verdict != "unknown" for found in verdicts.values() for verdict in found.values())
-    if not known:
-        return ""
-    rankings = f"{len(verdicts)} rankings" if len(verdicts) > 1 else "one ranking"
-    below = sum(_chance_below(one.n_draws) for by in found.values() for one in by.values() if one.n_draws)
-    setting = (
-        f"Over {rankings} and {len(counts)} counts from {counts[0]} to {counts[-1]} channels ({known} comparisons, of "
-        f"which about {below:.1f} would fall below the band by chance),"
-    )
-    more, less = (_hits(verdicts, wanted) for wanted in ("more", "less"))
-    if not more and not less:
-        return f"{setting} none lowers {score} further than random channels do, and none less."
-    harm = f"{score} falls further than without random channels for {listed(more)}" if more else "none does more harm"
-    spared = f"it falls less for {listed(less)}" if less else "never falls less"
-    return f"{setting} {harm}; {spared}."
-
-
-def _chance_below(n_draws: int) -> float:
-    """Return how often one more random draw lies below the 5th percentile, interpolated, of so many."""
-    return (1 + 0.05 * (n_draws - 1)) / (n_draws + 1)
-
-
-def _hits(verdicts: Mapping[str, Mapping[int, Verdict]], wanted: Verdict) -> list[str]:
-    """Return the rankings with a verdict, and the counts at which they have it."""
-    counts = {name: [str(c) for c, verdict in found.items() if verdict == wanted] for name, found in verdicts.items()}
-    return [f"{name} ({listed(found)})" for name, found in counts.items() if found]
-
-
-def _activity(result: xr.Dataset) -> str:
-    """Say whether activity alone explains the harm."""
-    ranking, score, count = main_ranking(result), main_score(result), _removed(result)
-    found = removal(result, ranking, score, count, against="matched")
-    if found.verdict == "unknown":
-        return ""
+def _judge(key: Key, judged: Judged, found: Removal, matched: Removal) -> str:
+    """Say what follows from a removal, with the number of all comparisons in view."""
+    by_random, by_matched = (judged[against][key] for against in CONTROLS)
+    if by_random == by_matched == "more":
+        return (
+            f"The model needs them more than random ones (difference {found.difference}), and more than others as "
+            f"active ({matched.difference})."
+        )
+    if by_matched == "more":
+        return (
+            f"The model needs them more than others as active: the difference is {matched.difference}. Beside random "
+            f"ones it is {found.difference}, but some draws of these fall as low, so that this is undecided."
+        )
+    if by_random == "more":
+        told = f"The model needs them more than random ones: the difference is {found.difference}."
+        if by_matched == "unknown":
+            return f"{told} Whether it needs them more than others as active is not known."
+        return (
+            f"{told} Whether it needs them more than others as active cannot be told: that difference is "
+            f"{matched.difference}, so their activity may explain the harm."
+        )
+    if by_random == "less":
+        return f"The model needs them less than random ones: the difference is {found.difference}."
     return (
-        f"Without {count} random channels that are as active as those, {score} is {number(found.random)} "
-        f"({_band(found)}). {_judge(found, 'others as active')}"
+        "That is no evidence that the model needs them more than random ones, and none that it does not: the "
+        f"difference is {found.difference}."
     )
 
 
-def _other_scores(result: xr.Dataset) -> list[str]:
+def _all_rankings(result: xr.Dataset, judged: Judged) -> str:
+    """Say which rankings, at which counts, find channels that are needed more than others."""
+    score, counts = main_score(result), [int(count) for count in result["count"].values]
+    n_known = sum(verdict != "unknown" for found in judged.values() for verdict in found.values())
+    by_score = {
+        against: {key: verdict for key, verdict in found.items() if key[0] == score}
+        for against, found in judged.items()
+    }
+    if not any(verdict != "unknown" for verdict in by_score["random"].values()):
+        return ""
+    n_rankings, n_scores = result.sizes["ranking"], result.sizes["score"]
+    setting = (
+        f"Over {_counted(n_rankings, 'ranking')}, {_counted(len(counts), 'count')} ({listed(map(str, counts))} "
+        f"channels) and {_counted(n_scores, 'score')}, each beside random and as active channels: {n_known} "
+        "comparisons, corrected together after Holm."
+    )
+    more, less = (_hits(by_score["random"], wanted) for wanted in ("more", "less"))
+    as_active = _hits(by_score["matched"], "more")
+    if not more and not less and not as_active:
+        return (
+            f"{setting} None tells the channels ranked first from random ones by {score}. That is absence of "
+            "evidence, not evidence that the model does without them."
+        )
+    parts = []
+    if more or as_active:
+        parts.append(f"{score} falls further than without random channels for {listed(more or ['none'])}")
+        parts.append(f"further than without as active ones for {listed(as_active or ['none'])}")
+    if less:
+        parts.append(f"{score} falls less than without random channels for {listed(less)}")
+    return f"{setting} Beyond chance: {'; '.join(parts)}. All else is undecided."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}s" if number > 1 else f"one {what}"
+
+
+def _hits(found: Mapping[Key, Verdict], wanted: Verdict) -> list[str]:
+    """Return the rankings with a verdict, and the counts at which they have it."""
+    counts: dict[str, list[str]] = {}
+    for (_, ranking, count), verdict in found.items():
+        if verdict == wanted:
+            counts.setdefault(ranking, []).append(str(count))
+    return [f"{ranking} ({listed(those)})" for ranking, those in counts.items()]
+
+
+def _other_scores(result: xr.Dataset, judged: Judged) -> list[str]:
     """Say what happens to the other scores, beside random channels."""
-    ranking, count = main_ranking(result), _removed(result)
-    words = {"more": "further than", "less": "less far than", "same": "no further than"}
+    _, ranking, count = _spoken_key(result, judged)
+    words = {
+        "more": "further than",
+        "less": "less far than",
+        "undecided": "which cannot be told from what happens",
+    }
     parts = []
     for score in map(str, result.score.values[1:]):
+        verdict = judged["random"][score, ranking, count]
         found = removal(result, ranking, score, count)
-        if found.verdict != "unknown":
+        if verdict != "unknown":
             parts.append(
-                f"{score} from {number(found.intact.mean)} to {found.ranked}, {words[found.verdict]} without random "
-                f"ones ({number(found.random)})"
+                f"{score} from {written(found.intact.mean)} to {found.ranked}, {words[verdict]} without random ones "
+                f"({written(found.random)})"
             )
     return [f"Without the same {count} channels, the other scores go: {'; '.join(parts)}."] if parts else []
 
 
-def _sides(result: xr.Dataset) -> list[str]:
+def _sides(result: xr.Dataset, judged: Judged) -> list[str]:
     """Say whether rankings for one side of the image harm that side in particular."""
     scores = {side: name for name, side in _with_side(result.score.values)}
     pairs = [(side, other) for pair in _SIDES for side, other in (pair, pair[::-1])]
-    return [
-        _side(result, ranking, (side, scores[side]), (other, scores[other]))
+    compared = [
+        (ranking, (side, scores[side]), (other, scores[other]))
         for side, other in pairs
         for ranking, aimed in _with_side(result.ranking.values)
         if aimed == side and {side, other} <= scores.keys()
     ]
+    return [_side(result, judged, *each, n_compared=len(compared)) for each in compared]
 
 
 def _with_side(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -162,21 +200,34 @@ def _with_side(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, words[-1]) for name, words in parts.items() if len(words) > 1]
 
 
-def _side(result: xr.Dataset, ranking: str, own: tuple[str, str], opposite: tuple[str, str]) -> str:
+def _side(
+    result: xr.Dataset,
+    judged: Judged,
+    ranking: str,
+    own: tuple[str, str],
+    opposite: tuple[str, str],
+    *,
+    n_compared: int,
+) -> str:
+    """Say whether a ranking for one side harms it more than the other, corrected for the number of such rankings."""
     count = _removed(result)
     here, there = (removal(result, ranking, score, count) for _, score in (own, opposite))
-    if "unknown" in (here.verdict, there.verdict):
+    harm = {side: judged["random"][score, ranking, count] for side, score in (own, opposite)}
+    if "unknown" in harm.values():
         return ""
-    aimed = here.difference.mean - there.difference.mean
     # The regions share images; taken as independent, which is the wider error where they agree.
-    half_width = float(np.hypot(here.difference.half_width, there.difference.half_width))
-    gap = Estimate(aimed, half_width, 1)
-    if gap.high < 0:
-        verdict = f"They are aimed at the {own[0]}: the harm there is larger by {Estimate(-aimed, half_width, 1)}."
-    elif gap.low > 0:
+    half = float(np.hypot(here.difference.half_width, there.difference.half_width))
+    gap = Estimate(here.difference.mean - there.difference.mean, half, 1)
+    degrees = int(result.attrs["folds"]) - 1
+    p = n_compared * chance_of(gap.mean, half / half_width(1, degrees), degrees)
+    is_told = p <= 1 - CONFIDENCE
+    if is_told and gap.mean < 0 and harm[own[0]] == "more":
+        larger = Estimate(-gap.mean, half, 1)
+        verdict = f"They are aimed at the {own[0]}: the harm there is larger by {larger}."
+    elif is_told and gap.mean > 0 and harm[opposite[0]] == "more":
         verdict = f"They harm the {opposite[0]} more, by {gap}."
     else:
-        verdict = f"The harm is not aimed: the two cannot be told apart (difference {gap})."
+        verdict = f"That they are aimed at a side is not shown (difference {gap})."
     return (
         f"Compared with random channels, the {count} that {ranking} ranks first change {own[1]} by {here.difference} "
         f"and {opposite[1]} by {there.difference}. {verdict}"
@@ -200,13 +251,16 @@ def _position(result: xr.Dataset) -> str:
     if not before.is_present:
         return f"On rolled images no position can be read {where} even before anything is removed (R² {before})."
     random = result.r2_random.sel(layer=layer, stimulus=stimulus).mean("target").values
-    span = f"{number(np.nanmin(random))} to {number(np.nanmax(random))}" if np.isfinite(random).any() else "not known"
+    span = f"{written(np.nanmin(random))} to {written(np.nanmax(random))}" if np.isfinite(random).any() else "not known"
     sentence = (
-        f"On rolled images, position can be read {where} with R² {after} instead of {before} once these "
-        f"{_removed(result)} channels are removed (as many random ones, {random.size} draws: {span})."
+        f"On rolled images, position can be read {where} with R² {after} instead of {before} once the "
+        f"{_removed(result)} channels that {main_ranking(result)} ranks first are removed (as many random ones, "
+        f"{random.size} draws: {span})."
     )
     if after.is_none:
         return f"{sentence} Removing them removes position."
+    if not after.is_present:
+        return f"{sentence} Whether any of it is left cannot be told."
     if after.mean < np.nanmin(random, initial=np.inf) and after.high < before.low:
         return (
             f"{sentence} Removing them takes some of it, more than any random draw (by chance 1 time in "
@@ -234,11 +288,11 @@ def _agreement(result: xr.Dataset) -> str:
     count = int(result.n_first.values[np.abs(result.n_first.values - _removed(result)).argmin()])
     shared = [float(result.overlap.sel(ranking=a, other=b, n_first=count)) for a, b in known]
     expected = float(result.overlap_expected.sel(n_first=count))
-    sentence = f"Rank correlation of {listed(closest)}: {number(known[closest])}"
+    sentence = f"Rank correlation of {listed(closest)}: {written(known[closest])}"
     if len(known) > 1:
         sentence = (
-            f"The rankings agree best between {listed(closest)} (rank correlation {number(known[closest])}) and least "
-            f"between {listed(farthest)} ({number(known[farthest])})"
+            f"The rankings agree best between {listed(closest)} (rank correlation {written(known[closest])}) and least "
+            f"between {listed(farthest)} ({written(known[farthest])})"
         )
     return (
         f"{sentence}; of their first {count} channels, two rankings share {100 * np.mean(shared):.0f} % on average, "
@@ -258,7 +312,7 @@ def _stability(result: xr.Dataset) -> str:
     known = {name: value for name, value in values.items() if np.isfinite(value)}
     if not known:
         return ""
-    each = listed(f"{name} {number(value)}" for name, value in known.items())
+    each = listed(f"{name} {written(value)}" for name, value in known.items())
     sentence = f"Split-half stability (rank correlation between two halves of the images): {each}."
     if unstable := [name for name, value in known.items() if value < _STABLE]:
         sentence += f" Below {_STABLE}, for {listed(unstable)}, the order depends much on which images are taken."

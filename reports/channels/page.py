@@ -4,18 +4,23 @@ import numpy as np
 import xarray as xr
 
 from probe.errors import ArgumentError
-from probe.reports.channels.estimates import later_layers, main_ranking, main_score, position, removal
+from probe.reports.channels.estimates import later_layers, main_ranking, position
 from probe.reports.channels.figures import draw_agreement, draw_changes, draw_curves, draw_position, draw_strongest
-from probe.reports.channels.findings import findings, number, reading_layer, spoken
-from probe.reports.channels.tables import agreement_table, curve_table, position_table, ranking_table
+from probe.reports.channels.findings import findings, reading_layer
+from probe.reports.channels.tables import agreement_table, position_table, ranking_table
 from probe.reports.channels.texts import DEFINITIONS, methods, ranking_meanings
 from probe.reports.page.document import Report, Section
-from probe.reports.page.estimates import listed
+from probe.reports.page.estimates import listed, written
+from probe.reports.page.opening import add_findings, add_shown, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
+from probe.reports.page.removals import main_score, removal, removal_table
+from probe.reports.page.samples import sample_notes
 
 __all__ = ["build", "findings"]
 
 ANALYSIS = "channels"
+
+_READOUT_IMAGES = 500  # at most
 
 
 def build(result: xr.Dataset) -> Report:
@@ -42,7 +47,9 @@ def build(result: xr.Dataset) -> Report:
             "Make one with `probe report channels`."
         )
     report = Report(_title(result), summary=_summary(result))
-    _add_findings(report.add_section("Findings"), result)
+    images = min(int(result.attrs.get("eval_n_images", 0)), _READOUT_IMAGES)
+    add_findings(report, findings(result), sample_notes(result, images) if "r2" in result else ())
+    add_shown(report, result)
     _add_curves(report.add_section("What removing them does"), result)
     _add_changes(report.add_section("Score by score"), result)
     if "r2" in result:
@@ -54,6 +61,7 @@ def build(result: xr.Dataset) -> Report:
     _add_meanings(report.add_section("What each number means"), result)
     _add_methods(report.add_section("Methods"), result)
     add_provenance(report.add_section("Provenance"), result, _images(result))
+    lead_with_a_picture(report)
     return report
 
 
@@ -72,24 +80,20 @@ def _summary(result: xr.Dataset) -> str:
     )
 
 
-def _add_findings(section: Section, result: xr.Dataset) -> None:
-    section.add_list(findings(result))
-
-
 def _add_curves(section: Section, result: xr.Dataset) -> None:
     ranking, score = main_ranking(result), main_score(result)
     points = []
     for count in map(int, result["count"].values):
         found = removal(result, ranking, score, count)
-        points.append(f"{count}: {spoken(found.ranked)} (random {number(found.low)} to {number(found.high)})")
+        points.append(f"{count}: {found.ranked} (random {written(found.low)} to {written(found.high)})")
     section.add_figure(
         draw_curves(result),
         caption=f"Score ({score}) against the number of channels removed, the first of each ranking or the last. "
-        f"Grey: {result.sizes['draw']} random draws, mean and 5th to 95th percentile; purple: draws matched for mean "
-        "|activation|. Bars: 95 % interval over images.",
+        f"Grey: {result.sizes['draw']} random draws, mean and 5th to 95th percentile; pink: as many draws matched for "
+        "mean |activation|. Bars: 95 % interval over images.",
         alt=f"Curves of {score} by number of channels removed, a panel for each ranking. For {ranking}: "
         f"{'; '.join(points)}.",
-        table=curve_table(result, score),
+        table=removal_table(result, score),
     )
 
 
@@ -99,8 +103,8 @@ def _add_changes(section: Section, result: xr.Dataset) -> None:
     for score in map(str, result.score.values):
         found = removal(result, ranking, score, count)
         parts.append(
-            f"{score} {number(found.ranked.mean - found.intact.mean)} (random "
-            f"{number(found.low - found.intact.mean)} to {number(found.high - found.intact.mean)})"
+            f"{score} {written(found.ranked.mean - found.intact.mean)} (random "
+            f"{written(found.low - found.intact.mean)} to {written(found.high - found.intact.mean)})"
         )
     section.add_figure(
         draw_changes(result),
@@ -115,8 +119,8 @@ def _add_changes(section: Section, result: xr.Dataset) -> None:
 def _add_position(section: Section, result: xr.Dataset) -> None:
     layer = reading_layer(result)
     numbers = "; ".join(
-        f"{stimulus}: {spoken(position(result, layer, stimulus, removed='nothing'))} before, "
-        f"{spoken(position(result, layer, stimulus, removed='ranked'))} after"
+        f"{stimulus}: {position(result, layer, stimulus, removed='nothing')} before, "
+        f"{position(result, layer, stimulus, removed='ranked')} after"
         for stimulus in map(str, result.stimulus.values)
     )
     if not later_layers(result):
@@ -155,7 +159,7 @@ def _add_agreement(section: Section, result: xr.Dataset) -> None:
     count = int(result.n_first.values[np.abs(result.n_first.values - result.attrs["removed"]).argmin()])
     expected = float(result.overlap_expected.sel(n_first=count))
     stability = zip(result.ranking.values, result.stability.values.tolist(), strict=True)
-    numbers = ", ".join(f"{name} {number(value)}" for name, value in stability)
+    numbers = ", ".join(f"{name} {written(value)}" for name, value in stability)
     section.add_figure(
         draw_agreement(result, count),
         caption="Left: Spearman correlation of the rankings; on the diagonal, of a ranking with itself on other "
@@ -175,20 +179,20 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
         max_rows=100,
     )
     section.add_table(
-        curve_table(result),
-        caption="Every score at every count: ranked first, ranked last, and random channels.",
+        removal_table(result),
+        caption="Every score without the channels ranked first, and without random ones and ones as active: "
+        "their mean, and the difference to it.",
         name="ablation-curves",
     )
 
 
 def _add_meanings(section: Section, result: xr.Dataset) -> None:
-    section.add_definitions([*ranking_meanings(map(str, result.ranking.values)), *DEFINITIONS])
+    section.add_definitions([*ranking_meanings(map(str, result.ranking.values)), *DEFINITIONS], linked=True)
 
 
 def _add_methods(section: Section, result: xr.Dataset) -> None:
     for paragraph in methods(json_attribute(result, "settings")):
         section.add_paragraph(paragraph)
-    section.add_paragraph(str(result.attrs.get("sharing", "")))
 
 
 def _images(result: xr.Dataset) -> list[tuple[str, str]]:

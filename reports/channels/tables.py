@@ -3,9 +3,9 @@
 import pandas as pd
 import xarray as xr
 
-from probe.reports.channels.estimates import position, removal
+from probe.reports.channels.estimates import position
 
-__all__ = ["agreement_table", "curve_table", "position_table", "ranking_table"]
+__all__ = ["agreement_table", "position_table", "ranking_table"]
 
 
 def ranking_table(result: xr.Dataset) -> pd.DataFrame:
@@ -17,37 +17,6 @@ def ranking_table(result: xr.Dataset) -> pd.DataFrame:
     return table.sort_values(f"{result.ranking.values[0]} rank", kind="stable")
 
 
-def curve_table(result: xr.Dataset, score: str | None = None) -> pd.DataFrame:
-    """Return a row for each score, ranking and count; of one score if it is named."""
-    rows = []
-    for name in map(str, result.score.values) if score is None else [score]:
-        for ranking in map(str, result.ranking.values):
-            for count in map(int, result["count"].values):
-                found = removal(result, ranking, name, count)
-                matched = removal(result, ranking, name, count, against="matched")
-                rows.append(
-                    {
-                        "score": name,
-                        "ranking": ranking,
-                        "removed": count,
-                        "ranked first": found.ranked.mean,
-                        "±": found.ranked.half_width,
-                        "ranked last": float(result.bottom.sel(ranking=ranking, score=name, count=count)),
-                        "random": found.random,
-                        "5th percentile": found.low,
-                        "95th percentile": found.high,
-                        "difference to random": found.difference.mean,
-                        "± of difference": found.difference.half_width,
-                        "random, as active": matched.random,
-                        "needed": _WORDS[found.verdict],
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-_WORDS = {"more": "more than random", "less": "less than random", "same": "as random", "unknown": "not known"}
-
-
 def position_table(result: xr.Dataset) -> pd.DataFrame:
     """Return R² of position before and after, by layer and stimulus."""
     rows = []
@@ -56,9 +25,8 @@ def position_table(result: xr.Dataset) -> pd.DataFrame:
             before = position(result, layer, stimulus, removed="nothing")
             after = position(result, layer, stimulus, removed="ranked")
             random = result.r2_random.sel(layer=layer, stimulus=stimulus).mean("target").mean().item()
-            rows.append((stimulus, layer, before.mean, before.half_width, after.mean, after.half_width, random))
-    names = ["stimulus", "layer", "nothing removed", "±", "ranked removed", "± after", "random removed"]
-    return pd.DataFrame(rows, columns=names)
+            rows.append((stimulus, layer, before, after, random))
+    return pd.DataFrame(rows, columns=["stimulus", "layer", "nothing removed", "ranked removed", "random removed"])
 
 
 def agreement_table(result: xr.Dataset) -> pd.DataFrame:

@@ -34,25 +34,32 @@ DEFINITIONS = [
         "As many channels, drawn at random from all of the layer. Band: 5th to 95th percentile of the draws.",
     ),
     (
-        "random, as active",
+        "as active",
         "Random draws in which each ranked channel is replaced by one of the same decile of mean |activation|: what "
         "is removed is as much, but not the same.",
     ),
     (
         "more than random",
-        "Said where the score falls below the band of the draws, and the difference to their mean is beyond its "
-        "error. All else is called a tie.",
+        "Said where the score falls so far below the random draws that neither their spread (Student's t for one more "
+        "draw, and no draw lies as far out) nor the sample of images explains it, by a probability that is corrected "
+        "for the number of all comparisons.",
     ),
+    (
+        "Holm",
+        "Correction for many comparisons (Holm 1979): all rankings, counts and scores, beside random and beside as "
+        "active channels, are one family; the chance of a single false verdict among all of them is at most 5 %.",
+    ),
+    ("undecided", "Not told from random channels here, with so many images and draws: no evidence either way."),
     (
         "±",
-        "95 % interval over the images that are scored (jackknife); of a difference to random channels, over their "
-        "draws too; of R², t interval over folds of images.",
+        "95 % interval over the images that are scored (jackknife over folds); of a difference to random channels, "
+        "over their draws too.",
     ),
     (
-        "R² of position",
-        "A linear readout (ridge regression on standardised channels) predicts row and column of each cell of a map "
-        "from the channels at that cell, on held-out images. 1: position can be read exactly; 0: not at all. The mean "
-        "of row and column.",
+        "R²",
+        "How well position can be read. A linear readout (ridge regression on standardised channels) predicts row and "
+        "column of each cell of a map from the channels at that cell, on held-out images. 1: position can be read "
+        "exactly; 0: not at all. The mean of row and column.",
     ),
     (
         "rolled",
@@ -90,8 +97,9 @@ def methods(settings: dict[str, Any]) -> list[str]:
     return [
         f"Removed channels are {modes.get(str(mode), mode)}. {settings.get('draws')} random draws for each count, from "
         f"seed {settings.get('seed')}.",
-        "How many channels are removed for the figures with one count, and in the sentences, is settled before the "
-        "scores are known: the largest count that is no more than half of the channels.",
+        "The headline is the removal that does the most harm for each channel removed, of those that go beyond random "
+        "and as active draws. How many channels are removed for the figures with one count, and to read position, is "
+        "settled before the scores are known: the largest count that is no more than half of the channels.",
         "Position is read anew from at most 500 images, with readouts fitted to what is left: they tell whether "
         "position is still there, not whether the model still uses it.",
     ]

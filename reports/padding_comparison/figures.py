@@ -1,6 +1,6 @@
 """The figures of the padding report: small multiples, a panel for each padding, all on one scale."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from probe.plots.axes import STIMULUS_COLOURS, name_layers
 from probe.plots.channels import draw_sorted
 from probe.plots.maps import draw_map
-from probe.reports.padding_comparison.estimates import content_part, position_r2
-from probe.reports.page.estimates import estimate
+from probe.reports.padding_comparison.estimates import (
+    broken,
+    content_estimates,
+    own_padding,
+    position_estimates,
+)
+from probe.reports.page.estimates import Estimate
+from probe.reports.page.samples import THIN_COLOUR, is_thin
 
 __all__ = ["draw_by_depth", "draw_channels", "draw_content", "draw_decoded_maps", "draw_mean_maps", "draw_shares"]
 
@@ -28,27 +34,31 @@ _PADDING_COLOUR = sns.color_palette("colorblind").as_hex()[4]
 
 
 def draw_by_depth(result: xr.Dataset) -> Figure:
-    """Draw R² of position by layer, natural beside rolled, trained beside untrained."""
+    """Draw R² of position by layer, natural beside rolled, and where there is one, the untrained twin."""
     figure, panels = _panels(result)
-    r2 = position_r2(result)
-    for padding, ax in panels.items():
-        for stimulus, colour in _stimuli(result):
-            for training, line in (("trained", "-"), ("untrained", ":")):
-                if training in result.training:
-                    values = r2.sel(padding=padding, stimulus=stimulus, training=training)
-                    _draw_line(ax, values.transpose("layer", "seed").values, colour, line, f"{stimulus}, {training}")
+    has_twin = result.sizes["training"] > 1
+    for stimulus, colour in _stimuli(result):
+        for training, line in (("trained", "-"), ("untrained", ":")):
+            if training not in result.training:
+                continue
+            label = f"{stimulus}, {training}" if has_twin else stimulus
+            by_layer = [
+                position_estimates(result, layer=str(layer), stimulus=stimulus, training=training)
+                for layer in result.layer.values
+            ]
+            for padding, ax in panels.items():
+                _draw_line(ax, [found[padding] for found in by_layer], colour, line, label, is_thin(result))
     _finish_panels(figure, panels, result, "R² of position")
     return figure
 
 
 def draw_content(result: xr.Dataset) -> Figure:
-    """Draw natural − rolled by layer: over seeds, or over folds where there is one network."""
+    """Draw natural − rolled by layer."""
     figure, panels = _panels(result)
-    added = content_part(result).sel(training="trained")
-    added = added.mean("fold") if result.sizes["seed"] > 1 else added.isel(seed=0, drop=True).rename(fold="seed")
+    by_layer = [content_estimates(result, str(layer)) for layer in result.layer.values]
     for padding, ax in panels.items():
-        values = added.sel(padding=padding).transpose("layer", "seed").values
-        _draw_line(ax, values, _PADDING_COLOUR, "-", "natural − rolled, trained")
+        line = [found[padding] for found in by_layer]
+        _draw_line(ax, line, _PADDING_COLOUR, "-", "natural − rolled", is_thin(result))
     _finish_panels(figure, panels, result, "natural − rolled")
     return figure
 
@@ -79,7 +89,7 @@ def draw_decoded_maps(result: xr.Dataset) -> Figure:
         for index, padding in enumerate(result.padding.values)
         for label, chosen in rows
     }
-    return _draw_maps(maps, [label for label, _ in rows], "decoded position")
+    return _draw_maps(result, maps, [label for label, _ in rows], "decoded position", one_scale=True)
 
 
 def draw_mean_maps(result: xr.Dataset) -> Figure:
@@ -96,20 +106,23 @@ def draw_mean_maps(result: xr.Dataset) -> Figure:
                 maps[place] = centred.isel(strongest=rank).sel(stimulus=stimulus).values
                 notes[place] = f"channel {channel}"
     labels = list(dict.fromkeys(label for _, label in maps))
-    return _draw_maps(maps, labels, "mean activation − its average", notes)
+    return _draw_maps(result, maps, labels, "mean activation − its average", notes)
 
 
 def draw_shares(result: xr.Dataset) -> Figure:
     """Draw accuracy and agreement, a point for each network."""
-    names = [name for name in ("accuracy", "agreement") if name in result]
-    figure = Figure(figsize=(4.6 * len(names), 0.8 + 0.32 * result.sizes["padding"]), layout="constrained")
+    names = [name for name in ("accuracy", "agreement_with_own", "agreement") if name in result]
+    figure = Figure(figsize=(1.2 + 2.7 * len(names), 0.8 + 0.32 * result.sizes["padding"]), layout="constrained")
     paddings = [str(padding) for padding in result.padding.values]
+    titles = {"agreement": "agreement at two placements", "agreement_with_own": "predictions as its own"}
+    lost = broken(result)
     for ax, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
         for place, padding in enumerate(paddings):
             shares = result[name].sel(padding=padding).values
-            ax.plot(shares, np.full(len(shares), place), "o", color=_PADDING_COLOUR, alpha=0.7, markersize=6)
-        ax.set(xlabel=name, yticks=range(len(paddings)))
-        ax.set_yticklabels(paddings, parse_math=False)
+            colour = THIN_COLOUR if padding in lost else _PADDING_COLOUR
+            ax.plot(shares, np.full(len(shares), place), "o", color=colour, alpha=0.7, markersize=6)
+        ax.set(xlabel=titles.get(name, name), yticks=range(len(paddings)))
+        ax.set_yticklabels([_titled(result, padding) for padding in paddings], parse_math=False)
         ax.grid(axis="y", color="0.9", zorder=0)
         ax.set_ylim(len(paddings) - 0.5, -0.5)
         ax.xaxis.set_major_locator(MaxNLocator(4))
@@ -134,21 +147,34 @@ def _panels(result: xr.Dataset) -> tuple[Figure, dict[str, Axes]]:
     return figure, dict(zip(paddings, grid.flat, strict=False))
 
 
-def _draw_line(ax: Axes, values: np.ndarray, colour: str, line: str, label: str) -> None:
-    """Draw the mean over the columns of `values`, shape (layer, seed), with its interval as a band."""
-    estimates = [estimate(row) for row in values]
+def _titled(result: xr.Dataset, padding: str) -> str:
+    """Return the name of a padding, and whether it is the model's own or no longer does its task."""
+    if padding == own_padding(result):
+        return f"{padding} (own)"
+    return f"{padding} (not ranked)" if padding in broken(result) else padding
+
+
+def _draw_line(
+    ax: Axes, estimates: Sequence[Estimate], colour: str, line: str, label: str, is_grey: np.ndarray
+) -> None:
+    """Draw an estimate for each layer, with its interval as a band; layers of too few samples are grey points."""
     depth = np.arange(len(estimates))
     means = np.array([each.mean for each in estimates])
     half = np.array([each.half_width for each in estimates])
     ax.plot(depth, means, line, color=colour, linewidth=1.6, marker="." if line == "-" else None, label=label)
     if line == "-":
         ax.fill_between(depth, means - half, means + half, color=colour, alpha=0.22, linewidth=0)
+    if is_grey.any():
+        ax.plot(depth[is_grey], means[is_grey], "o", color=THIN_COLOUR, markersize=5, zorder=3)
 
 
 def _finish_panels(figure: Figure, panels: Mapping[str, Axes], result: xr.Dataset, ylabel: str) -> None:
     for number, (padding, ax) in enumerate(panels.items()):
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        ax.set_title(padding, fontsize="medium", parse_math=False)
+        grey = padding in broken(result)
+        ax.set_title(_titled(result, padding), fontsize="medium", parse_math=False, color="0.5" if grey else "black")
+        if grey:
+            ax.set_facecolor("0.94")
         name_layers(ax, [str(name) for name in result.layer.values], most=_NAMED_LAYERS)
         ax.set_xlabel("")
         # The last row is not full; what stands above its gap shows the names of the layers as well.
@@ -168,23 +194,36 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 
 
 def _draw_maps(
-    maps: Mapping[tuple[str, str], np.ndarray], labels: list[str], meaning: str, notes: Mapping[Any, str] | None = None
+    result: xr.Dataset,
+    maps: Mapping[tuple[str, str], np.ndarray],
+    labels: list[str],
+    meaning: str,
+    notes: Mapping[Any, str] | None = None,
+    *,
+    one_scale: bool = False,
 ) -> Figure:
-    """Draw maps by (padding, label): a column for each padding, a row for each label, on one scale."""
+    """Draw maps by (padding, label): a column for each padding, a row for each label, with a scale for each row."""
     paddings = list(dict.fromkeys(padding for padding, _ in maps))
-    size = (_MAP * len(paddings) + 1.4, (_MAP + (0.2 if notes else 0.05)) * len(labels) + 0.3)
+    size = (_MAP * len(paddings) + 1.6, (_MAP + (0.2 if notes else 0.05)) * len(labels) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(labels), len(paddings), squeeze=False)
-    limit = max(float(np.nanmax(np.abs(values), initial=0)) for values in maps.values()) or 1.0
-    for (padding, label), values in maps.items():
-        row, column = labels.index(label), paddings.index(padding)
-        ax = grid[row, column]
-        image = draw_map(ax, values, limit)
-        if row == 0:
-            ax.set_title(padding, fontsize="medium", parse_math=False)
-        if column == 0:
-            ax.set_ylabel(label, fontsize="small", parse_math=False)
-        if notes:
-            ax.set_xlabel(notes[padding, label], fontsize="x-small", labelpad=2)
-    figure.colorbar(image, ax=grid.ravel().tolist(), label=meaning, aspect=30)
+    highest = {key: float(np.nanmax(np.abs(values), initial=0)) for key, values in maps.items()}
+    for row, label in enumerate(labels):
+        shown = highest if one_scale else {key: value for key, value in highest.items() if key[1] == label}
+        limit = max(shown.values()) or 1.0
+        for column, padding in enumerate(paddings):
+            ax = grid[row, column]
+            image = draw_map(ax, maps[padding, label], limit)
+            if row == 0:
+                ax.set_title(_titled(result, padding).replace(" (", "\n("), fontsize="medium", parse_math=False)
+            if column == 0:
+                ax.set_ylabel(label, fontsize="small", parse_math=False)
+            if notes:
+                ax.set_xlabel(notes[padding, label], fontsize="x-small", labelpad=2)
+        if not one_scale:
+            figure.colorbar(image, ax=grid[row].tolist(), aspect=10).ax.tick_params(labelsize="x-small")
+    if one_scale:
+        figure.colorbar(image, ax=grid.ravel().tolist(), label=meaning, aspect=30)
+    else:
+        figure.supxlabel(f"colours: {meaning}", fontsize="small")
     return figure

@@ -3,7 +3,14 @@
 import xarray as xr
 
 from probe.errors import ArgumentError
-from probe.reports.padding_comparison.estimates import content_part, focus_layer, padding_estimates, position_r2
+from probe.reports.padding_comparison.estimates import (
+    broken,
+    content_estimates,
+    focus_layer,
+    is_given,
+    padding_estimates,
+    position_estimates,
+)
 from probe.reports.padding_comparison.figures import (
     draw_by_depth,
     draw_channels,
@@ -14,10 +21,12 @@ from probe.reports.padding_comparison.figures import (
 )
 from probe.reports.padding_comparison.findings import findings, percent
 from probe.reports.padding_comparison.tables import channel_table, depth_table, network_table, overview_table
-from probe.reports.padding_comparison.texts import DEFINITIONS, PADDINGS, digit_methods, given_methods, readout_methods
+from probe.reports.padding_comparison.texts import PADDINGS, definitions, digit_methods, given_methods, readout_methods
 from probe.reports.page.document import Report, Section
-from probe.reports.page.estimates import Estimate, listed
+from probe.reports.page.estimates import listed
+from probe.reports.page.opening import PRESET_NOTES, add_findings, add_shown, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
+from probe.reports.page.samples import sample_notes
 
 __all__ = ["build", "findings"]
 
@@ -50,7 +59,8 @@ def build(result: xr.Dataset) -> Report:
             "Make one with `probe report padding`."
         )
     report = Report(_title(result), summary=_summary(result))
-    _add_findings(report.add_section("Findings"), result)
+    add_findings(report, findings(result), _notes(result))
+    add_shown(report, result)
     _add_depth(report.add_section("Position by depth"), result)
     _add_content(report.add_section("What content adds"), result)
     _add_maps(report.add_section("Maps"), result)
@@ -58,18 +68,15 @@ def build(result: xr.Dataset) -> Report:
     if _shares(result):
         _add_shares(report.add_section("Predictions"), result)
     _add_numbers(report.add_section("All numbers"), result)
-    report.add_section("What each number means").add_definitions(DEFINITIONS)
+    report.add_section("What each number means").add_definitions(definitions(result), linked=True)
     _add_methods(report.add_section("Methods"), result)
     _add_provenance(report.add_section("Provenance"), result)
+    lead_with_a_picture(report)
     return report
 
 
-def _is_given(result: xr.Dataset) -> bool:
-    return result.attrs.get("networks") == "given"
-
-
 def _title(result: xr.Dataset) -> str:
-    if _is_given(result):
+    if is_given(result):
         return f"What padding tells {result.attrs.get('model', 'a model')} about position"
     return "Which padding tells a network where things are?"
 
@@ -77,9 +84,9 @@ def _title(result: xr.Dataset) -> str:
 def _summary(result: xr.Dataset) -> str:
     paddings = f"{result.sizes['padding']} paddings" if result.sizes["padding"] > 1 else "one padding"
     images = f"{result.attrs.get('n_images', '?')} images"
-    if _is_given(result):
+    if is_given(result):
         return (
-            f"One trained model, run with the same weights under {paddings}, on {images}: how well absolute position "
+            f"One model, run with the same weights under {paddings}, on {images}: how well absolute position "
             "can be read from its layers."
         )
     seeds = result.sizes["seed"]
@@ -89,54 +96,59 @@ def _summary(result: xr.Dataset) -> str:
     )
 
 
-def _add_findings(section: Section, result: xr.Dataset) -> None:
-    section.add_list(findings(result))
-    if _is_given(result):
+def _notes(result: xr.Dataset) -> list[str]:
+    """Return what limits the findings."""
+    notes = [PRESET_NOTES[preset]] if (preset := result.attrs.get("preset", "")) in PRESET_NOTES else []
+    if is_given(result):
         own = result.attrs.get("own_padding") or "unknown"
-        section.add_note(
-            f"The weights were trained with another padding than most of those compared here (the model's own: {own}), "
-            "and are run unchanged under each. This shows what these weights make of each border, not what a network "
-            "trained with that padding would have learned."
+        notes.append(
+            f"The weights belong to the model's own padding ({own}), and are run unchanged under each. This shows what "
+            "these weights make of each border, not what a network made for that padding would do."
         )
-    for padding, reason in json_attribute(result, "failed").items():
-        section.add_note(f"Not measured: {padding} padding. {reason}")
+        if not {"accuracy", "agreement_with_own"} & set(result.data_vars):
+            notes.append(
+                "The model's output is not one row of logits for each image, so it cannot be told under which "
+                "paddings it still does its task."
+            )
+    notes += sample_notes(result, int(result.attrs.get("n_images", 0)))
+    failed = json_attribute(result, "failed").items()
+    return notes + [f"Not measured: {padding} padding. {reason}" for padding, reason in failed]
 
 
 def _add_depth(section: Section, result: xr.Dataset) -> None:
     layer = focus_layer(result)
-    at_layer = position_r2(result).sel(layer=layer, training="trained")
-    numbers = "; ".join(
-        f"{padding}: natural {natural}, rolled {rolled}"
-        for padding, natural, rolled in _both(at_layer.sel(stimulus="natural"), at_layer.sel(stimulus="rolled"))
+    natural, rolled = (
+        position_estimates(result, layer=layer, stimulus=stimulus, training="trained")
+        for stimulus in ("natural", "rolled")
     )
+    numbers = "; ".join(f"{padding}: natural {natural[padding]}, rolled {rolled[padding]}" for padding in natural)
     twin = " Dotted: the untrained twin." if "untrained" in result.training else ""
     section.add_figure(
         draw_by_depth(result),
         caption="How well position can be read from each layer: natural images (content and architecture) beside "
-        f"rolled ones (architecture alone).{twin}{_band(result)}",
+        f"rolled ones (architecture alone).{twin}{_band(result)}{_grey(result)}",
         alt=f"Lines of R² by layer, a panel for each padding. R² of position at {layer}: {numbers}.",
         table=depth_table(result),
     )
 
 
-def _both(first: xr.DataArray, second: xr.DataArray) -> list[tuple[str, Estimate, Estimate]]:
-    others = padding_estimates(second)
-    return [(padding, value, others[padding]) for padding, value in padding_estimates(first).items()]
-
-
 def _band(result: xr.Dataset) -> str:
+    if is_given(result):
+        return " Bands: 95 % interval over images."
     return " Bands: 95 % t interval over training seeds." if result.sizes["seed"] > 1 else ""
+
+
+def _grey(result: xr.Dataset) -> str:
+    return " Grey panels: the model does its task no more there." if broken(result) else ""
 
 
 def _add_content(section: Section, result: xr.Dataset) -> None:
     layer = focus_layer(result)
-    added = padding_estimates(content_part(result).sel(layer=layer, training="trained").mean("fold"))
-    numbers = "; ".join(f"{padding} {part}" for padding, part in added.items())
-    over = "training seeds" if result.sizes["seed"] > 1 else "folds of images, of this one network"
+    numbers = "; ".join(f"{padding} {part}" for padding, part in content_estimates(result, layer).items())
     section.add_figure(
         draw_content(result),
-        caption="The part of R² that the content of the images adds: natural − rolled, paired by fold. Bands: 95 % t "
-        f"interval over {over}.",
+        caption="The part of R² that the content of the images adds: natural − rolled, of the same images."
+        f"{_band(result)}{_grey(result)}",
         alt=f"Lines of natural − rolled by layer, a panel for each padding. At {layer}: {numbers}.",
     )
 
@@ -164,7 +176,7 @@ def _add_maps(section: Section, result: xr.Dataset) -> None:
         draw_mean_maps(result),
         caption=f"Mean activation at each position of {listed(layers)}, about its average over the map, of the "
         "channels that depend most on position on rolled images (highest ω²), in the first network of each padding. "
-        "All on one scale.",
+        "Each row has a scale of its own.",
         alt="Maps of mean activation, a column for each padding. Highest minus lowest value of the first channel on "
         f"rolled images: {'; '.join(ranges)}.",
     )
@@ -177,7 +189,7 @@ def _add_channels(section: Section, result: xr.Dataset) -> None:
     section.add_figure(
         draw_channels(result),
         caption="Share of each channel's variance that position explains, ω². In the slot of its layer each channel is "
-        "a point of a falling curve; the channels of all seeds are pooled.",
+        "a point of a falling curve." + ("" if is_given(result) else " The channels of all seeds are pooled."),
         alt="Sorted curves of ω² by layer, a panel for each padding. Median (and highest) ω² of the channels of "
         f"{focus_layer(result)} on rolled images: {numbers.replace('-', '−')}.",
         table=table,
@@ -186,12 +198,15 @@ def _add_channels(section: Section, result: xr.Dataset) -> None:
 
 
 def _shares(result: xr.Dataset) -> list[str]:
-    return [name for name in ("accuracy", "agreement") if name in result]
+    return [name for name in ("accuracy", "agreement_with_own", "agreement") if name in result]
 
 
 def _add_shares(section: Section, result: xr.Dataset) -> None:
     meanings = {
-        "accuracy": "share of held-out digits recognised at held-out placements",
+        "accuracy": "share of images whose predicted class is their label"
+        if is_given(result)
+        else "share of held-out digits recognised at held-out placements",
+        "agreement_with_own": "share of images with the same predicted class as under the model's own padding",
         "agreement": "share of images with the same predicted class at two independent placements",
     }
     names = _shares(result)
@@ -204,7 +219,13 @@ def _add_shares(section: Section, result: xr.Dataset) -> None:
     ]
     section.add_figure(
         draw_shares(result),
-        caption=" ".join(["A point for each network.", *(f"{name.capitalize()}: {meanings[name]}." for name in names)]),
+        caption=" ".join(
+            [
+                "A point for each network.",
+                *(f"{name.replace('_', ' ').capitalize()}: {meanings[name]}." for name in names),
+            ]
+        )
+        + (" Grey: not ranked." if broken(result) else ""),
         alt=f"Points for each network by padding. Means: {'; '.join(numbers)}.",
     )
 
@@ -213,26 +234,34 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     layer = focus_layer(result)
     section.add_table(
         overview_table(result, layer),
-        caption=f"The paddings at {layer}, the mean over networks (± half of the 95 % t interval over seeds).",
+        caption=f"The paddings at {layer}, where position is read best, with 95 % intervals"
+        + (" over images." if is_given(result) else " over training seeds; of two seeds, both values."),
         name="padding-overview",
     )
     section.add_table(
         network_table(result),
-        caption="Every score of every network. The readouts of the seeds, targets and stimuli, one by one.",
+        caption="Every score of every readout, one by one.",
         name="padding-scores",
         max_rows=100,
-        formats={"samples_per_feature": ".0f", "height": ".0f", "width": ".0f", "seed": "d"},
+        formats={"samples_per_feature": ".0f", "height": ".0f", "width": ".0f"},
     )
 
 
 def _add_methods(section: Section, result: xr.Dataset) -> None:
     settings = json_attribute(result, "settings")
     section.add_definitions([(str(padding), PADDINGS.get(str(padding), "")) for padding in result.padding.values])
-    paragraphs = given_methods() if _is_given(result) else digit_methods(settings.get("training", {}))
+    paragraphs = given_methods() if is_given(result) else digit_methods(settings.get("training", {}))
     for paragraph in [*paragraphs, readout_methods(settings.get("probing", {}))]:
         section.add_paragraph(paragraph)
 
 
 def _add_provenance(section: Section, result: xr.Dataset) -> None:
-    add_provenance(section, result, [("Seeds", ", ".join(map(str, result.seed.values)))])
+    if is_given(result):
+        facts = [
+            ("Own padding", str(result.attrs.get("own_padding"))),
+            ("Seed of the stimuli", str(result.seed.item())),
+        ]
+    else:
+        facts = [("Seeds", ", ".join(map(str, result.seed.values)))]
+    add_provenance(section, result, facts)
     section.add_json("Digests of the weights (padding, seed, training)", json_attribute(result, "weights_digests"))

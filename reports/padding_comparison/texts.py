@@ -2,15 +2,20 @@
 
 from typing import Any
 
-__all__ = ["DEFINITIONS", "PADDINGS", "digit_methods", "given_methods", "readout_methods"]
+import xarray as xr
 
-DEFINITIONS = [
+from probe.reports.padding_comparison.estimates import is_given
+
+__all__ = ["PADDINGS", "definitions", "digit_methods", "given_methods", "readout_methods"]
+
+_DEFINITIONS = [
     (
-        "R² of position",
-        "A linear readout (ridge regression on standardised channels) predicts the row and the column of each cell of "
-        "a layer's map, in [−1, 1], from the values of the channels at that cell; it is fitted on four fifths of the "
-        "images and scored on the rest, five times. R² = 1 − SSE/SST over all held-out cells. 1: position can be read "
-        "exactly; 0: not at all; below 0: worse than a constant. Stated is the mean of row and column.",
+        "R²",
+        "How well position can be read. A linear readout (ridge regression on standardised channels) predicts the row "
+        "and the column of each cell of a layer's map, in [−1, 1], from the values of the channels at that cell; it is "
+        "fitted on four fifths of the images and scored on the rest, five times. R² = 1 − SSE/SST over all held-out "
+        "cells. 1: position can be read exactly; 0: not at all; below 0: worse than a constant. Stated is the mean of "
+        "row and column.",
     ),
     ("natural", "The images as they are: content tells position, for example by light from above."),
     (
@@ -23,13 +28,6 @@ DEFINITIONS = [
         "What content adds, taken within each fold of images, since both stimuli are made from the same images, and "
         "averaged over folds.",
     ),
-    (
-        "±",
-        "95 % t interval over networks trained from different seeds. Differences between paddings, and between a "
-        "trained network and its untrained twin, are taken within each seed first. A difference whose interval "
-        "contains 0 is called a tie; an R² below 0.01 counts as none.",
-    ),
-    ("untrained", "The same network with the weights that its training started from."),
     ("r2_se", "Standard error of R² of one network: delete-one-fold jackknife over folds of images."),
     ("r2_null", "R² with positions shuffled anew in every image: at most 0 up to noise."),
     (
@@ -51,6 +49,33 @@ DEFINITIONS = [
     ("mean activation map", "Mean over images of one channel at each position."),
     ("samples_per_feature", "Cells that the readout saw for each channel. R² is biased downwards where they are few."),
 ]
+_OVER_SEEDS = (
+    "±",
+    "95 % t interval over networks trained from different seeds; of two seeds both values are shown in its place. "
+    "Differences between paddings, and between a trained network and its untrained twin, are taken within each seed "
+    "first. A difference whose interval contains 0 is called a tie; an R² below 0.01 counts as none.",
+)
+_OVER_IMAGES = (
+    "±",
+    "95 % interval over the images (jackknife over folds) of this one network; differences are taken within each "
+    "fold. A difference whose interval contains 0 is called a tie; an R² below 0.01 counts as none.",
+)
+_TWIN = ("untrained", "The same network with the weights that its training started from.")
+_GIVEN = [
+    ("own padding", "The padding that the model comes with, and its weights belong to."),
+    (
+        "accuracy",
+        "Share of images whose predicted class is their label: the folder that they are in, where there are as many "
+        "folders as the model has outputs.",
+    ),
+    ("predictions as its own", "Share of images with the same predicted class as under the model's own padding."),
+    (
+        "not ranked",
+        "A padding under which the accuracy falls below half of that under the own padding, or is not above that of a "
+        "constant answer beyond its error. Where accuracy is not known, or the model as it is does not beat a "
+        "constant answer, predictions as its own are judged in the same way.",
+    ),
+]
 PADDINGS = {
     "zeros": "zeros around the map",
     "reflect": "the map mirrored at its border",
@@ -60,6 +85,14 @@ PADDINGS = {
     "valid": "none: the maps shrink",
     "full": "kernel − 1 zeros: every pixel is seen by every weight, and the maps grow (Kayhan and van Gemert 2020)",
 }
+
+
+def definitions(result: xr.Dataset) -> list[tuple[str, str]]:
+    """Return the meaning of each term that the page of a result uses."""
+    given = is_given(result)
+    own = _GIVEN if given else []
+    twin = [_TWIN] if "untrained" in result.training else []
+    return [*_DEFINITIONS[:4], _OVER_IMAGES if given else _OVER_SEEDS, *own, *twin, *_DEFINITIONS[4:]]
 
 
 def digit_methods(training: dict[str, Any]) -> list[str]:

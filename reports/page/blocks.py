@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from probe.errors import ArgumentError
+from probe.reports.page.estimates import Estimate
 
 ImageFormat = Literal["auto", "svg", "png"]
 
@@ -22,6 +23,7 @@ CSS_DPI = 96  # a CSS pixel is 1/96 inch by definition
 POINTS_PER_INCH = 72
 PICTURE_DPI = 2 * CSS_DPI  # sharp on screens of double density, and when zoomed
 MOST_SVG_SHAPES = 1_000  # beyond this a browser becomes slow and the file larger than a picture
+PHONE_WIDTH = 290  # CSS pixels that a figure has on a screen of 360
 LONG_TEXT = 24  # characters; longer texts in tables may be broken
 
 # A spreadsheet takes a text that begins with one of these for a formula and runs it.
@@ -46,9 +48,10 @@ class BulletList:
 
 @dataclass(frozen=True)
 class Definitions:
-    """Pairs of a term and its meaning."""
+    """Pairs of a term and its meaning; where they are `linked`, the text of the page leads to them."""
 
     pairs: Sequence[tuple[str, str]]
+    linked: bool = False
     kind: ClassVar = "definitions"
 
 
@@ -116,6 +119,11 @@ class Picture:
     alt: str
     table: Table | None = None
     kind: ClassVar = "figure"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it scrolls on the screen of a phone."""
+        return self.width > PHONE_WIDTH
 
 
 Block = Paragraph | BulletList | Definitions | Code | Table | Picture
@@ -195,6 +203,7 @@ def _png_size(png: bytes) -> tuple[int, int]:
 
 def _column(name: str, series: pd.Series, spec: str | None, digits: int) -> Column:
     is_number = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
+    is_number = is_number or _holds_estimates(series)
     try:
         cells = [_cell(value, spec, digits) for value in series.tolist()]
     except ValueError as error:
@@ -203,6 +212,8 @@ def _column(name: str, series: pd.Series, spec: str | None, digits: int) -> Colu
 
 
 def _cell(value: Any, spec: str | None, digits: int) -> Cell:
+    if isinstance(value, Estimate):
+        return Cell(value.told(decimals=digits), str(value.mean)) if value.is_known else Cell(None)
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return Cell(None)
     if isinstance(value, bool):
@@ -217,7 +228,24 @@ def _cell(value: Any, spec: str | None, digits: int) -> Cell:
     return Cell(format(value, spec).replace("-", "−"), str(value))
 
 
+def _holds_estimates(series: pd.Series) -> bool:
+    return len(series) > 0 and all(isinstance(value, Estimate) for value in series)
+
+
+def _split(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give the mean and the half width of the interval a column each, as whoever computes with them needs it."""
+    columns = {}
+    for label, series in frame.items():
+        if _holds_estimates(series):
+            columns[label] = series.map(lambda value: value.mean)
+            columns[f"{label} ± 95 %"] = series.map(lambda value: value.half_width)
+        else:
+            columns[label] = series
+    return pd.DataFrame(columns)
+
+
 def _csv(frame: pd.DataFrame) -> bytes:
+    frame = _split(frame)
     inert = [series if pd.api.types.is_numeric_dtype(series) else series.map(_inert) for _, series in frame.items()]
     header = [_inert(str(label)) for label in frame.columns]
     text = pd.concat(inert, axis=1).to_csv(index=False, header=header, lineterminator="\n") if inert else ""

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from probe.errors import ArgumentError, ProbeWarning
@@ -58,6 +58,12 @@ class Section:
         self.slug = slug
         self.blocks: list[Block] = []
 
+    @property
+    def terms(self) -> list[str]:
+        """The terms whose mentions lead to their meaning here."""
+        defined = [block for block in self.blocks if isinstance(block, Definitions) and block.linked]
+        return [term for block in defined for term, _ in block.pairs]
+
     def add_paragraph(self, text: str) -> None:
         """Add a paragraph of plain text."""
         self.blocks.append(Paragraph(text))
@@ -70,9 +76,9 @@ class Section:
         """Add a list of sentences; in the first section they are shown large, as the findings."""
         self.blocks.append(BulletList(list(sentences)))
 
-    def add_definitions(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Add pairs of a term and its meaning."""
-        self.blocks.append(Definitions(list(pairs)))
+    def add_definitions(self, pairs: Iterable[tuple[str, str]], *, linked: bool = False) -> None:
+        """Add pairs of a term and its meaning; `linked`, the first mention of a term in each text leads to it."""
+        self.blocks.append(Definitions(list(pairs), linked))
 
     def add_code(self, title: str, text: str) -> None:
         """Add text in a fixed-width face, folded away under its title."""
@@ -189,6 +195,7 @@ class Report:
         style, script = _template_text("style.css"), _template_text("script.js")
         return _page_template().render(
             report=self,
+            terms=[term for section in self.sections for term in section.terms],
             style=Markup(style),
             script=Markup(script),
             policy="; ".join(
@@ -257,6 +264,8 @@ def _page_template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["anchor"] = _anchor
+    environment.filters["linked"] = _linked
     return environment.get_template("page.html.jinja")
 
 
@@ -264,6 +273,27 @@ def _breakable(text: str) -> Markup:
     """Allow a line to end within a long name, as after the dots of ``features.denseblock4.conv2``."""
     parts = re.split(r"(?<=[._/])(?=[A-Za-z])", text) if len(text) > SHORT_NAME else [text]
     return Markup("<wbr>").join(parts)
+
+
+def _anchor(term: str) -> str:
+    return f"term_{_slug(term)}"
+
+
+def _linked(text: str, terms: Sequence[str]) -> Markup:
+    """Escape a text, and let the first mention of each term in it lead to the meaning of the term."""
+    in_words = [term for term in terms if any(sign.isalpha() for sign in term)]
+    named = "|".join(re.escape(term) for term in sorted(in_words, key=len, reverse=True))
+    if not named:
+        return escape(text)
+    parts, end, met = [], 0, set()
+    # No term within a word, or within the name of a layer.
+    for mention in re.finditer(rf"(?<![\w./-])(?:{named})(?![\w/-]|\.\w)", text):
+        if mention[0] not in met:
+            met.add(mention[0])
+            link = Markup('<a class="term" href="#{}">{}</a>').format(_anchor(mention[0]), mention[0])
+            parts += [escape(text[end : mention.start()]), link]
+            end = mention.end()
+    return Markup("").join([*parts, escape(text[end:])])
 
 
 def _template_text(name: str) -> str:

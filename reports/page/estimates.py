@@ -7,19 +7,28 @@ import numpy as np
 
 from probe.intervals import half_width
 
-__all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "listed"]
+__all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "listed", "written"]
 
 NEGLIGIBLE = 0.01
 """An R² or a difference below this, in its own units, is called none, whatever its error."""
 
 
+_DECIMALS = 3  # of numbers without an error
+_MOST_DECIMALS = 5
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `count` independent values, ± `half_width` of its 95 % t interval (NaN for a single value)."""
+    """A mean over `count` independent values, ± `half_width` of its 95 % t interval (NaN for a single value).
+
+    Of two values the interval is twelve times as wide as their spread, so `pair` holds them, and they are shown in
+    its place.
+    """
 
     mean: float
     half_width: float
     count: int
+    pair: tuple[float, ...] = ()
 
     @property
     def low(self) -> float:
@@ -60,15 +69,56 @@ class Estimate:
         return self.is_known and not self.is_tie and abs(self.mean) >= NEGLIGIBLE
 
     def __str__(self) -> str:
-        return self.told("z.3f")
+        return self.told()
 
-    def told(self, form: str) -> str:
-        """Return the mean in a format, and its interval, where there is one, in as many decimals."""
-        mean = format(self.mean, form).replace("-", "−")
+    def told(self, *, decimals: int = _DECIMALS, sign: bool = False, within: tuple[float, float] | None = None) -> str:
+        """Return the mean and its interval, rounded to two significant digits of the interval's half width.
+
+        Parameters
+        ----------
+        decimals
+            Of a mean without an interval, and of a pair.
+        sign
+            Write a plus sign before what is above 0.
+        within
+            What the mean can be at all, as 0 and 100 of a percentage. An interval that goes beyond is cut, and shown
+            by its ends.
+
+        Examples
+        --------
+        >>> Estimate(0.5123, 0.0247, 5).told().replace("\N{NO-BREAK SPACE}", " ")
+        '0.512 ± 0.025'
+        >>> Estimate(97.0, 8.1, 3).told(within=(0, 100))
+        '97.0 (88.9 to 100.0)'
+        """
+        if not np.isfinite(self.mean):
+            return "not known"
+        if len(self.pair) == 2:
+            first, second = (written(value, decimals) for value in self.pair)
+            both = "both" if first == second else f"{first} and {second}"
+            return f"{written(self.mean, decimals, sign=sign)} ({both})"
         if np.isnan(self.half_width):
-            return mean
-        decimals = form.rpartition(".")[2]
-        return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{format(self.half_width, f'.{decimals}')}"
+            return written(self.mean, decimals, sign=sign)
+        if self.half_width >= 0.5 * 10.0**-_MOST_DECIMALS:
+            decimals = int(np.clip(1 - np.floor(np.log10(self.half_width)), 0, _MOST_DECIMALS))
+        mean = written(self.mean, decimals, sign=sign)
+        if within is not None and (self.low < within[0] or self.high > within[1]):
+            low, high = (written(float(end), decimals) for end in np.clip([self.low, self.high], *within))
+            return f"{mean} ({low} to {high})"
+        return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{written(self.half_width, decimals)}"
+
+
+def written(value: float, decimals: int = _DECIMALS, *, sign: bool = False) -> str:
+    """Write a number with a true minus sign, and say so where it is none.
+
+    Examples
+    --------
+    >>> written(-0.25), written(float("nan"))
+    ('−0.250', 'not known')
+    """
+    if not np.isfinite(value):
+        return "not known"
+    return format(value, f"{'+' if sign else ''}z.{decimals}f").replace("-", "−")
 
 
 def estimate(values: np.ndarray) -> Estimate:
@@ -84,7 +134,8 @@ def estimate(values: np.ndarray) -> Estimate:
     if known.size < 2:
         return Estimate(float(known[0]) if known.size else np.nan, np.nan, known.size)
     error = known.std(ddof=1) / np.sqrt(known.size)
-    return Estimate(float(known.mean()), interval(0, error, degrees=known.size - 1).half_width, known.size)
+    half = interval(0, error, degrees=known.size - 1).half_width
+    return Estimate(float(known.mean()), half, known.size, tuple(known.tolist()) if known.size == 2 else ())
 
 
 def interval(mean: float, standard_error: float, *, degrees: int) -> Estimate:

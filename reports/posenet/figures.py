@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probe.plots.axes import STIMULUS_COLOURS
+from probe.reports.page.colours import COLOURS
 from probe.reports.page.estimates import Estimate
 from probe.reports.posenet.scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 
 __all__ = ["draw_blocks", "draw_images", "draw_maps", "draw_readouts"]
 
-_READOUT_COLOURS = dict(zip(("descent", "closed form"), sns.color_palette("colorblind").as_hex()[2:], strict=False))
+_READOUT_COLOURS = dict(zip(("descent", "closed form"), COLOURS, strict=False))
 _PUBLISHED = "0.25"  # a grey
 _MAP = 1.05  # inches
 _CORRELATIONS = (-0.4, 1.08)  # wider intervals are cut
@@ -25,7 +26,7 @@ def draw_images(result: xr.Dataset) -> Figure:
     targets, trainings = [str(t) for t in result.target.values], [str(t) for t in result.training.values]
     images = [str(name) for name in result.images.values]
     encoders = encoder_settings(result)
-    colours = dict(zip(encoders, sns.color_palette("colorblind", len(encoders)).as_hex(), strict=True))
+    colours = dict(zip(encoders, COLOURS, strict=False))
     figure = Figure(figsize=(1.9 * len(targets) + 0.8, 2.3 * len(trainings) + 0.8), layout="constrained")
     grid = figure.subplots(len(trainings), len(targets), sharex=True, sharey=True, squeeze=False)
     for (row, training), (column, target) in ((r, c) for r in enumerate(trainings) for c in enumerate(targets)):
@@ -102,7 +103,7 @@ def draw_readouts(result: xr.Dataset) -> Figure:
     names = [str(name) for name in both.setting.values]
     for readout, colour in _READOUT_COLOURS.items():
         right.plot(both.sel(readout=readout).values, range(len(names)), "o", color=colour, label=readout)
-    right.set(xscale="log", xlabel="seconds", ylim=(len(names) - 0.5, -0.5))
+    right.set(xscale="log" if (both > 0).any() else "linear", xlabel="seconds", ylim=(len(names) - 0.5, -0.5))
     right.set_yticks(range(len(names)), names, fontsize="x-small", parse_math=False)
     right.grid(axis="y", color="0.92")
     right.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

@@ -78,6 +78,9 @@ def _spoken_encoders(result: xr.Dataset) -> str:
 
 def _by_encoder(result: xr.Dataset) -> str:
     scores = {name: correlation_at(result, setting, "rolled") for name, setting in encoder_settings(result).items()}
+    scores = {name: score for name, score in scores.items() if score.is_known}
+    if not scores:
+        return ""
     blind = [name for name, score in scores.items() if not score.low > 0]
     told = f"On rolled images, whose content cannot tell position, H is read with a correlation of {_listing(scores)}."
     if not blind:
@@ -101,6 +104,9 @@ def _content(result: xr.Dataset) -> str:
     scores = {
         target: correlation_at(result, "image, 3×3", "natural", target) for target in map(str, result.target.values)
     }
+    scores = {target: score for target, score in scores.items() if score.is_known}
+    if not scores:
+        return ""
     told = [target for target, score in scores.items() if score.low > 0]
     values = listed([f"{target} {score}" for target, score in scores.items()])
     if not told:
@@ -115,6 +121,8 @@ def _blocks(result: xr.Dataset) -> str:
     sentences = []
     for encoder, settings in block_settings(result).items():
         scores = [correlation_at(result, setting, "rolled") for setting in settings.values()]
+        if not all(score.is_known for score in scores):
+            continue
         rises = all(after.mean > before.mean for before, after in pairwise(scores))
         values = ", ".join(f"{block} {score}" for block, score in zip(settings, scores, strict=True))
         sentences.append(
@@ -129,22 +137,30 @@ def _borders(result: xr.Dataset) -> str:
     sentences = []
     padded = {padding: f"image, 3×3{f', padding {padding}' if padding else ''}" for padding in (0, 1, 2)}
     if all(setting in result.setting for setting in padded.values()):
-        values = ", ".join(
-            f"{padding}: {correlation_at(result, setting, 'rolled')}" for padding, setting in padded.items()
-        )
-        sentences.append(
-            f"Zeros around the pixels tell position: H on rolled images, by padding of the readout, {values}."
-        )
+        scores = [correlation_at(result, setting, "rolled") for setting in padded.values()]
+        by_seed = correlations(result).sel(training="rolled", images="rolled", readout="descent", target="H")
+        gain = estimate((by_seed.sel(setting=padded[2]) - by_seed.sel(setting=padded[0])).values)
+        if all(score.is_known for score in scores):
+            values = ", ".join(f"{padding}: {score}" for padding, score in zip(padded, scores, strict=True))
+            if gain.differs and gain.mean > 0:
+                verdict = f"Zeros around the pixels tell position{_beyond(result, 'its error')}"
+            elif gain.differs:
+                verdict = f"Zeros around the pixels make position harder to read{_beyond(result, 'its error')}"
+            else:
+                verdict = "That zeros around the pixels tell position is not shown"
+            sentences.append(f"{verdict}: H on rolled images, by padding of the readout, {values}.")
     both = ("vgg16 all, 3×3", "vgg16 unpadded all, 3×3")
     if all(setting in result.setting for setting in both):
         lost = correlations(result).sel(training="rolled", images="rolled", readout="descent", target="H")
         difference = estimate((lost.sel(setting=both[0]) - lost.sel(setting=both[1])).values)
+        if not difference.is_known:
+            return " ".join(sentences)
         verdict = _beyond(result, "its error")
         if difference.is_tie and result.sizes["seed"] > 1:
             verdict = ", which cannot be told from no change"
         sentences.append(
             f"Without padding, the same weights of VGG-16 give {correlation_at(result, both[1], 'rolled')} in place of "
-            f"{correlation_at(result, both[0], 'rolled')} on rolled images: lower by {difference}{verdict}."
+            f"{correlation_at(result, both[0], 'rolled')} on rolled images: with − without is {difference}{verdict}."
         )
     return " ".join(sentences)
 

@@ -16,8 +16,8 @@ from probe.analyses.channels.study import run
 from probe.analyses.nets import small_net
 from probe.command.main import main
 from probe.errors import ArgumentError, LayerNotFoundError, ProbeWarning
-from probe.reports.channels.estimates import removal
 from probe.reports.channels.page import findings
+from probe.reports.page.removals import verdicts
 from probe.results import layer_map
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,16 +84,19 @@ def test_the_channels_that_know_the_side_are_found_and_needed(result):
     # Without both halves nothing is left to tell the classes by.
     share_of_first_class = (SCORED.tensors[1] == 0).double().mean().item()
     assert accuracy.top.sel(ranking="flip").item() == pytest.approx(share_of_first_class)
-    assert removal(result, "flip", "accuracy", 2).verdict == "more"
-    assert "falls further than without random channels for flip (2)" in findings(result)[1]
+    # The other draws lose nothing, but one of them can be the two channels themselves; not with this seed.
+    other = run(Sides(), IMAGES, SCORED, methods=["flip"], examples=0, seed=1, **OPTIONS)
+    assert (other.random.sel(score="accuracy", count=2) == 1).all()
+    assert verdicts(other)["random"]["accuracy", "flip", 2] == "more"
+    assert "falls further than without random channels for flip (2)" in findings(other)[1]
 
 
 def test_the_same_channels_of_a_model_that_does_not_use_them():
     with pytest.warns(ProbeWarning, match="score 'accuracy': 0.467 of the whole model, no better than chance"):
         found = run(Sides(by_position=False), IMAGES, SCORED, methods=["flip"], examples=0, **OPTIONS)
     assert "no better than chance" in found.attrs["warnings"]
-    assert removal(found, "flip", "accuracy", 2).verdict == "same"
-    assert "the model needs them no more than random ones" in findings(found)[0]
+    assert verdicts(found)["random"]["accuracy", "flip", 2] == "undecided"
+    assert "no evidence that the model needs them more than random ones" in findings(found)[0]
 
 
 # ---- Every part is what the library gives
@@ -114,9 +117,13 @@ def test_rankings_and_curves_are_those_of_the_library(result, method):
         assert ours.top.sel(score="accuracy", count=count).item() == pytest.approx(accuracy)
 
 
-def test_matched_draws_are_made_for_the_first_ranking_alone(result):
-    assert result.matched.sel(ranking="flip").notnull().all()
-    assert result.matched.sel(ranking="shift").isnull().all()
+def test_each_ranking_has_its_own_matched_draws(result):
+    assert result.matched.notnull().all()
+    for method in ("flip", "shift"):
+        ranking = probe.rank_channels(Sides(), IMAGES, "features", method=method, progress=False)
+        options = {name: OPTIONS[name] for name in ("counts", "progress")}
+        alone = probe.ablation_curve(Sides(), SCORED, ranking, score="accuracy", controls=["matched"], **options)
+        np.testing.assert_array_equal(result.matched.sel(ranking=method), alone.matched)
     assert result.random.dims == ("score", "draw", "count")
 
 
@@ -231,7 +238,7 @@ def test_the_same_call_gives_the_same_numbers(result, left_as_found):
     with left_as_found(model):
         again = run(model, IMAGES, SCORED, methods=["flip", "omega2"], strongest=3, examples=2, **OPTIONS)
     same = result.sel(ranking=["flip", "omega2"], other=["flip", "omega2"])
-    assert again.drop_vars("matched").equals(same[list(again.data_vars)].drop_vars("matched"))
+    assert again.equals(same[list(again.data_vars)])
 
 
 def test_counts_are_shares_of_the_channels_by_default():

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from torch import nn
 
 import probe
 from probe import reports
-from probe.analyses.padding_comparison.study import run
+from probe.analyses.padding_comparison.predictions import find_labels
+from probe.analyses.padding_comparison.study import _own_padding, run
 from probe.errors import ArgumentError, PaddingError, ProbeWarning
 from probe.results import SCHEMA, layer_map
 from probe.testing import noise_images, padded_net
@@ -144,6 +146,74 @@ def test_a_given_model_has_agreement_but_no_accuracy(given):
     assert given.attrs["own_padding"] == "zeros"
 
 
+def predicted(model, images):
+    with torch.no_grad():
+        return model.eval()(images).argmax(dim=1).numpy()
+
+
+@pytest.fixture(scope="module")
+def labelled(images):
+    labels = np.where(
+        np.arange(60) % 4 == 0, (predicted(classifier(), images) + 1) % 8, predicted(classifier(), images)
+    )
+    result = run(classifier(), images, labels=labels, paddings=["zeros", "full"], progress=False)
+    return result, labels
+
+
+def test_predictions_under_each_padding_are_compared_with_labels_and_with_the_own_padding(labelled, images):
+    result, labels = labelled
+    for padding in ("zeros", "full"):
+        classes = predicted(probe.with_padding(classifier(), padding), images)
+        found = result.sel(padding=padding, seed=0)
+        assert found.accuracy.item() == pytest.approx((classes == labels).mean())
+        assert found.agreement_with_own.item() == pytest.approx((classes == predicted(classifier(), images)).mean())
+        assert found.commonest_share.item() == pytest.approx(np.bincount(classes).max() / 60)
+    assert result.agreement_with_own.sel(padding="zeros").item() == 1
+    intact, chance = json.loads(result.attrs["intact"]), json.loads(result.attrs["chance"])
+    assert intact["accuracy"] == pytest.approx(0.75)
+    assert chance["accuracy"] == pytest.approx(np.bincount(labels).max() / 60)
+
+
+def test_the_folders_of_a_folder_are_the_classes_where_there_are_as_many(tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.new("RGB", (4, 4)).save(tmp_path / name / f"{number}.png")
+    assert find_labels(tmp_path, 3).tolist() == [0, 0, 1, 1, 2, 2]
+    assert find_labels(tmp_path, 10) is None
+    Image.new("RGB", (4, 4)).save(tmp_path / "loose.png")
+    assert find_labels(tmp_path, 3) is None
+
+
+def test_few_of_the_images_keep_their_labels(tmp_path, images):
+    labels = predicted(classifier(), images)
+    result = run(classifier(), images, labels=labels, paddings=["zeros"], max_images=20, progress=False)
+    assert result.accuracy.item() == 1
+
+
+def test_small_copies_of_what_was_shown_are_kept(given, images):
+    shown = given.shown_image.transpose("shown_number", "shown", ..., "colour")
+    assert list(given.shown.values) == ["natural", "rolled"] and shown.shape[0] == 3
+    natural, rolled = shown.values[0].astype(float)
+    assert not np.array_equal(natural, rolled)
+    np.testing.assert_array_equal(np.sort(natural, axis=None), np.sort(rolled, axis=None))
+    image = images[0].permute(1, 2, 0).numpy()
+    image = 255 * (image - image.min()) / (image.max() - image.min())
+    np.testing.assert_allclose(natural, image, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("layers", "own"),
+    [
+        ([nn.ReflectionPad2d(1), nn.Conv2d(3, 4, 3)], "reflect"),
+        ([nn.Conv2d(3, 4, 3)], "none"),
+        ([nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.ZeroPad2d(1)], "circular, zeros"),
+    ],
+)
+def test_the_own_padding_is_found_also_in_layers_of_its_own(layers, own):
+    assert _own_padding(nn.Sequential(*layers)) == own
+
+
 def test_a_given_model_is_left_as_it_was(images):
     model = classifier().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -202,6 +272,7 @@ def test_warnings_are_given_and_kept():
         ({"seeds": 0}, "seeds=0: expected a whole number of at least 1"),
         ({"preset": "huge"}, "preset='huge': expected one of tiny, quick, paper"),
         ({"model": nn.Identity()}, "images: none given"),
+        ({"labels": [1]}, "labels: given without a model"),
         ({"images": "photos"}, "images: given without a model"),
         ({"model": nn.Identity(), "images": iter([])}, "can be read only once"),
     ],
@@ -209,3 +280,12 @@ def test_warnings_are_given_and_kept():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         run(**{"progress": False, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([0] * 59, "for each of the 60 images"), ([0.5] * 60, "whole number"), ([8] * 60, "the model has 8 outputs")],
+)
+def test_labels_that_do_not_fit_are_refused(labels, message, images):
+    with pytest.raises(ArgumentError, match=message):
+        run(classifier(), images, labels=labels, paddings=["zeros"], progress=False)

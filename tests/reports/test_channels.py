@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import subprocess
@@ -11,11 +12,10 @@ import xarray as xr
 import probe
 from probe import reports
 from probe.errors import ArgumentError
-from probe.reports.channels.estimates import removal
-from probe.reports.channels.findings import _chance_below
 from probe.reports.channels.page import build, findings
-from probe.reports.channels.tables import agreement_table, curve_table, ranking_table
-from probe.results import describe
+from probe.reports.channels.tables import agreement_table, ranking_table
+from probe.reports.page.removals import chance_of, headline, holm, removal, removal_table, verdicts
+from probe.results import Facts, finish
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
 N_CHANNELS = 16
@@ -79,6 +79,7 @@ def channel_study(
         "top_minus_matched_se": (curve, np.full(shape, error)),
         "mean_map": (("stimulus", "strongest", "row", "column"), rng.normal(size=(2, 3, 4, 5))),
         "r2": (of_layer, r2_values),
+        "r2_se": (of_layer, np.full(r2_values.shape, 0.01)),
         "r2_fold": ((*of_layer, "fold"), r2_values[..., None] + offsets),
         "r2_random": (
             ("readout_draw", "layer", "stimulus", "target"),
@@ -109,20 +110,23 @@ def channel_study(
             "removed": ["nothing", "ranked"],
         },
     )
-    facts = {
+    told = {
         "analysis": "channels",
-        "model": "Net",
         "layer": layers[0],
         "removed": 8,
         "folds": 10**9,  # so many that Student's t is normal
-        "n_images": 60,
         "eval_n_images": 40,
-        "settings": {"mode": "zero", "draws": 21, "seed": 0},
-        "warnings": [],
-        "skipped": {},
         **attributes,
     }
-    return describe(result, facts)
+    facts = Facts(**{"model": "Net", "n_images": 60, **{n: told.pop(n) for n in ("model", "warnings") if n in told}})
+    settings = {"mode": "zero", "draws": 21, "seed": 0}
+    return finish(result, kind="channels", facts=facts, settings=settings, **told)
+
+
+def plain(page):
+    """The text of a page, without its tags."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", "", body))
 
 
 def sentences(result):
@@ -147,13 +151,6 @@ def test_errors_follow_students_t_for_the_folds():
     np.testing.assert_allclose([found.ranked.half_width, found.difference.half_width], half_width)
 
 
-@pytest.mark.parametrize("n_draws", [2, 20])
-def test_how_often_a_draw_lies_below_the_band_by_chance(n_draws):
-    drawn = np.random.default_rng(0).random((100_000, n_draws + 1))
-    below = drawn[:, 0] < np.quantile(drawn[:, 1:], 0.05, axis=1)
-    assert _chance_below(n_draws) == pytest.approx(below.mean(), abs=0.005)
-
-
 def test_a_removal_is_compared_with_the_percentiles_of_the_draws():
     found = removal(channel_study({"flip": HARMFUL}), "flip", "accuracy", 8)
     np.testing.assert_allclose([found.low, found.high], np.percentile(0.70 + DRAWS, [5, 95]))
@@ -162,78 +159,155 @@ def test_a_removal_is_compared_with_the_percentiles_of_the_draws():
     np.testing.assert_allclose([found.ranked.half_width, found.difference.half_width], half_width)
 
 
+def verdict_at(result, count=8, against="random", ranking="flip"):
+    return verdicts(result)[against]["accuracy", ranking, count]
+
+
 @pytest.mark.parametrize(
     ("score", "error", "verdict"),
     [
         (0.60, 0.005, "more"),
-        (0.60, 0.2, "same"),
-        (0.70, 0.005, "same"),
-        (0.79, 0.005, "less"),
+        (0.60, 0.2, "undecided"),
+        (0.70, 0.005, "undecided"),
+        (0.675, 0.001, "undecided"),  # outside the draws, but no farther than one more draw may be
+        (0.80, 0.005, "less"),
         (np.nan, 0.1, "unknown"),
     ],
 )
-def test_harm_is_called_so_outside_the_band_and_beyond_the_error(score, error, verdict):
+def test_harm_is_called_so_beyond_the_draws_and_beyond_the_error(score, error, verdict):
     result = channel_study({"flip": (0.7, 0.7, score, 0.7)}, error=error)
-    assert removal(result, "flip", "accuracy", 8).verdict == verdict
+    assert verdict_at(result) == verdict
+
+
+def test_one_more_random_draw_is_seldom_called_more():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        result = channel_study({"flip": 0.7 + rng.normal(0, 0.02, 4)}, random=(0.7,) * 4, error=1e-6)
+        result["random"] = result.random.copy(data=0.7 + rng.normal(0, 0.02, result.random.shape))
+        result["top_minus_random"] = result.top - result.random.mean("draw")
+        hits += any(verdict in ("more", "less") for verdict in verdicts(result)["random"].values())
+    assert hits / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_a_value_among_the_draws_is_never_called_more_however_they_are_spread():
+    result = channel_study({"flip": (0.7, 0.7, 0.2, 0.7)}, error=1e-9)
+    draws = np.full(21, 0.7)
+    draws[0] = 0.2
+    result.random.loc[{"count": 8}] = draws
+    result["top_minus_random"] = result.top - result.random.mean("draw")
+    assert removal(result, "flip", "accuracy", 8).p >= 2 / 22
+
+
+def test_holm_is_that_of_statsmodels_and_r():
+    # R: p.adjust(c(0.01, 0.02, 0.03, 0.005, 0.9), "holm")
+    found = holm(dict(enumerate([0.01, 0.02, 0.03, 0.005, 0.9, np.nan])))
+    np.testing.assert_allclose([found[key] for key in range(5)], [0.04, 0.06, 0.06, 0.025, 0.9])
+    assert np.isnan(found[5])
+
+
+def test_p_values_follow_students_t():
+    assert chance_of(0.3, 0.1, 7) == pytest.approx(2 * scipy.stats.t.sf(3, 7))
+
+
+def test_the_same_harm_counts_less_among_more_comparisons():
+    def p_of_eight(n_rankings):
+        curves = {"flip": (0.7, 0.7, 0.65, 0.7)} | {f"shift-{n}": (0.7,) * 4 for n in range(n_rankings - 1)}
+        return verdict_at(channel_study(curves, random=(0.7,) * 4))
+
+    assert (p_of_eight(1), p_of_eight(30)) == ("more", "undecided")
 
 
 # ---- Findings: the tests read the sentences
 
 
-def test_channels_that_are_needed():
-    first, second, *_ = sentences(channel_study({"flip": HARMFUL, "shift": LIKE_RANDOM}))
+def test_the_headline_is_the_most_harm_for_each_channel_of_any_ranking_and_count():
+    first, second, *_ = sentences(channel_study({"shift": LIKE_RANDOM, "omega2": HARMFUL}, matched=LIKE_RANDOM))
     assert first == (
-        "Without the 8 of 16 channels of layer2 that flip ranks first, accuracy is 0.400 ± 0.010 instead of 0.800 ± "
-        "0.010; without as many random channels it is 0.700 (5th to 95th percentile of 21 draws: 0.682 to 0.718). "
-        "The model needs them more than random ones: the difference is −0.300 ± 0.010."
+        "Without the 2 of 16 channels of layer2 that omega2 ranks first, accuracy is 0.7000 ± 0.0098 instead of 0.8000 "
+        "± 0.0098; without 2 random ones it is 0.780 (5th to 95th percentile of 21 draws: 0.762 to 0.798), without 2 "
+        "random ones that are as active 0.780 (5th to 95th percentile of 21 draws: 0.762 to 0.798). The model needs "
+        "them more than random ones (difference −0.0800 ± 0.0098), and more than others as active (−0.0800 ± 0.0098)."
     )
     assert second == (
-        "Over 2 rankings and 4 counts from 2 to 12 channels (8 comparisons, of which about 0.7 would fall below the "
-        "band by chance), accuracy falls further than without random channels for flip (2, 4, 8 and 12); never "
-        "falls less."
+        "Over 2 rankings, 4 counts (2, 4, 8 and 12 channels) and one score, each beside random and as active channels: "
+        "16 comparisons, corrected together after Holm. Beyond chance: accuracy falls further than without random "
+        "channels for omega2 (2, 4, 8 and 12); further than without as active ones for omega2 (2, 4, 8 and 12). All "
+        "else is undecided."
     )
 
 
-def test_channels_that_are_needed_no_more_than_others():
-    first, second, *_ = sentences(channel_study({"flip": LIKE_RANDOM}))
-    assert first.endswith("That is within the band: the model needs them no more than random ones.")
-    assert "needs them more" not in first
-    assert second.endswith("none lowers accuracy further than random channels do, and none less.")
-    assert "Over one ranking" in second
+def test_harm_beyond_matched_draws_is_the_headline_also_where_some_random_draws_fall_as_low():
+    result = channel_study({"flip": (0.7, 0.75, 0.7, 0.5)}, matched=LIKE_RANDOM)
+    result.random.loc[{"count": 2, "draw": [0, 1]}] = 0.69
+    result["top_minus_random"] = result.top - result.random.mean("draw")
+    assert headline(result, verdicts(result)) == ("accuracy", "flip", 2)
+    first, second, *_ = sentences(result)
+    assert "The model needs them more than others as active: the difference is −0.0800 ± 0.0098." in first
+    assert "some draws of these fall as low, so that this is undecided." in first
+    assert "than without random channels for none; further than without as active ones for flip (2)." in second
 
 
-def test_a_difference_within_the_error_of_the_images_is_a_tie():
-    first, *_ = sentences(channel_study({"flip": (0.7, 0.7, 0.67, 0.5)}, error=0.03))
-    assert first.endswith("That is outside the band, but the difference of −0.030 ± 0.059 is within its error: a tie.")
+def test_harm_beyond_matched_draws_goes_before_harm_beyond_random_ones():
+    matched = np.broadcast_to(np.array([0.70, 0.60, 0.60, 0.20]) + DRAWS[:, None], (1, 1, 21, 4))
+    result = channel_study({"flip": HARMFUL}, matched=matched)
+    assert headline(result, verdicts(result)) == ("accuracy", "flip", 8)
+
+
+def test_no_evidence_is_called_that_and_not_a_lack_of_need():
+    first, second, *others = sentences(channel_study({"flip": LIKE_RANDOM}))
+    assert first.endswith(
+        "That is no evidence that the model needs them more than random ones, and none that it does not: the "
+        "difference is 0.0000 ± 0.0098."
+    )
+    assert second.startswith("Over one ranking, 4 counts")
+    assert second.endswith(
+        "None tells the channels ranked first from random ones by accuracy. That is absence of evidence, not evidence "
+        "that the model does without them."
+    )
+    assert not any("needs them" in sentence or "no more than" in sentence for sentence in others)
 
 
 def test_channels_that_are_needed_less_than_others():
     first, second, *_ = sentences(channel_study({"readout": HARMLESS}))
-    assert first.endswith("The model needs them less than random ones: the difference is 0.090 ± 0.010.")
-    assert second.endswith("none does more harm; it falls less for readout (2, 4, 8 and 12).")
+    assert first.endswith("The model needs them less than random ones: the difference is 0.0900 ± 0.0098.")
+    assert "Beyond chance: accuracy falls less than without random channels for readout (4, 8 and 12)." in second
 
 
 def test_more_and_less_in_one_sentence():
     second = sentences(channel_study({"flip": HARMFUL, "omega2": HARMLESS}))[1]
-    assert second.endswith("random channels for flip (2, 4, 8 and 12); it falls less for omega2 (2, 4, 8 and 12).")
+    assert "falls further than without random channels for flip (2, 4, 8 and 12);" in second
+    assert "accuracy falls less than without random channels for omega2 (4, 8 and 12)." in second
 
 
 def test_activity_may_explain_the_harm():
-    result = channel_study({"flip": HARMFUL}, matched=(0.70, 0.60, 0.40, 0.20))
-    assert sentence_with("as active as those", result).endswith("the model needs them no more than others as active.")
-    result = channel_study({"flip": HARMFUL}, matched=(0.70, 0.60, 0.50, 0.20))
-    assert sentence_with("as active as those", result).endswith(
-        "The model needs them more than others as active: the difference is −0.100 ± 0.010."
+    first = sentences(channel_study({"flip": HARMFUL}, matched=HARMFUL))[0]
+    assert first.endswith(
+        "The model needs them more than random ones: the difference is −0.0800 ± 0.0098. Whether it needs them more "
+        "than others as active cannot be told: that difference is 0.0000 ± 0.0098, so their activity may explain the "
+        "harm."
     )
-    assert not any("as active" in sentence for sentence in sentences(channel_study({"flip": HARMFUL})))
+    first = sentences(channel_study({"flip": HARMFUL}))[0]
+    assert first.endswith("Whether it needs them more than others as active is not known.")
+
+
+@pytest.mark.parametrize("ranked", [HARMFUL, HARMLESS, LIKE_RANDOM])
+@pytest.mark.parametrize("error", [0.005, 0.05])
+def test_no_two_findings_contradict_each_other(ranked, error):
+    result = channel_study({"flip": ranked, "shift": LIKE_RANDOM}, matched=LIKE_RANDOM, error=error)
+    needed = sentences(result)[0]
+    found = sentences(result)[1]
+    assert ("needs them more" in needed and "no evidence" not in needed) == ("falls further" in found)
+    assert ("needs them less" in needed) <= ("falls less" in found)
+    assert ("absence of evidence" in found) <= ("no evidence" in needed)
 
 
 def test_other_scores_are_told_apart_from_random_ones():
     curves = {"flip": {"miou": HARMFUL, "miou:left": HARMFUL, "miou:right": LIKE_RANDOM}}
     result = channel_study(curves, scores=("miou", "miou:left", "miou:right"))
-    assert sentence_with("the same 8 channels", result) == (
-        "Without the same 8 channels, the other scores go: miou:left from 0.800 to 0.400 ± 0.010, further than without "
-        "random ones (0.700); miou:right from 0.800 to 0.700 ± 0.010, no further than without random ones (0.700)."
+    assert sentence_with("the same 2 channels", result) == (
+        "Without the same 2 channels, the other scores go: miou:left from 0.800 to 0.7000 ± 0.0098, further than "
+        "without random ones (0.780); miou:right from 0.800 to 0.7800 ± 0.0098, which cannot be told from what happens "
+        "without random ones (0.780)."
     )
 
 
@@ -248,11 +322,11 @@ def test_a_ranking_aimed_at_a_side():
     }
     result = channel_study(curves, scores=SIDES)
     assert sentence_with("that flip-left ranks", result) == (
-        "Compared with random channels, the 8 that flip-left ranks first change miou:left by −0.300 ± 0.010 and "
-        "miou:right by 0.000 ± 0.010. They are aimed at the left: the harm there is larger by 0.300 ± 0.014."
+        "Compared with random channels, the 8 that flip-left ranks first change miou:left by −0.3000 ± 0.0098 "
+        "and miou:right by 0.0000 ± 0.0098. They are aimed at the left: the harm there is larger by 0.300 ± 0.014."
     )
     assert sentence_with("that flip-right ranks", result).endswith(
-        "The harm is not aimed: the two cannot be told apart (difference 0.000 ± 0.014)."
+        "That they are aimed at a side is not shown (difference 0.000 ± 0.014)."
     )
 
 
@@ -266,19 +340,18 @@ def test_a_ranking_that_harms_the_other_side():
 @pytest.mark.parametrize(
     ("r2", "r2_random", "end"),
     [
-        ((0.5, 0.001), (0.4, 0.45), "Removing them removes position."),
+        ((0.5, -0.05), (0.4, 0.45), "Removing them removes position."),
+        ((0.5, 0.01), (0.4, 0.45), "Whether any of it is left cannot be told."),
         ((0.5, 0.2), (0.4, 0.45), "more than any random draw (by chance 1 time in 3), but position stays readable."),
         ((0.5, 0.42), (0.4, 0.45), "Some of it goes, but no more than with random channels."),
         ((0.5, 0.499), (0.4, 0.45), "it is carried by the other channels as well."),
         ((0.3, 0.4), (0.35, 0.45), "Removing them does not remove position: it can even be read better."),
-        ((0.001, 0.0), (0.0, 0.0), "even before anything is removed (R² 0.001 ± 0.012)."),
+        ((0.001, 0.0), (0.0, 0.0), "even before anything is removed (R² 0.001 ± 0.028)."),
         ((np.nan, np.nan), (np.nan, np.nan), "is not known: the readout has no score there."),
     ],
 )
 def test_what_becomes_of_position(r2, r2_random, end):
     result = channel_study({"flip": HARMFUL}, r2=r2, r2_random=r2_random)
-    if r2[0] == 0.5 and r2[1] == 0.001:
-        result.r2_fold.values[1] = 0.001
     assert [sentence for sentence in sentences(result) if sentence.endswith(end)]
 
 
@@ -331,9 +404,10 @@ def test_tables_hold_the_numbers_of_the_result():
     channels = ranking_table(result)
     assert channels["flip rank"].tolist() == list(range(1, N_CHANNELS + 1))
     assert channels["channel"].tolist() == np.argsort(result.channel_rank.sel(ranking="flip").values).tolist()
-    curves = curve_table(result).set_index(["ranking", "removed"])
-    assert curves.loc[("flip", 8), ["ranked first", "random", "needed"]].tolist() == [0.4, 0.7, "more than random"]
-    assert curves.loc[("shift", 8), "needed"] == "as random"
+    curves = removal_table(result).set_index(["ranking", "removed"])
+    row = curves.loc[("flip", 8)]
+    assert [row["ranked first"].mean, row["random"], row["needed"]] == [0.4, 0.7, "more than both"]
+    assert curves.loc[("shift", 8), "needed"] == "undecided"
     assert agreement_table(result)[["rank correlation", "common to the first 8"]].values.tolist() == [[0.5, 0.3]]
 
 
@@ -341,7 +415,6 @@ def test_tables_hold_the_numbers_of_the_result():
 
 TITLES = [
     "Findings",
-    "What removing them does",
     "Score by score",
     "Position afterwards",
     "The channels",
@@ -366,7 +439,7 @@ def test_the_page_holds_every_section_figure_and_finding(result):
     assert len(page) < 3e6
     assert page.count("<img ") == 5
     for sentence in findings(result):
-        assert sentence in page
+        assert sentence in plain(page)
 
 
 def test_alternative_texts_hold_the_numbers(result):

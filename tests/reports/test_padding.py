@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import subprocess
@@ -11,23 +12,25 @@ import xarray as xr
 import probe
 from probe import reports
 from probe.errors import ArgumentError
-from probe.reports.padding_comparison.estimates import content_part, focus_layer, position_r2
+from probe.reports.padding_comparison.estimates import broken, content_part, focus_layer, position_r2
+from probe.reports.padding_comparison.figures import draw_by_depth
 from probe.reports.padding_comparison.page import build, findings
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import estimate
-from probe.results import describe
+from probe.reports.page.samples import THIN_COLOUR
+from probe.results import Facts, finish
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
 LAYERS = ["input", "conv1", "conv2"]
 
 
 def comparison(rolled, natural=None, untrained=None, layers=LAYERS, networks="digits", **extra):
-    """A result in which the last layer scores as given: {padding: R² of each seed}; earlier layers score 0."""
+    """A result in which the last layer scores as given: {padding: R² of each seed}; earlier layers score −0.02."""
     paddings = list(rolled)
     n_seeds = len(next(iter(rolled.values())))
     natural = {padding: np.add(rolled[padding], 0.2) for padding in paddings} | (natural or {})
     trainings = ["trained"] + (["untrained"] if untrained is not None else [])
-    r2 = np.zeros((len(paddings), n_seeds, len(trainings), len(layers), 2, 2))
+    r2 = np.full((len(paddings), n_seeds, len(trainings), len(layers), 2, 2), -0.02)
     for number, padding in enumerate(paddings):
         for target, offset in enumerate((-0.05, 0.05)):
             r2[number, :, 0, -1, 0, target] = np.array(natural[padding]) + offset
@@ -73,11 +76,19 @@ def comparison(rolled, natural=None, untrained=None, layers=LAYERS, networks="di
             "samples_per_feature": (("padding", "layer"), np.full((len(paddings), len(layers)), 500.0)),
         },
     )
-    facts = {"analysis": "padding_comparison", "networks": networks, "model": "Net", "n_images": 60}
-    result = describe(result, {**facts, "settings": {}, "failed": {}, "warnings": [], "skipped": {}, **extra})
+    told = {"analysis": "padding_comparison", "networks": networks, "failed": {}, **extra}
+    about = {name: told.pop(name) for name in ("warnings", "skipped") if name in told}
+    facts = Facts(model="Net", n_images=60, **about)
+    result = finish(result, kind="padding_comparison", facts=facts, settings={}, **told)
     for number in range(len(paddings)):
         result[f"strongest_channel_{number}"] = (("seed", "strongest"), np.tile([1, 0], (n_seeds, 1)))
     return result
+
+
+def plain(page):
+    """The text of a page, without its tags."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", "", body))
 
 
 def sentences(result):
@@ -114,12 +125,23 @@ def test_what_content_adds_is_paired_by_fold():
     np.testing.assert_allclose(added.sel(seed=1), np.full(5, 0.25))
 
 
-def test_the_findings_speak_of_the_deepest_layer_that_every_padding_has():
+def test_the_findings_speak_of_the_peak_of_the_layers_that_every_padding_has():
     result = comparison({"zeros": [0.3, 0.4], "valid": [0.0, 0.0]})
-    result.r2.loc[{"padding": "valid", "layer": "conv2"}] = np.nan
-    assert focus_layer(result) == "conv1"
-    result.r2.loc[{"padding": "valid"}] = np.nan
     assert focus_layer(result) == "conv2"
+    result.r2.loc[{"layer": "conv1", "padding": "zeros", "stimulus": "rolled"}] = 0.6
+    assert focus_layer(result) == "conv1"
+    result.r2.loc[{"layer": "conv1", "padding": "valid"}] = np.nan
+    assert focus_layer(result) == "conv2"
+    result.r2.loc[{}] = np.nan
+    assert focus_layer(result) == "conv2"
+
+
+def test_the_last_layer_is_told_beside_the_peak():
+    result = comparison({"zeros": [0.30, 0.31, 0.32], "valid": [0.1, 0.101, 0.102]})
+    result.r2.loc[{"layer": "conv1", "padding": "zeros", "stimulus": "rolled"}] = 0.6
+    found = sentences(result)
+    assert "R² 0.600 ± 0.000 at conv1, the peak of the layers." in found[0]
+    assert "At conv2, the last layer: zeros 0.310 ± 0.025 and valid 0.1010 ± 0.0025." in found
 
 
 # ---- Findings: the tests read the sentences
@@ -129,7 +151,7 @@ def test_a_clear_winner():
     best, *_ = sentences(comparison({"zeros": [0.30, 0.31, 0.32], "full": [0.50, 0.51, 0.52], "valid": [0, 0.001, 0]}))
     assert best == (
         "On rolled images, whose content cannot tell position, position can be read best under full padding: "
-        "R² 0.510 ± 0.025 at conv2. Next is zeros with 0.310 ± 0.025, lower by 0.200 ± 0.000."
+        "R² 0.510 ± 0.025 at conv2, the peak of the layers. Next is zeros with 0.310 ± 0.025, lower by 0.200 ± 0.000."
     )
 
 
@@ -143,27 +165,29 @@ def test_a_tie_is_said_to_be_one():
 def test_paddings_are_compared_within_seeds():
     # The intervals overlap widely, but in every seed one padding is ahead by as much.
     best, *_ = sentences(comparison({"zeros": [0.4, 0.5, 0.6], "full": [0.45, 0.56, 0.66]}))
-    assert "Next is zeros with 0.500 ± 0.248, lower by 0.057 ± 0.014." in best
+    assert "Next is zeros with 0.50 ± 0.25, lower by 0.057 ± 0.014." in best
 
 
 def test_no_position_under_any_padding():
     result = comparison({"circular": [0.001, -0.002, 0.0], "valid": [-0.01, -0.012, -0.011]}, untrained=None)
     found = sentences(result)
     assert found[0] == (
-        "On rolled images, whose content cannot tell position, position can be read under no padding: at conv2 every "
-        "R² is negligible (highest: circular 0.000 ± 0.004)."
+        "On rolled images, whose content cannot tell position, position can be read under no padding: even at "
+        "conv2, where it is highest, R² is negligible (circular −0.0003 ± 0.0038)."
     )
     assert not any("best" in sentence or "Next is" in sentence for sentence in found)
 
 
 def test_wide_errors_are_no_null():
     found = sentences(comparison({"zeros": [0.2, 0.4, 0.6], "full": [-0.01, 0.0, 0.001]}))
-    assert "no padding shows position at conv2 beyond its error (highest: zeros 0.400 ± 0.497)" in found[0]
+    assert (
+        "no padding shows position beyond its error, even at conv2, where R² is highest (zeros 0.40 ± 0.50)" in found[0]
+    )
 
 
 def test_a_mean_near_0_with_a_wide_error_is_no_null():
     found = sentences(comparison({"zeros": [0.5, 0.51, 0.49], "circular": [0.3, -0.29, 0.0]}))
-    assert found[1] == "Whether there is any cannot be told under circular (R² 0.003 ± 0.733) padding."
+    assert found[1] == "Whether there is any cannot be told under circular (R² 0.00 ± 0.73) padding."
 
 
 def test_nulls_and_what_cannot_be_told():
@@ -171,20 +195,20 @@ def test_nulls_and_what_cannot_be_told():
         comparison({"zeros": [0.5, 0.51, 0.49], "circular": [0, 0.002, 0.001], "reflect": [-0.1, 0.1, 0.3]})
     )
     assert found[1] == (
-        "No position can be found under circular (R² 0.001 ± 0.002) padding. "
-        "Whether there is any cannot be told under reflect (R² 0.100 ± 0.497) padding."
+        "No position can be found at conv2 under circular (R² 0.0010 ± 0.0025) padding. "
+        "Whether there is any cannot be told under reflect (R² 0.10 ± 0.50) padding."
     )
 
 
 def test_no_padding_is_blind():
     found = sentences(comparison({"zeros": [0.5, 0.51, 0.49], "full": [0.2, 0.202, 0.201]}))
-    assert found[1] == "No padding measured here is blind to position: on rolled images every R² is above 0."
+    assert found[1] == "No padding ranked here is blind to position: on rolled images every R² is above 0."
 
 
 def test_content_that_deceives():
     found = sentences(comparison({"zeros": [0.5, 0.51, 0.49], "circular": [0, 0.002, 0.001]}))
     assert found[2].startswith(
-        "On natural images the same readout finds position even under circular (R² 0.201 ± 0.002) padding, "
+        "On natural images the same readout finds position even under circular (R² 0.2010 ± 0.0025) padding, "
         "where rolled images give none"
     )
 
@@ -194,22 +218,25 @@ def test_content_that_adds():
     found = sentences(comparison(rolled, natural={"zeros": [0.6, 0.61, 0.59]}))
     assert found[2] == "Content adds most under full padding: natural − rolled is 0.200 ± 0.000 at conv2."
     found = sentences(comparison(rolled, natural=rolled))
-    assert found[2] == "Natural images give no more than rolled ones at conv2: what content adds cannot be told from 0."
+    assert found[2] == (
+        "What content adds at conv2 cannot be told from 0 under any padding (natural − rolled: zeros 0.000 ± 0.000 and "
+        "full 0.000 ± 0.000)."
+    )
 
 
 def test_one_seed_has_no_error():
     found = sentences(comparison({"zeros": [0.5], "full": [0.2], "valid": [0.0]}))
     assert found[0] == (
         "On rolled images, whose content cannot tell position, position can be read best under zeros padding: R² 0.500 "
-        "at conv2. Next is full with 0.200, lower by 0.300. There is one network for each padding, so no error over "
-        "training seeds can be given."
+        "at conv2, the peak of the layers. Next is full with 0.200, lower by 0.300. There is one network for each "
+        "padding, so no error over training seeds can be given."
     )
     assert not any("±" in sentence for sentence in found)
 
 
 def test_one_padding_is_not_compared():
     found = sentences(comparison({"zeros": [0.5, 0.52, 0.51]}))
-    assert found[0].endswith("under zeros padding: R² 0.510 ± 0.025 at conv2.")
+    assert found[0].endswith("under zeros padding: R² 0.510 ± 0.025 at conv2, the peak of the layers.")
 
 
 def test_a_padding_without_scores_is_named():
@@ -218,7 +245,7 @@ def test_a_padding_without_scores_is_named():
     result.r2.loc[{"padding": "full"}] = np.nan
     assert "Not scored: full padding." in sentences(result)[1]
     found = sentences(result * np.nan)
-    assert "no network could be scored at conv2" in found[0]
+    assert "no network could be scored at any layer" in found[0]
     assert not any("nan" in sentence for sentence in found)
 
 
@@ -237,8 +264,8 @@ def test_what_training_changed():
     }
     found = sentences(comparison(rolled, untrained=untrained))
     assert (
-        "With training, R² on rolled images rises under zeros (+0.100 ± 0.000), falls under full (−0.100 ± 0.000) and "
-        "does not change, or not beyond its error, under valid and partial."
+        "With training, R² on rolled images at conv2 rises under zeros (+0.100 ± 0.000), falls under full (−0.100 ± "
+        "0.000) and does not change, or not beyond its error, under valid and partial."
     ) in found
 
 
@@ -275,19 +302,19 @@ def test_the_page_of_a_real_result(tiny):
     ]
     page = report.html()
     assert len(page) < 3e6
-    assert page.count("<img ") == 6
+    assert page.count("<img ") == 7
     for sentence in findings(tiny):
-        assert sentence in page
+        assert sentence in plain(page)
     for fact in (tiny.attrs["images_digest"], tiny.attrs["created"], json.loads(tiny.attrs["versions"])["torch"]):
         assert fact in page
 
 
 def test_alternative_texts_hold_the_numbers(tiny):
     blocks = [block for section in build(tiny).sections for block in section.blocks if hasattr(block, "alt")]
-    last = position_r2(tiny).sel(training="trained", layer="conv4", padding="zeros")
+    peak = position_r2(tiny).sel(training="trained", layer=focus_layer(tiny), padding="zeros")
     for stimulus in ("natural", "rolled"):
-        number = f"{last.sel(stimulus=stimulus).mean().item():.3f}".replace("-", "−")
-        assert f"{stimulus} {number}" in blocks[0].alt
+        number = f"{peak.sel(stimulus=stimulus).mean().item():.3f}".replace("-", "−")
+        assert f"{stimulus} {number}" in blocks[1].alt
     assert all(any(digit.isdigit() for digit in block.alt) for block in blocks)
 
 
@@ -309,10 +336,97 @@ def test_a_given_model_comes_with_its_caveat():
     result = comparison({"zeros": [0.5], "circular": [0.0]}, networks="given", own_padding="zeros")
     report = build(result)
     notes = [block.text for block in report.sections[0].blocks if block.kind == "note"]
-    assert "The weights were trained with another padding" in notes[0]
-    assert "the model's own: zeros" in notes[0]
+    assert "The weights belong to the model's own padding (zeros)" in notes[0]
+    assert "cannot be told under which paddings it still does its task" in notes[1]
     assert "Predictions" not in [section.title for section in report.sections]
-    assert "untrained twin." not in report.html()
+
+
+def test_where_nothing_was_trained_no_page_speaks_of_training():
+    page = plain(build(given({"zeros": 0.5, "circular": 0.0})).html())
+    assert not re.search("train|seeds", page[: page.index("Settings")])
+
+
+def test_the_errors_of_a_given_model_are_those_over_images():
+    found = sentences(given({"zeros": 0.5, "circular": 0.1}))
+    half = scipy.stats.t.ppf(0.975, 4) * 0.01
+    assert f"under zeros (the model's own) padding: R² 0.500 ± {half:.3f} at conv2" in found[0]
+    assert "Next is circular with 0.100 ± 0.028, lower by 0.400 ± 0.000." in found[0]
+
+
+def given(rolled, shares=None, intact=None, chance=None, **extra):
+    """A given model with the own padding zeros: R² by padding, and {share: {padding: value}} of a classifier."""
+    attributes = {"own_padding": "zeros", "intact": intact or {}, "chance": chance or {}, **extra}
+    result = comparison({padding: [r2] for padding, r2 in rolled.items()}, networks="given", **attributes)
+    for name, values in (shares or {}).items():
+        result[name] = (("padding", "seed"), [[values[padding]] for padding in rolled])
+    return result
+
+
+R2 = {"zeros": 0.5, "circular": 0.1, "reflect": 0.2, "full": 0.9}
+OWN = {"zeros": 1.0, "circular": 0.7, "reflect": 0.6, "full": 0.11}
+RIGHT = {"zeros": 0.8, "circular": 0.7, "reflect": 0.39, "full": 0.5}
+ONE_CLASS = {"zeros": 0.1, "circular": 0.2, "reflect": 0.3, "full": 0.836}
+
+
+def classifier(**changes):
+    shares = {"agreement_with_own": OWN, "commonest_share": ONE_CLASS, **changes.pop("shares", {})}
+    intact = {"agreement_with_own": 1.0, **changes.pop("intact", {})}
+    chance = {"agreement_with_own": 0.1, **changes.pop("chance", {})}
+    return given(R2, shares, intact, chance, **changes)
+
+
+def test_a_padding_that_breaks_the_model_is_not_ranked():
+    result = classifier()
+    assert list(broken(result)) == ["full"]
+    found = sentences(result)
+    assert "best under zeros (the model's own) padding: R² 0.500" in found[0]
+    assert (
+        "Not ranked, since the model does its task no more, so that its features mean little: full (agreement with own "
+        "11 %, less than half of 100 %; 83.6 % of the images get one and the same class)."
+    ) in found
+    ranking = next(sentence for sentence in found if sentence.startswith("All ranked paddings"))
+    assert "full" not in ranking
+    assert "reflect 0.200 ± 0.028 (predictions as its own 60.0 %)" in ranking
+
+
+def test_where_labels_are_known_accuracy_decides():
+    result = classifier(shares={"accuracy": RIGHT}, intact={"accuracy": 0.8}, chance={"accuracy": 0.1})
+    assert list(broken(result)) == ["reflect"]
+    assert "reflect (accuracy 39 %, less than half of 80 %" in sentences(result)[2]
+
+
+def test_no_better_than_a_constant_answer_is_broken_also_above_half():
+    result = classifier(chance={"agreement_with_own": 0.55})
+    assert broken(result)["reflect"] == "agreement with own 60 %, not above a constant answer beyond error"
+
+
+def test_labels_that_the_model_as_it_is_does_not_know_decide_nothing():
+    result = classifier(shares={"accuracy": RIGHT}, intact={"accuracy": 0.12}, chance={"accuracy": 0.1})
+    assert list(broken(result)) == ["full"]
+
+
+def test_what_is_not_ranked_is_grey_and_the_own_padding_is_marked():
+    titles = {ax.get_title(): ax for ax in draw_by_depth(classifier()).axes}
+    assert {"zeros (own)", "full (not ranked)", "circular"} <= set(titles)
+    assert titles["full (not ranked)"].title.get_color() == "0.5"
+    assert titles["circular"].title.get_color() == "black"
+
+
+def test_few_samples_and_few_images_are_named():
+    result = comparison({"zeros": [0.5, 0.52]})
+    result.samples_per_feature.loc[{"layer": "conv1"}] = 12
+    notes = [block.text for block in build(result).sections[0].blocks if block.kind == "note"]
+    assert notes[0].startswith("Few samples: in 1 of 3 layers (conv1) the readout saw fewer than 20")
+    assert notes[1].startswith("Few images: R² was read from 60.")
+    ax = draw_by_depth(result).axes[0]
+    (grey,) = [line for line in ax.lines if line.get_color() == THIN_COLOUR and line.get_label().startswith("_")][:1]
+    assert grey.get_xdata().tolist() == [1]
+
+
+def test_the_warning_of_a_preset_stands_above_the_findings(tiny):
+    kinds = [block.kind for block in build(tiny).sections[0].blocks]
+    assert kinds.index("note") < kinds.index("list")
+    assert "A trial: the preset “tiny”" in build(tiny).sections[0].blocks[0].text
 
 
 def test_what_failed_was_skipped_or_warned_of_is_shown():

@@ -1,0 +1,115 @@
+"""What the pages of results without readouts say and show: borders of windows, and similarity under shifts."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from probe.plots.auditing import plot_audit, plot_foveation
+from probe.reports.page.estimates import listed
+
+__all__ = [
+    "audit_figures",
+    "audit_findings",
+    "audit_table",
+    "similarity_figures",
+    "similarity_findings",
+    "similarity_table",
+]
+
+_MOST_NAMED = 5
+_SIDE = 1.6  # inches of a map
+
+
+def audit_findings(result: xr.Dataset) -> list[str]:
+    """Say which layers leave padding unread, and which sizes would not."""
+    at_risk = _down_samples(result)
+    if not at_risk.any():
+        return ["No layer with a stride above 1 pads, so there is no padding that could be left unread."]
+    uneven = (result.unread > 0).any("side").values & at_risk
+    names = [str(name) for name in result.layer.values[uneven]]
+    if not names:
+        return [f"All {int(at_risk.sum())} layers that pad and have a stride above 1 read all of their padding."]
+    named = listed(names[:_MOST_NAMED]) + (f", among {len(names)}" if len(names) > _MOST_NAMED else "")
+    among = f"{len(names)} of the {int(at_risk.sum())} layers that pad and have a stride above 1"
+    sentence = f"{among} leave padding unread: {named}."
+    larger = result.even_size.sel(direction="larger").values
+    cure = (
+        f"At {larger[0]:.0f} × {larger[-1]:.0f} pixels none would."
+        if np.isfinite(larger).all()
+        else "No larger size within 128 pixels is even on every axis."
+    )
+    return [sentence, cure]
+
+
+def _down_samples(result: xr.Dataset) -> np.ndarray:
+    return ((result["stride"] > 1).any("axis") & (result.padding > 0).any("side")).values
+
+
+def audit_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
+    """Draw unread padding, and how often pixels are read."""
+    chosen = int(_down_samples(result).sum())
+    if chosen:
+        figure = Figure(figsize=(5.5, 0.9 + 0.36 * chosen), layout="constrained")
+        plot_audit(result, figure.subplots())
+        yield figure, "Padding that is never read, of all padding, by layer and side."
+    count = sum(str(name).startswith("foveation_") for name in result.data_vars)
+    if count:
+        columns = min(count, 4)
+        rows = -(-count // columns)
+        figure = Figure(figsize=(2.2 * columns + 1, 2.4 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in axes[count:]:
+            ax.set_axis_off()
+        plot_foveation(result, axes[:count])
+        yield figure, "How many paths lead from each pixel to the layer, relative to the mean."
+
+
+def audit_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return kernel, stride and padding of each layer, and what of it is unread."""
+    rows = result.sel(axis="row")
+    table = pd.DataFrame({"layer": result.layer.values.astype(str), "input": rows["input_size"].values})
+    table["kernel"], table["stride"] = rows["kernel"].values, rows["stride"].values
+    for side in map(str, result.side.values):
+        unread, padding = result.unread.sel(side=side).values, result.padding.sel(side=side).values
+        table[f"unread, {side}"] = [f"{int(u)} of {int(p)}" for u, p in zip(unread, padding, strict=True)]
+    return table
+
+
+def similarity_findings(result: xr.Dataset) -> list[str]:
+    """Say which layers tell positions apart most and least."""
+    means = result.global_similarity.mean(["reference", "object"])
+    known = means.dropna("layer")
+    if not known.sizes["layer"]:
+        return ["No layer could be compared: their features are not finite, or do not answer to the object."]
+    ordered = known.sortby(known)
+    values = [f"{layer} {float(ordered.sel(layer=layer)):.4f}" for layer in ordered.layer.values[:_MOST_NAMED]]
+    return [f"Global similarity, lowest first (1: the layer does not tell where an object is): {listed(values)}."]
+
+
+def similarity_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
+    """Draw the similarity at each position, a row for each layer with a scale of its own."""
+    layers, references = ([str(name) for name in result[dim].values] for dim in ("layer", "reference"))
+    figure = Figure(figsize=(_SIDE * len(references) + 1.8, (_SIDE + 0.1) * len(layers) + 0.3), layout="constrained")
+    grid = figure.subplots(len(layers), len(references), squeeze=False)
+    for row, layer in enumerate(layers):
+        maps = result.similarity.sel(layer=layer)
+        lowest = float(maps.min()) if maps.notnull().any() else 0.0
+        for column, reference in enumerate(references):
+            ax = grid[row, column]
+            values = maps.sel(reference=reference).values
+            image = ax.imshow(values, vmin=min(lowest, 1 - 1e-6), vmax=1, cmap="viridis", interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            if row == 0:
+                ax.set_title(reference, fontsize="small", parse_math=False)
+        grid[row, 0].set_ylabel(layer, fontsize="small", parse_math=False)
+        figure.colorbar(image, ax=grid[row].tolist(), aspect=10)
+    yield figure, "Cosine similarity of the features at each position of the object to those at the reference."
+
+
+def similarity_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return both numbers of each layer and reference, means over objects."""
+    table = result[["global_similarity", "local_roughness"]].mean("object").to_dataframe().reset_index()
+    return table[["layer", "reference", "global_similarity", "local_roughness"]]

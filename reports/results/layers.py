@@ -1,0 +1,130 @@
+"""What the pages of results by layer say and show: readouts of position, and of the cell from pooled features."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from probe.plots.maps import plot_maps
+from probe.plots.pooling import plot_pooled
+from probe.plots.position import plot_layers
+from probe.reports.page.estimates import Estimate, interval
+
+__all__ = [
+    "pooled_figures",
+    "pooled_findings",
+    "pooled_table",
+    "position_figures",
+    "position_findings",
+    "position_table",
+]
+
+_POSITION = ("row", "column")
+_WIDTH = 8.0  # inches
+
+
+def position_findings(result: xr.Dataset) -> list[str]:
+    """Say for each stimulus where position is read best."""
+    targets = [name for name in map(str, result.target.values) if name in _POSITION] or [str(result.target.values[0])]
+    what = "position (mean of row and column)" if len(targets) == 2 else targets[0]
+    return [
+        _peak(result.sel(stimulus=stimulus, target=targets), str(stimulus), what) for stimulus in result.stimulus.values
+    ]
+
+
+def _peak(chosen: xr.Dataset, stimulus: str, what: str) -> str:
+    scores = {str(layer): _score(chosen.sel(layer=layer)) for layer in chosen.layer.values}
+    known = {layer: score for layer, score in scores.items() if score.is_known}
+    if not known:
+        return f"On {stimulus} images no layer could be scored."
+    layer = max(known, key=lambda name: known[name].mean)
+    if not known[layer].is_present:
+        highest = f"the highest R² is {known[layer]}, of {layer}"
+        return f"On {stimulus} images no layer tells {what} beyond its error; {highest}."
+    return (
+        f"On {stimulus} images {what} is read best from {layer}: R² {known[layer]}, the highest of {len(known)} layers."
+    )
+
+
+def _score(at_layer: xr.Dataset) -> Estimate:
+    # The errors of several targets are those of the same images: that of their mean is at most the mean of all.
+    r2, error = (float(at_layer[name].mean("target", skipna=False)) for name in ("r2", "r2_se"))
+    return interval(r2, error, degrees=at_layer.sizes["fold"] - 1)
+
+
+def position_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
+    """Draw the readouts by layer, and the maps that were kept."""
+    figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+    plot_layers(result, figure.subplots())
+    yield figure, "How well position can be read from each layer, with 95 % intervals over images."
+    for name, variable in result.data_vars.items():
+        if str(name).startswith("decoded_map_") and variable.ndim == 4:
+            layer = str(variable.attrs["layer"])
+            shape = variable.sizes["stimulus"], variable.sizes["target"]
+            figure = Figure(figsize=(2.2 * shape[1] + 1, 2.2 * shape[0]), layout="constrained")
+            plot_maps(result, layer, figure.subplots(*shape, squeeze=False), kind="decoded")
+            yield figure, f"What the readouts of {layer} decode from the mean activation at each cell."
+
+
+def position_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return every readout."""
+    rows = []
+    for layer in result.layer.values:
+        for stimulus in result.stimulus.values:
+            for target in result.target.values:
+                at = result.sel(layer=layer, stimulus=stimulus, target=target)
+                row = {"layer": str(layer), "stimulus": str(stimulus), "target": str(target)}
+                r2 = interval(float(at.r2), float(at.r2_se), degrees=result.sizes["fold"] - 1)
+                others = {name: float(at[name]) for name in ("r2_null", "r2_control", "bits") if name in result}
+                samples = {"samples a channel": round(float(at.samples_per_feature))} if _has_samples(result) else {}
+                rows.append({**row, "R²": r2, **others, **samples})
+    return pd.DataFrame(rows)
+
+
+def _has_samples(result: xr.Dataset) -> bool:
+    return "samples_per_feature" in result.coords
+
+
+def pooled_findings(result: xr.Dataset) -> list[str]:
+    """Say for each readout which layer tells the cell best, beside chance."""
+    chance = float(result.chance)
+    sentences = []
+    for readout in map(str, result.readout.values):
+        scores = {str(layer): _accuracy(result.sel(layer=layer, readout=readout)) for layer in result.layer.values}
+        known = {layer: score for layer, score in scores.items() if score.is_known}
+        if not known:
+            sentences.append(f"Readout {readout}: no layer could be scored.")
+            continue
+        layer = max(known, key=lambda name: known[name].mean)
+        score = known[layer].told(decimals=1, within=(0, 100))
+        beyond = "" if known[layer].low > 100 * chance else ", which is not above chance beyond its error"
+        sentences.append(
+            f"Readout {readout}: the cell is told best from {layer}, of {score} % of held-out images "
+            f"(chance {100 * chance:.1f} %){beyond}."
+        )
+    return sentences
+
+
+def _accuracy(at: xr.Dataset) -> Estimate:
+    return interval(100 * float(at.accuracy), 100 * float(at.accuracy_se), degrees=at.sizes["fold"] - 1)
+
+
+def pooled_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
+    """Draw how often the cell is told from the averages of each layer."""
+    figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+    plot_pooled(result, figure.subplots())
+    yield figure, "Share of held-out images whose cell is told from the averages of each layer, with 95 % intervals."
+
+
+def pooled_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return the accuracy of every readout of every layer."""
+    return pd.DataFrame(
+        [
+            {
+                "layer": str(layer),
+                **{str(r): _accuracy(result.sel(layer=layer, readout=r)) for r in result.readout.values},
+            }
+            for layer in result.layer.values
+        ]
+    )

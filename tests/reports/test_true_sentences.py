@@ -1,0 +1,113 @@
+"""Every page is fed null, reversed, failed and partly failed results, and its sentences are read."""
+
+import html
+import re
+
+import numpy as np
+import pytest
+
+from probe.analyses.studies import find_studies
+from probe.reports.page.opening import PRESET_NOTES
+from probe.reports.studies import build, findings
+
+# What each study's numbers are where there is no effect, and what no page may then say.
+NULL = {
+    "audit": (0.0, r"leave padding unread|read unequally"),
+    "border_reach": (0.0, r"the first that it reaches|Beyond what paths"),
+    "gapnet": ("chance", r"So the cell stands"),
+    "location_dependent": ("chance", r"padding.* is told beyond chance|is highest|lower there|higher there"),
+    "posenet": (0.0, r"above 0 beyond their error\.|content alone tells [HVG]|Zeros around the pixels tell|rises with"),
+    "quadrants": (50.0, r"is told up to|again at|accuracy − that on new ones"),
+    "red_green": (50.0, r"go by place|as good in the other half|networks are (worse|better)|recognised less often"),
+    "rook": (50.0, r"so many tell|Others did|here they are not"),
+    "similarity": (0.5, r"speaks for it in [1-9]|against it in [1-9]|tells positions apart most"),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(NULL))
+def study(request):
+    seeds = {} if request.param == "audit" else {"seeds": 2}
+    return find_studies()[request.param].run(preset="tiny", progress=False, **seeds)
+
+
+def with_numbers(result, change):
+    """The same result with other numbers in every variable that is not text or a count."""
+    changed = result.copy(deep=True)
+    for name, variable in result.data_vars.items():
+        if variable.dtype.kind == "f" and name != "published":
+            changed[name] = variable.copy(data=np.asarray(change(name, variable), dtype=float))
+    return changed
+
+
+def null(result):
+    value, _ = NULL[result.attrs["analysis"]]
+
+    def flat(name, variable):
+        if name == "chance":
+            return variable.values
+        if value == "chance":
+            if set(result.chance.dims) <= set(variable.dims):
+                return result.chance.broadcast_like(variable).transpose(*variable.dims).values
+            return np.where(variable.isnull(), np.nan, float(result.chance.min()))
+        filled = 1.0 if result.attrs["analysis"] == "rook" and name == "response" else value
+        return np.where(variable.isnull(), np.nan, filled)
+
+    return with_numbers(result, flat)
+
+
+def reversed_numbers(result):
+    return with_numbers(result, lambda name, variable: variable.max().item() + variable.min().item() - variable.values)
+
+
+def failed(result):
+    return with_numbers(result, lambda name, variable: np.full(variable.shape, np.nan))
+
+
+def partly_failed(result):
+    """The first of each variable's cases (its first dim that is not the seed) is not finite."""
+
+    def without_the_first(name, variable):
+        values = variable.values.copy()
+        axes = [axis for axis, dim in enumerate(variable.dims) if dim != "seed" and variable.sizes[dim] > 1]
+        if axes:
+            values[(slice(None),) * axes[0] + (0,)] = np.nan
+        return values
+
+    return with_numbers(result, without_the_first)
+
+
+@pytest.mark.parametrize("state", [null, reversed_numbers, failed, partly_failed])
+@pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty slice", "ignore:Degrees of freedom")
+def test_no_sentence_holds_what_is_no_number(study, state):
+    result = state(study)
+    sentences = findings(result)
+    assert sentences and all(sentence.strip() and sentence[-1] in ".:" for sentence in sentences)
+    for sentence in sentences:
+        assert not re.search(r"\b(nan|inf)\b|not known (%|points|pixels)|: \.", sentence), sentence
+    text = html.unescape(re.sub(r"<[^>]+>", "", build(result).html()))
+    assert all(sentence in text for sentence in sentences)
+
+
+def test_of_nothing_nothing_is_claimed(study):
+    _, claims = NULL[study.attrs["analysis"]]
+    for sentence in findings(null(study)):
+        assert not re.search(claims, sentence), sentence
+
+
+def test_a_failed_result_says_so_and_no_more(study):
+    (sentence,) = findings(failed(study))
+    assert sentence.startswith("Nothing came out: no measured")
+
+
+def test_shares_stay_within_0_and_100_percent_and_two_seeds_are_shown_as_they_are(study):
+    for state in (null, reversed_numbers):
+        for sentence in findings(state(study)):
+            for low, high in re.findall(r"\(([−\d.]+) to ([−\d.]+)\) %", sentence):
+                assert float(low.replace("−", "-")) >= 0 and float(high) <= 100, sentence
+            assert not re.search(r"\d ± \d+(\.\d+)? %", sentence.replace("\N{NO-BREAK SPACE}", " ")), sentence
+
+
+def test_the_warning_of_the_preset_stands_above_the_findings(study):
+    first, *others = build(study).sections[0].blocks
+    assert (first.kind, first.text) == ("note", PRESET_NOTES["tiny"])
+    assert any(block.kind == "figure" for block in others)
