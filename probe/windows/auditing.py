@@ -18,7 +18,7 @@ from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish
 from probe.windows.even_sizes import WindowsOf, nearest_even_sizes
-from probe.windows.paths import PathCounting
+from probe.windows.paths import PathCounting, paths_from, paths_in
 from probe.windows.windows import WINDOWED, windows_of
 
 __all__ = ["audit"]
@@ -298,21 +298,27 @@ def _foveation(model: nn.Module, ones: Tensor, with_maps: Sequence[Layer], warne
     paths: dict[str, Tensor] = {}
 
     def count(layer: Layer, maps: Tensor) -> None:
-        # Kept here, since those that were counted stay where a later layer cannot be.
-        paths[layer.name] = maps.mean(dim=1).sum()  # at once, since the maps may be added to in place
+        # Kept here, since those that were counted stay where a later layer cannot be; at once, since the maps may be
+        # added to in place.
+        paths[layer.name] = paths_in(maps, layer.name).mean(dim=1).sum()
 
     problem = ""
     with torch.enable_grad(), reading(model, with_maps, count) as run:
-        ones.requires_grad_()
+        counts = ones.requires_grad_().clone()  # a copy, since the model may write into it
         try:
-            with PathCounting():
-                run(ones)
+            with PathCounting(model, counts):
+                run(counts)
         except (ModelError, RuntimeError) as error:
             problem = str(error).partition("\n")[0]
         result = xr.Dataset()
         for index, layer in enumerate(with_maps):
             if layer.name in paths:
-                reads = torch.autograd.grad(paths[layer.name], ones, retain_graph=True)[0].sum(dim=(0, 1))
+                try:
+                    reads = paths_from(ones, paths[layer.name]).sum(dim=(0, 1))
+                except ModelError as error:
+                    problem = str(error)
+                    del paths[layer.name]
+                    continue
                 about = {"layer": layer.name, "long_name": "paths from each pixel, relative to the mean", "units": "1"}
                 values = (reads / reads.mean()).float().cpu().numpy()
                 result[f"foveation_{index}"] = (("row", "column"), values, about)
