@@ -18,7 +18,7 @@ from probe.errors import (
     ModelError,
 )
 
-__all__ = ["INPUT", "Layer", "is_default_layer", "module_names", "select_layers", "unwrap"]
+__all__ = ["INPUT", "Layer", "is_default_layer", "module_names", "running_layer", "select_layers", "unwrap"]
 
 INPUT = "input"
 
@@ -105,6 +105,17 @@ def module_names(model: nn.Module) -> dict[nn.Module, str]:
         if module is not model and not hasattr(module, "_orig_mod"):
             names[module] = name.replace("._orig_mod", "").replace("_orig_mod.", "")
     return names
+
+
+def running_layer(frames: Iterable[Any], model: nn.Module) -> str:
+    """Return the innermost layer whose code is running, with its class, from the frames of calls, innermost first."""
+    names = {model: "", **module_names(model)}
+    for frame in frames:
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(owner, nn.Module) and owner in names:
+            return f"{names[owner] or 'the model'} ({type(owner).__name__})"
+    return "the model"
 
 
 def _is_transformer_block(module: nn.Module) -> bool:

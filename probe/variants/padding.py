@@ -1,6 +1,5 @@
 """The same weights under another padding."""
 
-import copy
 import difflib
 import warnings
 from typing import Any
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.blueprint import blueprint
+from probe.models.copies import copied
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTED, CONVERTIBLE, convert
@@ -106,8 +106,8 @@ def with_padding(model: nn.Module, padding: str) -> nn.Module:
     original = unwrap(model)
     if any(_is_converted(module) for module in original.modules()):
         raise ModelError("model: its padding has been converted already. Convert the original model instead.")
+    converted = copied(original)
     _warn_of_rest(original, padding)
-    converted = copy.deepcopy(original)
     for module in converted.modules():
         if type(module) in CONVERTIBLE and not _obstacle(module, padding):
             convert(module, padding)

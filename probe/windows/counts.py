@@ -1,66 +1,31 @@
 """What the functions of torch do with counts of paths.
 
-A tensor counts if it holds numbers of paths; all others, such as weights and tables, are constants, whose values play
-no part. Functions are known by their names, whether they are methods, operators or work in place.
+Marked tensors hold numbers of paths; all others, such as weights and tables, are constants, whose values play no part.
+Functions are known by their names, whether they are methods, operators or work in place.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from probe.models.marks import is_marked, marked_in, tensors_in
 from probe.windows.windows import Windows
 
-__all__ = [
-    "COUNTING",
-    "READING_BY_CONTENT",
-    "UncountableError",
-    "count_of",
-    "counting_in",
-    "is_counting",
-    "mark",
-    "tensors_in",
-]
+__all__ = ["COUNTING", "READING_BY_CONTENT", "UncountableError", "count_of"]
 
 Size = int | tuple[int, ...] | list[int]
-
-_MARK = "_counts_paths"
 
 
 class UncountableError(Exception):
     """A function of which it is not known what it does with counts; says why."""
 
 
-def mark(*tensors: Tensor) -> None:
-    """Note that tensors hold counts."""
-    for tensor in tensors:
-        setattr(tensor, _MARK, True)
-
-
-def is_counting(tensor: Tensor) -> bool:
-    """Tell whether a tensor, or the one that it is a view of, holds counts."""
-    return hasattr(tensor, _MARK) or (tensor._base is not None and hasattr(tensor._base, _MARK))
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(part)
-
-
-def counting_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dicts that count, each once."""
-    return list({id(tensor): tensor for tensor in tensors_in(value) if is_counting(tensor)}.values())
-
-
 def _only(maps: Tensor, *others: Any) -> None:
     """Refuse other inputs than the first that depend on the images."""
-    if not is_counting(maps) or counting_in(others):
+    if not is_marked(maps) or marked_in(others):
         raise UncountableError("reads by content")
 
 
@@ -110,11 +75,11 @@ def _mix_channels(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
 
 def _multiply_matrices(input: Tensor, other: Tensor) -> Tensor:  # noqa: A002
     """Average along the axis that a matrix of constants mixes."""
-    if len(counting_in((input, other))) > 1:
+    if len(marked_in((input, other))) > 1:
         raise UncountableError("reads by content")
     n_mixed = input.shape[-1]
     first, second = (
-        t if is_counting(t) else t.new_full(t.shape, 1 / n_mixed, dtype=torch.float64) for t in (input, other)
+        t if is_marked(t) else t.new_full(t.shape, 1 / n_mixed, dtype=torch.float64) for t in (input, other)
     )
     return torch.matmul(first.double(), second.double())
 
@@ -224,15 +189,15 @@ def _add(*operands: Any, **options: Any) -> Tensor:
     """Add up what the operands read."""
     found = list(tensors_in((operands, options)))
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in found))
-    total: Any = sum(tensor.expand(shape) for tensor in found if is_counting(tensor))
+    total: Any = sum(tensor.expand(shape) for tensor in found if is_marked(tensor))
     return total
 
 
 def _multiply(*operands: Any, **options: Any) -> Tensor:
     """Add up what the largest operands read; smaller ones, such as a gate, a mean or a spread, are left aside."""
     found = list(tensors_in((operands, options)))
-    largest = max(tensor.numel() for tensor in found if is_counting(tensor))
-    return _add(*(tensor for tensor in found if not is_counting(tensor) or tensor.numel() == largest))
+    largest = max(tensor.numel() for tensor in found if is_marked(tensor))
+    return _add(*(tensor for tensor in found if not is_marked(tensor) or tensor.numel() == largest))
 
 
 def _reduce(func: Callable, place: int) -> Callable:
@@ -250,7 +215,7 @@ def _reduce(func: Callable, place: int) -> Callable:
 
 def _extreme(input: Tensor, *settings: Any, **options: Any) -> Any:  # noqa: A002
     """Count for the largest or smallest value: of two maps, of all values, or along an axis, with its places."""
-    if counting_in((settings, options)):
+    if marked_in((settings, options)):
         return _multiply(input, *settings, **options)
     if not settings and not options:
         return input.mean()
@@ -278,12 +243,12 @@ def _join(func: Callable) -> Callable:
 def count_of(value: Any) -> Any:
     """Return a number or a tensor of constants as no path at all."""
     if isinstance(value, Tensor):
-        return value if is_counting(value) else torch.zeros_like(value, dtype=torch.float64)
+        return value if is_marked(value) else torch.zeros_like(value, dtype=torch.float64)
     return 0.0
 
 
 def _choose(condition: Tensor, input: Any, other: Any) -> Tensor:  # noqa: A002
-    if is_counting(condition):
+    if is_marked(condition):
         raise UncountableError("reads by content")
     return torch.where(condition, count_of(input), count_of(other)).double()
 

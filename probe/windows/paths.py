@@ -1,6 +1,7 @@
 """Counting the paths by which the windows of a model read its images."""
 
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,17 +10,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.errors import ModelError
-from probe.models.layers import module_names
-from probe.windows.counts import (
-    COUNTING,
-    READING_BY_CONTENT,
-    UncountableError,
-    count_of,
-    counting_in,
-    is_counting,
-    mark,
-    tensors_in,
-)
+from probe.models.layers import running_layer
+from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
+from probe.windows.counts import COUNTING, READING_BY_CONTENT, UncountableError, count_of
 from probe.windows.trials import Trial
 
 __all__ = ["PathCounting", "paths_from", "paths_in"]
@@ -75,7 +68,7 @@ class PathCounting(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, pixels: Tensor) -> None:
         super().__init__()
-        self._names = module_names(model)
+        self._model = model
         self._with_gradients = pixels.requires_grad
         self._kept = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
         self._refusal = ""
@@ -85,18 +78,19 @@ class PathCounting(TorchFunctionMode):
         self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = _name_of(func)
+        name = name_of(func)
         is_getter = getattr(func, "__name__", "") == "__get__" and name not in _TENSOR_GETTERS
-        if is_getter or name in _OF_SHAPE or not counting_in((args, kwargs)):
+        if is_getter or name in _OF_SHAPE or not marked_in((args, kwargs)):
             return func(*args, **kwargs)
         try:
-            if _writes(name) and not is_counting(args[0]) and args[0].untyped_storage().data_ptr() in self._kept:
+            if _writes(name) and not is_marked(args[0]) and args[0].untyped_storage().data_ptr() in self._kept:
                 raise UncountableError("writes into a parameter or buffer")
             # A model may switch gradients off, but paths are traced through all of it.
             with torch.set_grad_enabled(self._with_gradients):
                 return _counted(func, name, args, kwargs)
         except UncountableError as reason:
-            self._refusal = f"model: {self._running_layer()}: {name} {reason}, so paths cannot be counted."
+            layer = running_layer((frame for frame, _ in traceback.walk_stack(sys._getframe())), self._model)
+            self._refusal = f"model: {layer}: {name} {reason}, so paths cannot be counted."
             raise
 
     def __exit__(self, *failure: Any) -> None:
@@ -104,17 +98,6 @@ class PathCounting(TorchFunctionMode):
         # Not raised in the model: operators take a TypeError for an operand that they do not know, and go on.
         if self._refusal:
             raise ModelError(self._refusal) from failure[1]
-
-    def _running_layer(self) -> str:
-        """Return the innermost layer whose code is running, from the frames of the calls."""
-        frame = sys._getframe(2)
-        while frame is not None:
-            code = frame.f_code
-            owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-            if isinstance(owner, nn.Module) and owner in self._names:
-                return f"{self._names[owner] or 'the model'} ({type(owner).__name__})"
-            frame = frame.f_back  # type: ignore[assignment]
-        return "the model"
 
 
 def paths_in(maps: Tensor, layer: str) -> Tensor:
@@ -125,7 +108,7 @@ def paths_in(maps: Tensor, layer: str) -> Tensor:
     ModelError
         If they come from functions that torch does not show, or read no pixel.
     """
-    if not is_counting(maps):
+    if not is_marked(maps):
         raise ModelError(
             f"model: paths cannot be counted: the output of {layer} reads no pixel by functions that torch shows; "
             "scripted functions are among those that it does not."
@@ -159,13 +142,6 @@ def paths_from(pixels: Tensor, total: Tensor) -> Tensor:
     return paths
 
 
-def _name_of(func: Callable) -> str:
-    name = getattr(func, "__name__", str(func))
-    if name == "__get__":
-        return func.__self__.__name__  # type: ignore[attr-defined]
-    return str(func) if "OpOverload" in type(func).__name__ else name
-
-
 def _counted(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Return what a function makes of counts, each tensor of it marked."""
     known = (name.strip("_") if name.startswith("__") else name.rstrip("_")).removeprefix("aten.").partition(".")[0]
@@ -195,9 +171,9 @@ def _writes(name: str) -> bool:
 
 def _write(target: Tensor, places: Any, value: Any) -> None:
     """Write into a tensor of counts, or of constants, which are no paths."""
-    if counting_in(places):
+    if marked_in(places):
         raise UncountableError("reads by content")
-    if not is_counting(target):
+    if not is_marked(target):
         whole = target if target._base is None else target._base
         whole.zero_()
         mark(whole)
@@ -207,10 +183,10 @@ def _write(target: Tensor, places: Any, value: Any) -> None:
 
 def _derived(func: Callable, args: tuple, kwargs: dict[str, Any], writes: bool) -> Any:
     """Find out by trial what a function does with counts, and do it."""
-    counting = counting_in((args, kwargs))
+    counting = marked_in((args, kwargs))
     if any(not tensor.is_floating_point() for tensor in counting):
         raise UncountableError("reads by content")
-    if writes and not is_counting(args[0]):
+    if writes and not is_marked(args[0]):
         raise UncountableError("writes counts in a way that is not known")
     try:
         trial = Trial(func, args, kwargs, counting)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.windows.counts import tensors_in
+from probe.models.marks import tensors_in
 
 __all__ = ["Trial"]
 
