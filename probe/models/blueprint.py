@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from probe.errors import PaddingError
 from probe.models.copies import copied
-from probe.models.layers import running_layer
+from probe.models.layers import described, running_layer
 
 __all__ = ["blueprint", "failure_of", "smallest_input", "told"]
 
@@ -73,7 +73,7 @@ def told(error: Exception, model: nn.Module) -> str:
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     layer = running_layer(reversed(frames), model)
-    return f"{layer}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{described(layer, model)}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def smallest_input(model: nn.Module, channels: int = 3) -> int:

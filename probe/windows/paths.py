@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.errors import ModelError
-from probe.models.layers import running_layer
+from probe.models.layers import described, running_layer
 from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
 from probe.windows.counts import COUNTING, READING_BY_CONTENT, UncountableError, count_of
 from probe.windows.trials import Trial
@@ -90,7 +90,7 @@ class PathCounting(TorchFunctionMode):
                 return _counted(func, name, args, kwargs)
         except UncountableError as reason:
             layer = running_layer((frame for frame, _ in traceback.walk_stack(sys._getframe())), self._model)
-            self._refusal = f"model: {layer}: {name} {reason}, so paths cannot be counted."
+            self._refusal = f"model: {described(layer, self._model)}: {name} {reason}, so paths cannot be counted."
             raise
 
     def __exit__(self, *failure: Any) -> None:

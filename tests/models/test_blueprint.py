@@ -56,7 +56,7 @@ def test_what_the_model_raised_is_told_and_no_cause_is_guessed():
 
     with pytest.raises(PaddingError, match=r"At 16384 × 16384, 0 \(Own\): KeyError: 'a name of mine'"):
         smallest_input(nn.Sequential(Own()))
-    with pytest.raises(PaddingError, match=r"0 \(Conv2d\): RuntimeError: .*to have 3 channels, but got 5 channels"):
+    with pytest.raises(PaddingError, match=r"0 \(Conv2d\): RuntimeError: Invalid channel"):
         smallest_input(nn.Sequential(nn.Conv2d(3, 4, 3)), channels=5)
 
 
