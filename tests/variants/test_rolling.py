@@ -147,10 +147,6 @@ OTHERWISE = {
     "flattened": (Flat, {"3": "weights of their own for each place of a map"}),
     "table": (Table, {"": "a table of positions"}),
     "coordinates": (lambda: Code(coordinates), {"": "a table of positions"}),
-    "window attention": (
-        lambda: torchvision.models.swin_transformer.ShiftedWindowAttention(3, [4, 4], [2, 2], 1),
-        {"": "attention that tells places apart"},
-    ),
     "vision transformer": (
         lambda: torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32),
         {"encoder": "a table of positions"},
@@ -158,12 +154,18 @@ OTHERWISE = {
 }
 
 
-@pytest.mark.parametrize("name", ["flattened", "table", "coordinates", "vision transformer"])
+@pytest.mark.parametrize("name", OTHERWISE)
 def test_what_tells_positions_without_padding_is_called_what_it_is(name):
     make, expected = OTHERWISE[name]
     torch.manual_seed(0)
     found = roll_images(make())
     assert (found.padding, found.otherwise, found.not_tried) == ({}, expected, "")
+
+
+def test_attention_in_windows_is_called_attention():
+    found = roll_images(named_model("swin_t"))
+    assert found.padding == {} and set(found.otherwise.values()) == {"attention that tells places apart"}
+    assert len(found.otherwise) == 12
 
 
 def test_padding_behind_other_causes_is_found_as_well():
