@@ -1,6 +1,5 @@
 """Readouts of maps of position from stacked feature maps: by gradient descent, and in closed form from statistics."""
 
-import copy
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from probe.analyses.training import clock
 from probe.errors import LayerNotFoundError, ProbeWarning
 from probe.measures.probing import collect
 from probe.models.capture import reading, survey_fast
+from probe.models.copies import copied
 from probe.models.layers import Layer, unwrap
 from probe.readouts.scores import decode
 from probe.readouts.targets import TARGETS, TargetFunction, target_maps
@@ -75,7 +75,7 @@ class BlockReader:
     """
 
     def __init__(self, model: nn.Module | None, blocks: Mapping[str, str], *, grid: int, device: torch.device) -> None:
-        model = nn.Identity() if model is None else copy.deepcopy(unwrap(model))
+        model = nn.Identity() if model is None else copied(unwrap(model))
         self.model, self.blocks, self.grid, self.device = model.eval().to(device), blocks, grid, device
         self.channels: dict[str, slice] = {}
         self._layers: dict[str, Layer] = {}

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import update_bn
 from probe.analyses.nets import bagnet33
 from probe.images.canvases import place_at
 from probe.models.capture import reading, survey
+from probe.models.copies import copied
 from probe.models.layers import unwrap
 from probe.models.weights import load_weights
 
@@ -131,7 +132,7 @@ class LastMap(nn.Module):
 
     def __init__(self, model: nn.Module, size: int) -> None:
         super().__init__()
-        self.model = copy.deepcopy(unwrap(model)).eval().requires_grad_(False)
+        self.model = copied(unwrap(model)).eval().requires_grad_(False)
         tensors = [*self.model.parameters(), torch.empty(0)]
         found = survey(self.model, torch.zeros(1, 3, size, size).to(tensors[0]))
         self.layer = [layer for layer in found if not layer.problem and not layer.is_single_cell][-1]

@@ -1,30 +1,79 @@
 """A model without values: its forward pass computes shapes alone, and costs no arithmetic."""
 
-import copy
+import traceback
 from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from probe.errors import PaddingError
+from probe.models.copies import copied
+from probe.models.layers import described, running_layer
 
-__all__ = ["blueprint", "smallest_input"]
+__all__ = ["blueprint", "failure_of", "smallest_input", "told"]
 
 LARGEST_INPUT = 2**14
 
 
 def blueprint(model: nn.Module) -> nn.Module:
-    """Return a copy without values and without hooks, on the meta device: its forward pass costs no arithmetic."""
+    """Return a copy without values and without hooks, on the meta device: its forward pass costs no arithmetic.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be copied.
+    """
     replacements: dict[int, Any] = {}
     for parameter in model.parameters():
         replacements[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
     for buffer in model.buffers():
-        replacements[id(buffer)] = buffer.to("meta")
+        replacements[id(buffer)] = buffer.detach().to("meta")
     for module in model.modules():
         replacements[id(module._forward_hooks)] = OrderedDict()
         replacements[id(module._forward_pre_hooks)] = OrderedDict()
-    return copy.deepcopy(model, replacements)
+        for value in vars(module).values():
+            if isinstance(value, Tensor):
+                replacements[id(value)] = value.detach().to("meta")
+    return copied(model, replacements)
+
+
+def failure_of(plan: nn.Module, shape: tuple[int, ...]) -> str:
+    """Run a blueprint on images of some shape, and return what ends the run; empty if nothing does.
+
+    Examples
+    --------
+    >>> plan = blueprint(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 8, 5)))
+    >>> failure_of(plan, (1, 3, 9, 9))
+    ''
+    >>> print(failure_of(plan, (1, 3, 4, 4)))
+    1 (Conv2d): RuntimeError: Calculated padded input size per channel: (4 x 4). Kernel size: (5 x 5). Kernel size
+    can't be greater than actual input size
+    """
+    parameter = next(plan.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            plan(torch.empty(*shape, dtype=parameter.dtype, device="meta"))
+    except Exception as error:  # whatever the model's own code raises
+        return told(error, plan)
+    return ""
+
+
+def told(error: Exception, model: nn.Module) -> str:
+    """Return where in a model an exception arose, its type, and the first line of its message.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> try:
+    ...     model(torch.ones(1, 3))
+    ... except RuntimeError as error:
+    ...     told(error, model)
+    '0 (Linear): RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x3 and 2x2)'
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layer = running_layer(reversed(frames), model)
+    return f"{described(layer, model)}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def smallest_input(model: nn.Module, channels: int = 3) -> int:
@@ -42,7 +91,9 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
     Raises
     ------
     PaddingError
-        If no power of two up to 16,384 works, for example because a linear layer expects maps of one size.
+        If no power of two up to 16,384 works. It tells what ended the run at the last of them.
+    ModelError
+        If the model cannot be copied.
 
     Examples
     --------
@@ -51,27 +102,17 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
     """
     plan = blueprint(model)
     largest_failing, smallest_working = 0, 1
-    while not _runs(plan, channels, smallest_working):
-        largest_failing, smallest_working = smallest_working, 2 * smallest_working
-        if smallest_working > LARGEST_INPUT:
+    while failure := failure_of(plan, (2, channels, smallest_working, smallest_working)):
+        if smallest_working == LARGEST_INPUT:
             raise PaddingError(
-                f"model: none of the square images of 1, 2, 4, … up to {LARGEST_INPUT} pixels can be processed. "
-                "Does a layer expect maps of one fixed size?"
+                f"model: none of the square images of 1, 2, 4, … up to {LARGEST_INPUT} pixels could be processed on "
+                f"torch's device 'meta'. At {LARGEST_INPUT} × {LARGEST_INPUT}, {failure}"
             )
+        largest_failing, smallest_working = smallest_working, 2 * smallest_working
     while smallest_working - largest_failing > 1:
         size = (largest_failing + smallest_working) // 2
-        if _runs(plan, channels, size):
-            smallest_working = size
-        else:
+        if failure_of(plan, (2, channels, size, size)):
             largest_failing = size
+        else:
+            smallest_working = size
     return smallest_working
-
-
-def _runs(plan: nn.Module, channels: int, size: int) -> bool:
-    parameter = next(plan.parameters(), torch.empty(0))
-    try:
-        with torch.no_grad():
-            plan(torch.empty(2, channels, size, size, dtype=parameter.dtype, device="meta"))
-    except Exception:
-        return False
-    return True

@@ -18,7 +18,17 @@ from probe.errors import (
     ModelError,
 )
 
-__all__ = ["INPUT", "Layer", "is_default_layer", "module_names", "select_layers", "takes_grey", "unwrap"]
+__all__ = [
+    "INPUT",
+    "Layer",
+    "described",
+    "is_default_layer",
+    "module_names",
+    "running_layer",
+    "select_layers",
+    "takes_grey",
+    "unwrap",
+]
 
 INPUT = "input"
 
@@ -105,6 +115,29 @@ def module_names(model: nn.Module) -> dict[nn.Module, str]:
         if module is not model and not hasattr(module, "_orig_mod"):
             names[module] = name.replace("._orig_mod", "").replace("_orig_mod.", "")
     return names
+
+
+def running_layer(frames: Iterable[Any], model: nn.Module) -> nn.Module:
+    """Return the innermost layer whose code is running, from the frames of calls, innermost first; else the model."""
+    modules = set(model.modules())
+    for frame in frames:
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(owner, nn.Module) and owner in modules:
+            return owner
+    return model
+
+
+def described(layer: nn.Module, model: nn.Module) -> str:
+    """Return the name and the class of a layer of a model, as messages give them.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.ReLU())
+    >>> described(model[0], model), described(model, model)
+    ('0 (ReLU)', 'the model (Sequential)')
+    """
+    return f"{module_names(model).get(layer, 'the model')} ({type(layer).__name__})"
 
 
 def _is_transformer_block(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from probe.errors import PaddingError
+from probe.errors import ModelError, PaddingError
 from probe.models.blueprint import blueprint, smallest_input
 from probe.models.geometry import reach_of
 
@@ -153,7 +153,10 @@ class AlignedForward:
 
 def _explain(error: RuntimeError, model: nn.Module, images: Tensor, padding: str) -> None:
     """Raise a PaddingError if a map vanishes in a layer; add a note if shapes do not fit between layers."""
-    plan = blueprint(model)
+    try:
+        plan = blueprint(model)
+    except ModelError:
+        return
     names = {module: name for name, module in plan.named_modules() if hasattr(module, "kernel_size")}
     running: list[tuple[nn.Module, Tensor]] = []
 
@@ -196,6 +199,6 @@ def _vanishing_message(name: str, layer: nn.Module, map_: Tensor, images: Tensor
 def _cure(model: nn.Module, channels: int) -> str:
     try:
         size = smallest_input(model, channels)
-    except PaddingError:
-        return "No smallest size that works was found: a later layer seems to expect one size. Take another padding."
+    except PaddingError as error:
+        return f"No smallest size that works was found: {error} Take another padding."
     return f"The smallest square images that work are {size} × {size}: give larger images or take another padding."

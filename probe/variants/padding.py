@@ -1,20 +1,22 @@
 """The same weights under another padding."""
 
-import copy
 import difflib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.fx
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.blueprint import blueprint
+from probe.models.copies import copied
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTED, CONVERTIBLE, convert
+from probe.variants.rolling import Findings, bare_twin, roll_images
 
 __all__ = ["PADDINGS", "with_padding"]
 
@@ -28,7 +30,7 @@ _POOLING_FUNCTIONS = (functional.max_pool2d, functional.avg_pool2d)
 _ADAPTIVE_FUNCTIONS = (functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d)
 
 
-def with_padding(model: nn.Module, padding: str) -> nn.Module:
+def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None) -> nn.Module:
     """Return a copy of a model whose convolutions and pooling layers see another border.
 
     =============  ==============================================  ================================================
@@ -63,6 +65,10 @@ def with_padding(model: nn.Module, padding: str) -> nn.Module:
         It stays as it was.
     padding : str
         One of ``probe.variants.padding.PADDINGS``.
+    images : torch.Tensor, optional
+        Shape (image, channel, row, column), on the first of which the conversion is tried. By default it is noise of a
+        size that is found by trial; give one if the warning says that none fits. Rows and columns are multiples of
+        all strides.
 
     Returns
     -------
@@ -73,9 +79,9 @@ def with_padding(model: nn.Module, padding: str) -> nn.Module:
     Raises
     ------
     ArgumentError
-        If the padding is unknown.
+        If the padding is unknown, or `images` are none or have no effect.
     ModelError
-        If the model is scripted or traced, or has been converted already.
+        If the model is scripted or traced, cannot be copied, or has been converted already.
     PaddingError
         From the forward pass of the returned model, under ``valid``: if the images are so small that no map is left.
         It names the layer and the smallest size that works.
@@ -84,8 +90,17 @@ def with_padding(model: nn.Module, padding: str) -> nn.Module:
     -----
     ProbeWarning
         Lists what was not converted: other classes of layers that pad, transposed convolutions, pooling with
-        ``ceil_mode`` or to several cells, and padding in the code of ``forward`` as far as ``torch.fx`` can see it.
-        Under ``zeros``, layers that continue the map; under ``partial``, no pooling.
+        ``ceil_mode`` or to several cells, and padding in the code of ``forward``. Under ``zeros``, layers that
+        continue the map; under ``partial``, no pooling. Under ``circular`` it also tells what else than padding tells
+        positions apart, such as a table of positions, or why nothing could be tried.
+
+    Notes
+    -----
+    Padding in code is found in two ways: ``torch.fx`` shows calls of known functions, and a copy under circular padding
+    is run once on an image of noise and on the same image rolled by a multiple of all strides, in evaluation mode and
+    without hooks. A function whose output does not roll along is listed with its layer, unless it tells positions
+    apart without padding: attention, a table of positions, or weights of their own for each place of a map. Only
+    what runs on this image is seen.
 
     References
     ----------
@@ -104,34 +119,76 @@ def with_padding(model: nn.Module, padding: str) -> nn.Module:
         offer = f" Did you mean {near[0]!r}?" if near else ""
         raise ArgumentError(f"padding={padding!r} is unknown; expected one of {', '.join(PADDINGS)}.{offer}")
     original = unwrap(model)
+    if images is not None:
+        _check_images(images, padding)
     if any(_is_converted(module) for module in original.modules()):
         raise ModelError("model: its padding has been converted already. Convert the original model instead.")
-    _warn_of_rest(original, padding)
-    converted = copy.deepcopy(original)
-    for module in converted.modules():
-        if type(module) in CONVERTIBLE and not _obstacle(module, padding):
-            convert(module, padding)
+    converted = copied(original)
+    _convert_all(converted, padding)
     if padding in ("valid", "full"):
         converted.forward = AlignedForward(converted, padding)
+    _warn_of_rest(original, padding, images)
     return converted
+
+
+def _check_images(images: Any, padding: str) -> None:
+    if padding == "zeros":
+        raise ArgumentError("images: padding='zeros' is not tried on images, so they would have no effect.")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+        found = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise ArgumentError(f"images: expected a tensor of shape (image, channel, row, column), found {found}.")
+
+
+def _convert_all(model: nn.Module, padding: str) -> None:
+    for module in model.modules():
+        if type(module) in CONVERTIBLE and not _obstacle(module, padding):
+            convert(module, padding)
 
 
 def _is_converted(module: nn.Module) -> bool:
     return isinstance(module, CONVERTED) or isinstance(vars(module).get("forward"), AlignedForward)
 
 
-def _warn_of_rest(model: nn.Module, padding: str) -> None:
-    """List in one warning what keeps the border it had."""
+def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None:
+    """List in one warning what keeps the border it had, and what else tells positions apart in a circular model."""
     reasons = {name: _obstacle(module, padding) for name, module in model.named_modules()}
-    for name, function in _padding_in_code(model, padding):
+    found = _found_by_rolling(model, images) if padding != "zeros" else Findings()
+    in_code = _padding_in_code(model, padding)
+    if in_code is None and found.not_tried:
+        reasons[""] = reasons[""] or "torch.fx cannot trace it, so padding in its code would go unseen"
+    for name, function in in_code or ():
         reasons[name] = reasons[name] or function
+    for name, function in found.padding.items():
+        # What is to be said of layers that can be converted does not depend on a trial under another padding.
+        settled = type(model.get_submodule(name)) in CONVERTIBLE or (padding == "partial" and "pool" in function)
+        if not settled:
+            reasons[name] = reasons.get(name) or f"{function} in its code"
+    parts = [_listed("not converted", reasons)]
+    if padding == "circular":
+        parts.append(_listed("positions are told apart otherwise than by padding", found.otherwise))
+        if found.not_tried:
+            parts.append(
+                f"not tried whether a rolled image gives rolled maps: {found.not_tried}. Padding in code that is not "
+                "listed would go unseen; pass images= that the model takes, whose sizes are multiples of all strides"
+            )
+    if any(parts):
+        warnings.warn(f"padding={padding!r}: {'. '.join(filter(None, parts))}.", ProbeWarning, stacklevel=3)
+
+
+def _listed(heading: str, reasons: Mapping[str, str]) -> str:
     names_by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names_by_reason.setdefault(reason, []).append(name or "the model")
     names_by_reason.pop("", None)
-    if names_by_reason:
-        listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_by_reason.items())
-        warnings.warn(f"padding={padding!r}: not converted: {listed}.", ProbeWarning, stacklevel=3)
+    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_by_reason.items())
+    return f"{heading}: {listed}" if listed else ""
+
+
+def _found_by_rolling(model: nn.Module, images: Tensor | None) -> Findings:
+    """Convert a throw-away copy to circular padding, in which only padding in code is left, and try it."""
+    twin = bare_twin(model)
+    _convert_all(twin, "circular")
+    return roll_images(twin, images)
 
 
 def _obstacle(module: nn.Module, padding: str) -> str:
@@ -175,8 +232,8 @@ def _are_all(number: int, values: Any) -> bool:
     return set(values if isinstance(values, tuple | list) else (values,)) <= {number}
 
 
-def _padding_in_code(model: nn.Module, padding: str) -> list[tuple[str, str]]:
-    """Return the layers whose code pads, each with the function it calls, as far as tracing shows them."""
+def _padding_in_code(model: nn.Module, padding: str) -> list[tuple[str, str]] | None:
+    """Return the layers whose code pads, each with the function it calls; None if the model cannot be traced."""
     tracer = torch.fx.Tracer()
     if padding == "zeros" or tracer.is_leaf_module(model, ""):
         return []
@@ -184,7 +241,7 @@ def _padding_in_code(model: nn.Module, padding: str) -> list[tuple[str, str]]:
         with warnings.catch_warnings(action="ignore"):
             nodes = tracer.trace(blueprint(model)).nodes
     except Exception:
-        return [("", "torch.fx cannot trace it, so padding in its code would go unseen")]
+        return None
     found = []
     for node in nodes:
         if node.op == "call_function" and _call_pads(node, padding):

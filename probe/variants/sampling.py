@@ -1,6 +1,5 @@
 """Networks that blur before they sub-sample (BlurPool)."""
 
-import copy
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from probe.errors import ArgumentError
+from probe.models.copies import copied
 
 __all__ = ["BlurPool", "anti_aliased"]
 
@@ -92,7 +92,7 @@ def anti_aliased(model: nn.Module, *, size: int = 4, from_pixels: bool = False) 
     >>> anti_aliased(net)(torch.zeros(1, 3, 12, 12)).shape
     torch.Size([1, 8, 5, 5])
     """
-    traced = fx.symbolic_trace(copy.deepcopy(model))
+    traced = fx.symbolic_trace(copied(model))
     modules = dict(traced.named_modules())
     strided = [(node, modules[str(node.target)]) for node in traced.graph.nodes if _sub_samples(node, modules)]
     if not from_pixels:

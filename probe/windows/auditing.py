@@ -18,7 +18,7 @@ from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish
 from probe.windows.even_sizes import WindowsOf, nearest_even_sizes
-from probe.windows.paths import PathCounting
+from probe.windows.paths import PathCounting, paths_from, paths_in
 from probe.windows.windows import WINDOWED, windows_of
 
 __all__ = ["audit"]
@@ -64,8 +64,9 @@ def audit(
             Rows (top, bottom) or columns (left, right) of padding; those of them that no window reads; and rows or
             columns of the map itself, from that side inwards, that no window reads.
         ``even_size`` on (axis, direction)
-            The nearest smaller and larger number of pixels at which no layer leaves padding unread, up to 128 pixels
-            away; NaN if there is none.
+            The nearest smaller and larger number of pixels along one axis, the other as given, at which no layer
+            leaves padding unread along it, up to 128 pixels away. NaN if there is none, or if the model could run at
+            none of them, which a warning tells.
         ``artefact`` on (layer)
             On an image of zeros: variance of the response over positions as a share of its mean square, all channels
             pooled. Without border effects all cells are equal, and it is 0; NaN if the response is 0 everywhere.
@@ -75,7 +76,9 @@ def audit(
             variance. It is no measure of the kernels, nor of foveation.
         ``foveation_i``
             For each layer with maps: the number of paths by which the layer reads each pixel, relative to the mean.
-            Weights are set to one, channels averaged. Absent behind attention.
+            Weights are set to one, channels averaged, and constants, biases, norms and activations bring no paths; a
+            gate or a mean that is smaller than the map is left aside (`probe.windows.paths.PathCounting`). Absent
+            behind attention and behind functions of which it is not known what they read, which a warning names.
         ``zero_map_i``
             For each layer with maps: its response to an image of zeros, averaged over channels.
 
@@ -241,7 +244,9 @@ def _reading_of(layers: Sequence[Layer], windows: WindowsOf, grids: Mapping[tupl
 
 def _even_sizes(model: nn.Module, zeros: Tensor, windows: WindowsOf, warned: list[str]) -> xr.DataArray:
     try:
-        nearest = nearest_even_sizes(model, zeros, windows)
+        nearest, refused = nearest_even_sizes(model, zeros, windows)
+        if refused:
+            warn(f"even_size: the model took no other size: {'; '.join(refused)}.", warned)
     except ModelError as error:
         warn(f"even_size: not searched: {error}", warned)
         nearest = np.full((2, 2), np.nan)
@@ -298,21 +303,27 @@ def _foveation(model: nn.Module, ones: Tensor, with_maps: Sequence[Layer], warne
     paths: dict[str, Tensor] = {}
 
     def count(layer: Layer, maps: Tensor) -> None:
-        # Kept here, since those that were counted stay where a later layer cannot be.
-        paths[layer.name] = maps.mean(dim=1).sum()  # at once, since the maps may be added to in place
+        # Kept here, since those that were counted stay where a later layer cannot be; at once, since the maps may be
+        # added to in place.
+        paths[layer.name] = paths_in(maps, layer.name).mean(dim=1).sum()
 
     problem = ""
     with torch.enable_grad(), reading(model, with_maps, count) as run:
-        ones.requires_grad_()
+        counts = ones.requires_grad_().clone()  # a copy, since the model may write into it
         try:
-            with PathCounting():
-                run(ones)
+            with PathCounting(model, counts):
+                run(counts)
         except (ModelError, RuntimeError) as error:
             problem = str(error).partition("\n")[0]
         result = xr.Dataset()
         for index, layer in enumerate(with_maps):
             if layer.name in paths:
-                reads = torch.autograd.grad(paths[layer.name], ones, retain_graph=True)[0].sum(dim=(0, 1))
+                try:
+                    reads = paths_from(ones, paths[layer.name]).sum(dim=(0, 1))
+                except ModelError as error:
+                    problem = str(error)
+                    del paths[layer.name]
+                    continue
                 about = {"layer": layer.name, "long_name": "paths from each pixel, relative to the mean", "units": "1"}
                 values = (reads / reads.mean()).float().cpu().numpy()
                 result[f"foveation_{index}"] = (("row", "column"), values, about)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ModelError
-from probe.models.blueprint import blueprint
+from probe.models.blueprint import blueprint, told
 from probe.models.capture import input_grids
 from probe.windows.windows import Windows
 
@@ -19,8 +19,10 @@ WindowsOf = Mapping[str, tuple[Windows, Windows]]
 _FURTHEST = 128  # pixels
 
 
-def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> np.ndarray:
+def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> tuple[np.ndarray, list[str]]:
     """Search outwards from the size of the images, up to 128 pixels, for sizes at which no padding is unread.
+
+    Each axis is searched by itself, the other as long as in the images.
 
     Parameters
     ----------
@@ -33,40 +35,51 @@ def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> 
 
     Returns
     -------
-    numpy.ndarray
-        Shape (axis, direction): rows and columns, smaller and larger; NaN where there is no such size.
+    nearest : numpy.ndarray
+        Shape (axis, direction): rows and columns, smaller and larger; NaN where no size was found.
+    refused : list of str
+        Where no size was found because the model took none: the axis and direction, and what ended the run at the
+        nearest size.
 
     Raises
     ------
     ModelError
-        If the model cannot run on tensors without values, by which sizes are tried.
+        If the model cannot be copied, or cannot run on tensors without values, by which sizes are tried.
     """
     # Sizes are all that is asked for, and tensors without values cost nothing to compute with.
     shadow, blank = blueprint(model), images.to("meta")
-    if _unread(shadow, blank, windows) is None:
-        raise ModelError("model: cannot run on tensors of torch's device 'meta'. Audit other sizes one by one.")
+    _, failure = _unread(shadow, blank, windows)
+    if failure:
+        raise ModelError(f"model: cannot run on tensors of torch's device 'meta', by which sizes are tried: {failure}")
     nearest = np.full((2, 2), np.nan)
-    for direction, sign in enumerate((-1, 1)):
-        for distance in range(1, _FURTHEST + 1):
-            size = np.array(images.shape[2:]) + sign * distance
-            unread = _unread(shadow, blank.new_empty(*images.shape[:2], *size.clip(1).tolist()), windows)
-            if unread is not None:
-                is_first = (unread == 0) & (size > 0) & np.isnan(nearest[:, direction])
-                nearest[is_first, direction] = size[is_first]
-            if not np.isnan(nearest[:, direction]).any():
-                break
-    return nearest
+    refused = []
+    for axis, axis_name in enumerate(("rows", "columns")):
+        for direction, sign in enumerate((-1, 1)):
+            size, failures = blank.shape[2 + axis], []
+            sizes = [size + sign * distance for distance in range(1, _FURTHEST + 1) if size + sign * distance > 0]
+            for tried in sizes:
+                shape = list(blank.shape)
+                shape[2 + axis] = tried
+                unread, failure = _unread(shadow, blank.new_empty(shape), windows)
+                if failure:
+                    failures.append(f"{tried} {axis_name}: {failure}")
+                elif unread[axis] == 0:
+                    nearest[axis, direction] = tried
+                    break
+            if sizes and len(failures) == len(sizes):
+                refused.append(failures[0])
+    return nearest, refused
 
 
-def _unread(shadow: nn.Module, images: Tensor, windows: WindowsOf) -> np.ndarray | None:
-    """Return how many rows and columns of padding all layers leave unread; None if the model cannot take this size."""
+def _unread(shadow: nn.Module, images: Tensor, windows: WindowsOf) -> tuple[np.ndarray, str]:
+    """Return how many rows and columns of padding all layers leave unread, and what ends the model's run, if any."""
+    unread = np.zeros(2, int)
     try:
         with torch.device("meta"):
             grids = input_grids(shadow, images)
-    except Exception:  # whatever the model's own code raises at a size that it cannot take
-        return None
-    unread = np.zeros(2, int)
+    except Exception as error:  # whatever the model's own code raises at a size that it cannot take
+        return unread, told(error, shadow)
     for (name, _), grid in grids.items():
         if name in windows:
             unread += [sum(axis.unread(size)) for axis, size in zip(windows[name], grid, strict=True)]
-    return unread
+    return unread, ""

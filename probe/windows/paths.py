@@ -1,20 +1,33 @@
 """Counting the paths by which the windows of a model read its images."""
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.errors import ModelError
-from probe.models.geometry import pair
-from probe.windows.windows import Windows
+from probe.models.layers import described, running_layer
+from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
+from probe.windows.counts import COUNTING, READING_BY_CONTENT, UncountableError, count_of
+from probe.windows.trials import Trial
 
-__all__ = ["PathCounting"]
+__all__ = ["PathCounting", "paths_from", "paths_in"]
 
-Size = int | tuple[int, ...] | list[int]
+_TENSOR_GETTERS = {"T", "mT", "H", "mH", "data", "real", "imag", "grad"}
+# What these tell is the same for counts as for features.
+_OF_SHAPE = {
+    *("size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex"),
+    *("__len__", "element_size", "get_device", "__hash__", "empty_like", "new_empty"),
+}
+_LEAVING_TENSORS = {
+    *("__bool__", "__int__", "__float__", "__complex__", "__index__", "__contains__", "is_nonzero"),
+    *("item", "tolist", "numpy", "__array__", "equal", "allclose"),
+}
+_WRITING_OPERATORS = {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__"}
 
 
 class PathCounting(TorchFunctionMode):
@@ -22,155 +35,174 @@ class PathCounting(TorchFunctionMode):
 
     Every weight is one, channels are averaged, and what treats all positions alike (biases, normalisation,
     activations) is left out. So on an image of ones each cell holds how many paths lead to it from the pixels, and
-    its gradient how many from each pixel. Max pooling reads all cells of its windows. A product reads what its
-    factors read; a factor smaller than the other, such as the gate of a channel, is left aside.
+    its gradient how many from each pixel. Pooling, adaptive or not, reads all cells of its windows, each once. A sum
+    and a product read what their operands read; where a product, quotient or difference has an operand smaller than
+    another, such as the gate or the mean of a channel, this is left aside. A mean over an axis remains a mean.
+
+    Functions that are not known are tried on random numbers: those whose result does not depend on the values, that
+    move values to other places, or that change each value by itself, are understood. All others are refused, so
+    that nothing is counted wrongly in silence.
+
+    Parameters
+    ----------
+    model
+        The model that will run, whose layers the errors name.
+    pixels
+        The images that it will run on, at least of precision float32.
 
     Raises
     ------
     ModelError
-        At attention, which reads by content.
+        On leaving the context, after attention, which reads by content, or another function that was refused and that
+        ended the model's run. It names the function and the layer.
 
     Examples
     --------
-    >>> convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
-    >>> with PathCounting():
-    ...     paths = convolution(torch.ones(1, 3, 5, 5))
+    >>> convolution = nn.Conv2d(3, 8, 3, padding=1)
+    >>> pixels = torch.ones(1, 3, 5, 5)
+    >>> with PathCounting(convolution, pixels):
+    ...     paths = convolution(pixels)
     >>> paths[0, 0, 0]
     tensor([4., 6., 6., 6., 4.])
     """
 
+    def __init__(self, model: nn.Module, pixels: Tensor) -> None:
+        super().__init__()
+        self._model = model
+        self._with_gradients = pixels.requires_grad
+        self._kept = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+        self._refusal = ""
+        mark(pixels)
+
     def __torch_function__(
         self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in _READING_BY_CONTENT:
-            raise ModelError(f"model: {getattr(func, '__name__', func)} reads by content; its paths cannot be counted.")
-        return _COUNTING.get(func, func)(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        name = name_of(func)
+        is_getter = getattr(func, "__name__", "") == "__get__" and name not in _TENSOR_GETTERS
+        if is_getter or name in _OF_SHAPE or not marked_in((args, kwargs)):
+            return func(*args, **kwargs)
+        try:
+            if _writes(name) and not is_marked(args[0]) and args[0].untyped_storage().data_ptr() in self._kept:
+                raise UncountableError("writes into a parameter or buffer")
+            # A model may switch gradients off, but paths are traced through all of it.
+            with torch.set_grad_enabled(self._with_gradients):
+                return _counted(func, name, args, kwargs)
+        except UncountableError as reason:
+            layer = running_layer((frame for frame, _ in traceback.walk_stack(sys._getframe())), self._model)
+            self._refusal = f"model: {described(layer, self._model)}: {name} {reason}, so paths cannot be counted."
+            raise
+
+    def __exit__(self, *failure: Any) -> None:
+        super().__exit__(*failure)
+        # Not raised in the model: operators take a TypeError for an operand that they do not know, and go on.
+        if self._refusal:
+            raise ModelError(self._refusal) from failure[1]
 
 
-def _convolve(
-    input: Tensor,  # noqa: A002 - the names of torch's arguments, here and below
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size | str = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Sum each window over the mean of its channels; all outputs of a group are the same."""
-    means, ones = _group_means(input, groups), input.new_ones(groups, 1, *weight.shape[2:])
-    sums = functional.conv2d(means, ones, None, stride, padding, dilation, groups)
-    return sums.repeat_interleave(weight.shape[0] // groups, dim=1)
+def paths_in(maps: Tensor, layer: str) -> Tensor:
+    """Return maps that a model gave while it counted paths, after a check that these are paths.
+
+    Raises
+    ------
+    ModelError
+        If they come from functions that torch does not show, or read no pixel.
+    """
+    if not is_marked(maps):
+        raise ModelError(
+            f"model: paths cannot be counted: the output of {layer} reads no pixel by functions that torch shows; "
+            "scripted functions are among those that it does not."
+        )
+    return maps
 
 
-def _convolve_transposed(
-    input: Tensor,  # noqa: A002
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
-) -> Tensor:
-    means, ones = _group_means(input, groups), input.new_ones(groups, 1, *weight.shape[2:])
-    sums = functional.conv_transpose2d(means, ones, None, stride, padding, output_padding, groups, dilation)
-    return sums.repeat_interleave(weight.shape[1], dim=1)
+def paths_from(pixels: Tensor, total: Tensor) -> Tensor:
+    """Return how many of the paths in a total come from each value of an image.
+
+    Parameters
+    ----------
+    pixels
+        Images of ones, with gradients, on which a model has counted.
+    total
+        A sum of paths, of no axes.
+
+    Raises
+    ------
+    ModelError
+        If the paths from all pixels do not add up to the total: some code of the model has a gradient of its own.
+    """
+    paths = None
+    if total.requires_grad:
+        (paths,) = torch.autograd.grad(total, pixels, retain_graph=True, allow_unused=True)
+    if paths is None or not torch.isclose(paths.sum(), total, rtol=1e-6):
+        raise ModelError(
+            "model: paths cannot be counted: those from all pixels do not add up to those that arrive. Does an "
+            "autograd.Function have a backward of its own, or is a part run in inference mode?"
+        )
+    return paths
 
 
-def _group_means(maps: Tensor, groups: int) -> Tensor:
-    return maps.reshape(len(maps), groups, -1, *maps.shape[2:]).mean(dim=2)
+def _counted(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Return what a function makes of counts, each tensor of it marked."""
+    known = (name.strip("_") if name.startswith("__") else name.rstrip("_")).removeprefix("aten.").partition(".")[0]
+    if known in READING_BY_CONTENT or name in _LEAVING_TENSORS:
+        raise UncountableError("reads by content")
+    if kwargs.get("out") is not None or name == "__set__":
+        raise UncountableError("writes counts in a way that is not known")
+    if name == "__setitem__":
+        return _write(*args)
+    if known not in COUNTING:
+        return _derived(func, args, kwargs, _writes(name))
+    try:
+        result = COUNTING[known](*args, **kwargs)
+    except TypeError as error:
+        raise UncountableError("is called with arguments that are not known") from error
+    mark(*tensors_in(result))
+    if _writes(name):
+        _write(args[0], ..., result)
+        return args[0]
+    return result
 
 
-def _mix_channels(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
-    return input.mean(dim=-1, keepdim=True).repeat_interleave(weight.shape[0], dim=-1)
+def _writes(name: str) -> bool:
+    """Tell whether a function changes its first argument."""
+    return name in _WRITING_OPERATORS or (name.endswith("_") and not name.endswith("__"))
 
 
-def _pool(
-    maps: Tensor, kernel_size: Size, stride: Size | None, padding: Size, dilation: Size, ceil_mode: bool
-) -> Tensor:
-    """Sum each window of each channel."""
-    kernel, sides, taps = pair(kernel_size), pair(padding), pair(dilation)
-    steps = pair(stride) if stride else kernel
-    # With ceil_mode the last windows may reach beyond the padding, where there is nothing to read.
-    beyond = functional.pad(maps, (0, steps[1] - 1, 0, steps[0] - 1)) if ceil_mode else maps
-    ones = maps.new_ones(1, 1, *kernel)
-    sums = functional.conv2d(beyond.flatten(0, 1)[:, None], ones, None, steps, sides, taps)
-    rows, columns = (
-        Windows(kernel[axis], steps[axis], taps[axis], sides[axis], sides[axis], ceil_mode).count(maps.shape[2 + axis])
-        for axis in (0, 1)
-    )
-    return sums[..., :rows, :columns].reshape(*maps.shape[:2], rows, columns)
+def _write(target: Tensor, places: Any, value: Any) -> None:
+    """Write into a tensor of counts, or of constants, which are no paths."""
+    if marked_in(places):
+        raise UncountableError("reads by content")
+    if not is_marked(target):
+        whole = target if target._base is None else target._base
+        whole.zero_()
+        mark(whole)
+    mark(target)
+    target[places] = count_of(value)
 
 
-def _max_pool(
-    input: Tensor,  # noqa: A002
-    kernel_size: Size,
-    stride: Size | None = None,
-    padding: Size = 0,
-    dilation: Size = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor:
-    return _pool(input, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-def _average_pool(
-    input: Tensor,  # noqa: A002
-    kernel_size: Size,
-    stride: Size | None = None,
-    padding: Size = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    return _pool(input, kernel_size, stride, padding, 1, ceil_mode)
-
-
-def _power_pool(
-    input: Tensor,  # noqa: A002
-    norm_type: float,
-    kernel_size: Size,
-    stride: Size | None = None,
-    ceil_mode: bool = False,
-) -> Tensor:
-    return _pool(input, kernel_size, stride, 0, 1, ceil_mode)
-
-
-def _pass_on(input: Tensor, *settings: Any, **options: Any) -> Tensor:  # noqa: A002
-    return input.clone()  # a copy, since the model may go on to add to it in place
-
-
-def _multiply(input: Any, other: Any) -> Any:  # noqa: A002
-    tensors = [factor for factor in (input, other) if isinstance(factor, Tensor)]
-    if len(tensors) == 2 and input.numel() == other.numel():
-        return input + other
-    return max(tensors, key=Tensor.numel).clone()
-
-
-_ALIKE_EVERYWHERE = (
-    *(functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu6),
-    *(functional.hardtanh, functional.hardtanh_, functional.leaky_relu, functional.leaky_relu_, functional.prelu),
-    *(functional.elu, functional.elu_, functional.selu, functional.celu, functional.gelu, functional.silu),
-    *(functional.mish, functional.hardswish, functional.hardsigmoid, functional.softplus, functional.softsign),
-    *(torch.sigmoid, Tensor.sigmoid, functional.sigmoid, torch.tanh, Tensor.tanh, functional.tanh),
-    *(torch.clamp, Tensor.clamp, functional.batch_norm, functional.layer_norm, functional.group_norm),
-    *(functional.instance_norm, functional.local_response_norm, functional.normalize),
-    *(functional.dropout, functional.dropout2d, functional.alpha_dropout, functional.feature_alpha_dropout),
-)
-
-_READING_BY_CONTENT = {
-    *(functional.scaled_dot_product_attention, functional.multi_head_attention_forward),
-    *(functional.softmax, torch.softmax, Tensor.softmax, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm),
-}
-
-_COUNTING: dict[Callable, Callable] = {
-    **dict.fromkeys(_ALIKE_EVERYWHERE, _pass_on),
-    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__), _multiply),
-    torch.conv2d: _convolve,
-    torch.conv_transpose2d: _convolve_transposed,
-    functional.linear: _mix_channels,
-    functional.max_pool2d: _max_pool,
-    torch.max_pool2d: _max_pool,
-    functional.avg_pool2d: _average_pool,
-    functional.lp_pool2d: _power_pool,
-}
+def _derived(func: Callable, args: tuple, kwargs: dict[str, Any], writes: bool) -> Any:
+    """Find out by trial what a function does with counts, and do it."""
+    counting = marked_in((args, kwargs))
+    if any(not tensor.is_floating_point() for tensor in counting):
+        raise UncountableError("reads by content")
+    if writes and not is_marked(args[0]):
+        raise UncountableError("writes counts in a way that is not known")
+    try:
+        trial = Trial(func, args, kwargs, counting)
+        if not trial.read:
+            return args[0].zero_() if writes else func(*args, **kwargs)
+        moves = trial.moves()
+        is_understood = len(trial.read) == 1 and (moves or trial.is_pointwise())
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise UncountableError("is not known, and could not be tried") from error
+    if not is_understood:
+        raise UncountableError("is not known, and joins or mixes values")
+    if moves:
+        result = func(*args, **kwargs)
+    elif writes:
+        return args[0]
+    else:
+        result = trial.read[0].to(trial.result.device, copy=True)
+    mark(*tensors_in(result))
+    return result

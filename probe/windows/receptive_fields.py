@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from probe.models.capture import reading
 from probe.models.layers import Layer
-from probe.windows.paths import PathCounting
+from probe.windows.paths import PathCounting, paths_from, paths_in
 
 __all__ = ["Window", "effective_field", "reached_cells", "readable_pixels"]
 
@@ -36,14 +36,16 @@ def reached_cells(model: nn.Module, layers: Sequence[Layer], pixels: Tensor) -> 
     Raises
     ------
     ModelError
-        If the model reads by content, as attention does.
+        If the model reads by content, as attention does, or by functions of which it is not known what they read.
     """
+    counts = pixels.double().clone()  # a copy, since the model may write into it
 
-    def reached(layer: Layer, maps: Tensor) -> np.ndarray:
-        return (maps[0].sum(dim=0) > 0).cpu().numpy()
+    def count(layer: Layer, maps: Tensor) -> Tensor:
+        return paths_in(maps, layer.name)[0].sum(dim=0)
 
-    with torch.no_grad(), reading(model, layers, reached) as run, PathCounting():
-        return run(pixels.double())
+    with torch.no_grad(), reading(model, layers, count) as run, PathCounting(model, counts):
+        paths = run(counts)
+    return {name: (count > 0).cpu().numpy() for name, count in paths.items()}
 
 
 def readable_pixels(
@@ -68,18 +70,19 @@ def readable_pixels(
     Raises
     ------
     ModelError
-        If the model reads by content, as attention does.
+        If the model reads by content, as attention does, or by functions of which it is not known what they read.
     """
     ones = torch.ones_like(pixels, dtype=torch.float64).requires_grad_()
 
     def count(layer: Layer, maps: Tensor) -> Tensor:
-        return maps[..., *windows[layer.name]].sum()
+        return paths_in(maps, layer.name)[..., *windows[layer.name]].sum()
 
     with torch.enable_grad(), reading(model, layers, count) as run:
-        with PathCounting():
-            paths = run(ones)
-        gradients = {name: torch.autograd.grad(total, ones, retain_graph=True)[0] for name, total in paths.items()}
-    return {name: (gradient[0].sum(dim=0) > 0).cpu().numpy() for name, gradient in gradients.items()}
+        counts = ones.clone()  # a copy, since the model may write into it
+        with PathCounting(model, counts):
+            paths = run(counts)
+        by_pixel = {name: paths_from(ones, total) for name, total in paths.items()}
+    return {name: (count[0].sum(dim=0) > 0).cpu().numpy() for name, count in by_pixel.items()}
 
 
 def effective_field(

@@ -13,7 +13,6 @@ from probe.models.capture import survey
 from probe.reports.border_reach import add_figures, findings
 from probe.reports.page.document import Report
 from probe.testing import noise_images, padded_net
-from probe.windows.receptive_fields import effective_field, reached_cells, readable_pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,42 +108,6 @@ def test_dead_maps_have_no_share():
     model = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1))
     nn.init.zeros_(model[0].weight)
     assert measure(model).share.isnull().all() and measure(model).here.isnull().all()
-
-
-@pytest.fixture(scope="module")
-def strided_net():
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 5, padding=2)).eval()
-
-
-def test_readable_pixels_are_those_that_change_the_cell(strided_net):
-    image = torch.randn(1, 3, 20, 20)
-    layer = survey(strided_net, image)[-1]
-    window = (slice(4, 5), slice(7, 8))
-    readable = readable_pixels(strided_net, [layer], {layer.name: window}, image)[layer.name]
-    smooth = nn.Sequential(*[module for module in strided_net if not isinstance(module, nn.ReLU)]).double()
-    pixels = image.double().requires_grad_()
-    gradient = torch.autograd.grad(smooth(pixels)[..., 4, 7].sum(), pixels)[0][0].abs().sum(0)
-    assert (readable == (gradient > 0).numpy()).all() and readable.sum() == 11 * 11
-    touched = reached_cells(strided_net, [layer], torch.eye(20).roll(3, 1)[None, None].expand(1, 3, 20, 20))
-    assert touched[layer.name].shape == (10, 10)
-
-
-def test_the_effective_field_is_the_mean_square_gradient_of_all_channels():
-    model = padded_net("zeros", depth=2, width=3).eval()
-    images = noise_images(2, size=9)
-    layer = survey(model, images[:1])[2 + 1]
-    assert layer.name == "conv2"
-    window = {"conv2": (slice(4, 5), slice(4, 5))}
-    # Random signs make the cross terms of channels vanish in the mean alone.
-    estimates = [effective_field(model, [layer], window, images, seed=seed)["conv2"] for seed in range(300)]
-    pixels = images.clone().requires_grad_()
-    outputs = model[:3](pixels)[:, :, 4, 4]
-    exact = sum(
-        torch.autograd.grad(outputs[:, c].sum(), pixels, retain_graph=True)[0].double().square().sum(1).mean(0)
-        for c in range(3)
-    ).numpy()
-    np.testing.assert_allclose(np.mean(estimates, axis=0), exact, atol=0.1 * exact.max())
 
 
 def test_an_unpadded_middle_has_the_effective_field_of_its_kernel():

@@ -184,6 +184,7 @@ def test_copies_train_pickle_and_copy(padding):
         converted.train()
 
 
+@pytest.mark.filterwarnings("ignore:padding='circular'. not tried")  # an even kernel that is padded adds a row
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_gradients_are_right(padding):
     net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AvgPool2d(2, 1, 1), nn.Conv2d(2, 1, 3, padding=1)).double()
@@ -250,7 +251,12 @@ def test_full_leaves_patches_alone_and_a_vision_transformer_as_it_was():
     nn.init.normal_(net.heads[0].weight)
     images = torch.randn(2, 3, 32, 32)
     for padding in PADDINGS:
-        assert torch.equal(with_padding(net, padding)(images), net(images))
+        if padding == "circular":
+            with pytest.warns(ProbeWarning, match=r"otherwise than by padding: encoder \(a table of positions\)\.$"):
+                converted = with_padding(net, padding)
+        else:
+            converted = with_padding(net, padding)
+        assert torch.equal(converted(images), net(images))
 
 
 @pytest.mark.parametrize("padding", ["circular", "valid"])
@@ -289,8 +295,10 @@ class ConvolvesInCode(nn.Module):
 
 
 class Untraceable(nn.Module):
+    """What it does depends on values, and it takes images of one size that nothing tells."""
+
     def forward(self, x):
-        return x if x.sum() > 0 else -x
+        return functional.relu(x) if x.shape[-1] == 51 and x.sum() > 0 else x.reshape(51)
 
 
 class OwnConvolution(nn.Conv2d):
@@ -337,7 +345,7 @@ def test_the_warning_names_layers_by_reason():
     body = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.ConvTranspose2d(1, 1, 2), PadsInCode())
     net = nn.Sequential(OrderedDict(stem=nn.MaxPool2d(2, ceil_mode=True), body=body))
     expected = "stem, body.0 (ceil_mode); body.1 (transposed convolution); body.2 (pad in its code)."
-    assert listed_by(net, "circular") == expected
+    assert listed_by(net, "replicate") == expected
 
 
 def test_a_block_that_records_its_settings_is_not_listed():
