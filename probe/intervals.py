@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
-__all__ = ["CONFIDENCE", "half_width", "jackknife"]
+__all__ = ["CONFIDENCE", "half_width", "jackknife", "proportion"]
 
 CONFIDENCE = 0.95
 """Level of every interval."""
@@ -67,3 +67,43 @@ def half_width(standard_error: Any, degrees: Any) -> Any:
     np.float64(0.278)
     """
     return stdtrit(degrees, (1 + CONFIDENCE) / 2) * standard_error
+
+
+def proportion(share: Any, standard_error: Any, count: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % interval of a share of images, honest for few images and for shares of 0 and 1.
+
+    It is the interval of Clopper and Pearson, for fewer images where the jackknife tells that they are not independent.
+
+    Parameters
+    ----------
+    share
+        From 0 to 1; a number or an array.
+    standard_error
+        Its jackknife error.
+    count
+        Number of images.
+
+    Returns
+    -------
+    low, high : numpy.ndarray
+        NaN where the share is.
+
+    References
+    ----------
+    Clopper, Pearson: The use of confidence or fiducial limits illustrated in the case of the binomial. Biometrika 1934.
+
+    Examples
+    --------
+    >>> low, high = proportion(1.0, 0.0, count=100)
+    >>> low.round(3), high
+    (np.float64(0.964), np.float64(1.0))
+    """
+    share, standard_error = np.asarray(share, dtype=float), np.asarray(standard_error, dtype=float)
+    binomial = share * (1 - share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = np.where(standard_error**2 * count > binomial, np.maximum(binomial / standard_error**2, 1), count)
+        tail, k = (1 - CONFIDENCE) / 2, share * n
+        low = np.where(k > 0, betaincinv(k, n - k + 1, tail), 0.0)
+        high = np.where(k < n, betaincinv(k + 1, n - k, 1 - tail), 1.0)
+    known = np.isfinite(share)
+    return np.where(known, low, np.nan)[()], np.where(known, high, np.nan)[()]

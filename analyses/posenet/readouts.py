@@ -267,7 +267,7 @@ class ClosedForm:
         # What they make of nothing, and of each feature by itself.
         alone = np.eye(len(gram.pilot), len(gram.pilot) + 1, k=1)[:, None]
         read = decode(gram, alone, len(self.targets), self.alpha)[:, 0]
-        levels = np.array(self.statistics.settings["target_offsets"])
+        levels = np.array(self.statistics.settings["target_offsets"]["neighbourhoods"])
         weights = (read[:, 1:] - read[:, :1]).reshape(len(self.targets), -1, self.kernel, self.kernel)
         self.seconds += clock(features.device) - start
         return torch.from_numpy(weights).to(features), torch.from_numpy(read[:, 0] + levels).to(features)

@@ -193,21 +193,19 @@ def _curves_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pooled(result: xr.Dataset) -> pd.DataFrame:
-    return _frame(result, ["accuracy", "accuracy_se"]).assign(chance=result.chance.item())
+    return _frame(result, ["accuracy", "accuracy_low", "accuracy_high"]).assign(chance=result.chance.item())
 
 
 def _pooled_title(result: xr.Dataset) -> str:
     return (
-        f"share of images whose cell is told ± {CONFIDENCE:.0%} interval over {result.sizes['fold']} folds of images; "
-        f"by chance {result.chance.item():.3f}"
+        f"accuracy of the cell of an image, and its {CONFIDENCE:.0%} interval; by chance {result.chance.item():.3f}"
     )
 
 
 def _pooled_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
-    halves = half_width(rows.accuracy_se, result.sizes["fold"] - 1)
-    return rows.assign(text=_estimates(rows.accuracy, halves)).pivot_table(
-        "text", "layer", "readout", aggfunc="first", sort=False
-    )
+    parts = zip(rows.accuracy, rows.accuracy_low, rows.accuracy_high, strict=True)
+    text = [f"{share:.3f} ({low:.3f}–{high:.3f})" for share, low, high in parts]
+    return rows.assign(text=text).pivot_table("text", "layer", "readout", aggfunc="first", sort=False)
 
 
 def _similarity(result: xr.Dataset) -> pd.DataFrame:

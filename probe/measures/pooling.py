@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, place_on_grid
-from probe.intervals import jackknife
+from probe.intervals import jackknife, proportion
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
@@ -89,10 +89,11 @@ max_images, seed, progress
     Returns
     -------
     xarray.Dataset
-        On (layer, readout): ``accuracy``, the share of held-out images whose cell is told, and ``accuracy_se``
-        (jackknife over folds); on (layer, readout, fold) ``accuracy_fold``; ``chance``, the share of the most common
-        cell; on (layer) ``valid``. The readouts are ``ordered``, ``permuted_by_image``, ``permuted_by_batch``,
-        ``sum`` and ``sorted``. Intervals are accuracy ± t(folds − 1)·accuracy_se; they describe this one network.
+        On (layer, readout): ``accuracy``, the share of held-out images whose cell is predicted, ``accuracy_se``
+        (jackknife over folds), ``accuracy_low`` and ``accuracy_high``, its 95 % interval, which describes this one
+        network (see `probe.intervals.proportion`); on (layer, readout, fold) ``accuracy_fold``; ``chance``, the share
+        of the most common cell; on (layer) ``valid``. The readouts are ``ordered``, ``permuted_by_image``,
+        ``permuted_by_batch``, ``sum`` and ``sorted``.
 
     Raises
     ------
@@ -238,6 +239,9 @@ def _score(
                 )
     total = correct.sum(axis=2)
     left_out = (total[..., None] - correct) / (counts.sum() - counts)
+    accuracy = total / counts.sum()
+    error = jackknife(accuracy, np.moveaxis(left_out, 2, 0), counts)
+    low, high = proportion(accuracy, error, counts.sum())
     dims = ("layer", "readout")
     layer_facts = ("module_type", "call", "n_channels", "height", "width", "layout")
     coordinates: dict[str, Any] = {
@@ -249,20 +253,18 @@ def _score(
         "samples_per_feature": ("layer", [counts.sum() / layer.n_channels for layer in vectors.layers]),
     }
     variables = {
-        "accuracy": (dims, total / counts.sum(), _about("share of held-out images whose cell is told")),
-        "accuracy_se": (
-            dims,
-            jackknife(total / counts.sum(), np.moveaxis(left_out, 2, 0), counts),
-            _about("standard error of the share of cells told (jackknife over folds of images)"),
-        ),
-        "accuracy_fold": ((*dims, "fold"), correct / counts, _about("share of cells told within each fold")),
-        "chance": ((), np.bincount(cells).max() / len(cells), _about("share of the most common cell")),
-        "valid": ("layer", list(valid.values()), _about("whether all activations were finite")),
+        "accuracy": (dims, accuracy, _described("share of held-out images whose cell is predicted")),
+        "accuracy_se": (dims, error, _described("standard error of the accuracy (jackknife over folds of images)")),
+        "accuracy_low": (dims, low, _described("lower end of the 95 % interval of the accuracy")),
+        "accuracy_high": (dims, high, _described("upper end of the 95 % interval of the accuracy")),
+        "accuracy_fold": ((*dims, "fold"), correct / counts, _described("accuracy within each fold")),
+        "chance": ((), np.bincount(cells).max() / len(cells), _described("share of the most common cell")),
+        "valid": ("layer", list(valid.values()), _described("whether all activations were finite")),
     }
     return xr.Dataset(variables, coordinates)
 
 
-def _about(long_name: str) -> dict[str, str]:
+def _described(long_name: str) -> dict[str, str]:
     return {"long_name": long_name, "units": "1"}
 
 

@@ -168,7 +168,7 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
     """Return the mean map of a layer and, given `alpha`, what the readouts decode from it."""
     means, decoded = [], []
     n_targets = len(statistics.targets)
-    offsets = np.array(statistics.settings["target_offsets"])[:, None, None]
+    offsets = np.array(statistics.settings["target_offsets"][layer.name])[:, None, None]
     for stimulus in statistics.stimuli:
         mean_map = _score_channels(statistics, stimulus, layer).mean_map
         if mean_map is None:

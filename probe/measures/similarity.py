@@ -97,7 +97,8 @@ def shift_similarity(
     xarray.Dataset
         ``similarity`` on (layer, reference, row, column), from −1 to 1, the mean over objects; on (layer, reference,
         object): ``global_similarity``, its mean over all positions (1: the layer does not tell position), and
-        ``local_roughness``, see `probe.measures.similarity.local_roughness`. Row and column are those of the object's
+        ``local_roughness``, see `probe.measures.similarity.local_roughness`. NaN where a layer is silent, all features
+        0, for the object or at the reference; means are over what is known. Row and column are those of the object's
         upper left pixel. The attribute ``shifts_per_second`` is what was reached.
 
     Raises
@@ -139,8 +140,8 @@ def shift_similarity(
     duration = time.monotonic() - start
     result = xr.Dataset(
         {
-            "similarity": (("layer", "reference", "row", "column"), maps.mean(axis=0)),
-            "global_similarity": (("object", "layer", "reference"), maps.mean(axis=(-2, -1))),
+            "similarity": (("layer", "reference", "row", "column"), _mean_of_known(maps, (0,))),
+            "global_similarity": (("object", "layer", "reference"), _mean_of_known(maps, (-2, -1))),
             "local_roughness": (("object", "layer", "reference"), local_roughness(maps)),
         },
         coords={"layer": list(names), "reference": list(REFERENCES)},
@@ -164,6 +165,13 @@ def shift_similarity(
         object_size=list(objects.shape[2:]),
         shifts_per_second=round(len(objects) * len(shifted[0]) / duration, 1),
     )
+
+
+def _mean_of_known(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the mean over axes of what is known; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axes)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis=axes) / np.maximum(count, 1), np.nan)
 
 
 def _check(objects: Any, frame: tuple[int, int], batch_size: int) -> None:
@@ -210,7 +218,10 @@ def _similarity_of(
     """Return the similarity of one object's features, shape (layer, reference, row, column)."""
 
     def direction(layer: Layer, maps: Tensor) -> Tensor:
-        return functional.normalize(maps.flatten(2).mean(dim=2, dtype=summing_dtype(maps)), dim=1)
+        features = maps.flatten(2).mean(dim=2, dtype=summing_dtype(maps))
+        length = features.norm(dim=1, keepdim=True)
+        # Features that are all 0 have no direction: nothing can be said of how alike they are.
+        return torch.where(length > 0, features / length, torch.nan)
 
     def frames(positions: Tensor) -> Tensor:
         return placements.frames(positions).contiguous(memory_format=memory_format)

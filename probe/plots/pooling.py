@@ -8,7 +8,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from probe.errors import ArgumentError
-from probe.intervals import half_width
 from probe.plots.axes import (
     RESULT_COLOURS,
     RESULT_MARKERS,
@@ -52,8 +51,8 @@ def plot_pooled(
     Returns
     -------
     matplotlib.axes.Axes
-        The share of cells told: a colour and marker for each readout, with its 95 % interval,
-        accuracy ± t(folds − 1)·accuracy_se within 0 and 1, as a band; and chance as a dashed line.
+        The accuracy: a colour and marker for each readout, with its 95 % interval as a band; and chance as a dashed
+        line.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def plot_pooled(
     >>> [line.get_label() for line in ax.lines]
     ['chance', 'ordered', 'sum']
     """
-    result = check_result(result, "pooled", {"accuracy": _DIMS, "accuracy_se": _DIMS, "chance": ()})
+    result = check_result(result, "pooled", {"accuracy": _DIMS, "accuracy_low": _DIMS, "accuracy_high": _DIMS, "chance": ()})
     names = [str(name) for name in result.readout.values]
     wanted = (
         names if readouts is None else [readouts] if isinstance(readouts, str) else [str(name) for name in readouts]
@@ -90,13 +89,11 @@ def plot_pooled(
         marker = RESULT_MARKERS[look % len(RESULT_MARKERS)]
         chosen = result.sel(readout=name)
         accuracy = chosen.accuracy.values
-        half = half_width(chosen.accuracy_se.values, result.sizes["fold"] - 1)
         text = name.replace("_", " ")
         lines += ax.plot(depth, accuracy, color=colour, marker=marker, markersize=3, linewidth=1.2, label=text)
-        low, high = np.clip([accuracy - half, accuracy + half], 0, 1)
-        ax.fill_between(depth, low, high, color=colour, alpha=0.2, linewidth=0)
+        ax.fill_between(depth, chosen.accuracy_low, chosen.accuracy_high, color=colour, alpha=0.2, linewidth=0)
     name_layers(ax, [str(name) for name in result.layer.values])
-    ax.set_ylabel("share of cells told")
+    ax.set_ylabel("accuracy of the cell")
     ax.set_ylim(0, None)
     if own:
         legend_above(ax, [*lines, chance])

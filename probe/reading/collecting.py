@@ -65,7 +65,7 @@ def collect_statistics(
             "the statistics",
             "Choose fewer layers=, stimuli= or folds=; probe.list_layers shows what each layer takes.",
         )
-        statistics = Statistics(layers, _settings(reader, options, cells))
+        statistics = Statistics(layers, _settings(reader, options, layers, cells))
         collector = _Collector(statistics, options, cells, grams, with_moments)
         statistics.images = _ranges(_run(reader, collector, layers, options))
         statistics.facts = reader.facts(skipped)
@@ -113,14 +113,19 @@ def _first_reasons(skipped: dict[str, str]) -> str:
     return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more." if len(reasons) > 3 else ".")
 
 
-def _settings(reader: Reader, options: Options, cells: dict[str, int | None]) -> dict[str, Any]:
+def _settings(
+    reader: Reader, options: Options, layers: Sequence[Layer], cells: dict[str, int | None]
+) -> dict[str, Any]:
     """Return all that must agree for two statistics to be merged."""
     groups = None if options.groups is None else hashlib.sha256(repr(list(options.groups)).encode()).hexdigest()[:16]
     return {
         "model": type(reader.model).__name__,
         "weights_digest": reader.weights_digest,
         "targets": list(options.target_functions),
-        "target_offsets": target_offsets(options.target_functions).tolist(),
+        "target_offsets": {
+            layer.name: target_offsets(options.target_functions, layer.height, layer.width).tolist()
+            for layer in layers
+        },
         "stimuli": list(options.stimulus_names),
         "folds": options.folds,
         "groups": groups,
@@ -166,8 +171,8 @@ class _Collector:
     ) -> None:
         self.statistics, self.options, self.cells, self.grams = statistics, options, cells, grams
         self.moments = {layer.name for layer in moments}
-        self._tables: dict[tuple[int, ...], Tensor] = {}
-        self._draws: dict[tuple[tuple[int, int], int | None, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._tables: dict[tuple[Any, ...], Tensor] = {}
+        self._draws: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._batch: Batch | None = None
 
     def begin(self, batch: Batch, stimulus: str) -> None:
@@ -190,7 +195,7 @@ class _Collector:
 
     def _add_to_gram(self, key: tuple[str, str], maps: Tensor, expansion: Expansion | None) -> None:
         dtype = summing_dtype(maps)
-        cells, design = self._drawn((maps.shape[2], maps.shape[3]), self.cells[key[1]], dtype, maps.device)
+        cells, design = self._drawn(key[1], (maps.shape[2], maps.shape[3]), dtype, maps.device)
         n_cells = cells.shape[1]
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
         self.statistics.grams[key] = add_samples(
@@ -206,7 +211,7 @@ class _Collector:
     def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
         grid = (maps.shape[2], maps.shape[3])
         n_targets = len(self.options.target_functions)
-        table = self._table(maps.shape[2:], torch.float64, maps.device)
+        table = self._table(key[1], maps.shape[2:], torch.float64, maps.device)
         moments = self.statistics.moments.get(key)
         if moments is None:
             moments = PositionMoments(
@@ -215,26 +220,28 @@ class _Collector:
             self.statistics.moments[key] = moments
         moments.update(table[:, :n_targets].T.unflatten(1, grid), maps, self._parts)
 
-    def _table(self, grid: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return the targets and controls at each cell, shape (cell, target and control)."""
+    def _table(self, name: str, grid: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return the targets of a layer and their controls at each cell, shape (cell, target and control)."""
         height, width = grid
-        key = (height, width, dtype == torch.float64)
+        offsets = tuple(self.statistics.settings["target_offsets"][name])
+        key = (height, width, offsets, dtype)
         if key not in self._tables:
             targets = target_maps(self.options.target_functions, height, width)
-            targets -= target_offsets(self.options.target_functions)[:, None, None]
+            targets -= np.array(offsets)[:, None, None]
             controls = control_maps(targets, self.options.seed)
             columns = np.concatenate([targets[None], controls]).reshape(-1, height * width)
             self._tables[key] = torch.from_numpy(columns.T.copy()).to(device, dtype)
         return self._tables[key]
 
     def _drawn(
-        self, grid: tuple[int, int], count: int | None, dtype: torch.dtype, device: torch.device
+        self, name: str, grid: tuple[int, int], dtype: torch.dtype, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Return the cells of each image of the batch and the design columns there, made once a batch for each grid."""
-        key = (grid, count, dtype)
+        count = self.cells[name]
+        key = (grid, count, tuple(self.statistics.settings["target_offsets"][name]), dtype)
         if key not in self._draws:
             assert self._batch is not None
-            table = self._table(grid, dtype, device)
+            table = self._table(name, grid, dtype, device)
             drawn = draw_cells(self.options.seed, self._batch.numbers, len(table), count)
             cells, shuffled = (torch.from_numpy(indices).to(device, non_blocking=True) for indices in drawn)
             n_targets = len(self.options.target_functions)

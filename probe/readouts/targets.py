@@ -15,6 +15,7 @@ TargetFunction = Callable[[int, int], np.ndarray]
 
 N_CONTROLS = 8
 _STRIPE_PERIODS = 2.5
+_FAR = 8  # standard deviations of a target from its level
 
 
 def pixel_centres(size: int) -> np.ndarray:
@@ -151,17 +152,27 @@ def target_maps(targets: Mapping[str, TargetFunction], height: int, width: int) 
     return maps
 
 
-def target_offsets(targets: Mapping[str, TargetFunction]) -> np.ndarray:
-    """Return the level of each target, shape (target,): its mean on a grid of 32 by 32 cells.
+def target_offsets(targets: Mapping[str, TargetFunction], height: int, width: int) -> np.ndarray:
+    """Return the level of each target for a layer, shape (target,), about which its sums are taken.
 
-    Sums are taken about it, whatever the size of a layer, since a target far from 0 would cost digits.
+    Far from 0 they would lose digits. It is the mean on a grid of 32 by 32 cells, the same for layers and images of
+    all sizes; for targets whose level depends on the grid, as a cell's number does, that on the layer's own grid.
+
+    Parameters
+    ----------
+    targets
+        Names and functions.
+    height, width
+        The layer's grid.
 
     Examples
     --------
-    >>> target_offsets({"high": lambda height, width: np.full((height, width), 1000.0)})
+    >>> target_offsets({"high": lambda height, width: np.full((height, width), 1000.0)}, 4, 4)
     array([1000.])
     """
-    return target_maps(targets, 32, 32).mean(axis=(1, 2))
+    common, own = target_maps(targets, 32, 32).mean(axis=(1, 2)), target_maps(targets, height, width)
+    is_far = abs(own.mean(axis=(1, 2)) - common) > _FAR * own.std(axis=(1, 2))
+    return np.where(is_far & (own.std(axis=(1, 2)) > 0), own.mean(axis=(1, 2)), common)
 
 
 def control_maps(maps: np.ndarray, seed: int) -> np.ndarray:

@@ -107,7 +107,8 @@ def pooled_findings(result: xr.Dataset) -> list[str]:
 
 
 def _accuracy(at: xr.Dataset) -> Estimate:
-    return interval(100 * float(at.accuracy), 100 * float(at.accuracy_se), degrees=at.sizes["fold"] - 1)
+    share, low, high = (100 * float(at[name]) for name in ("accuracy", "accuracy_low", "accuracy_high"))
+    return Estimate(share, max(high - share, share - low), 1)
 
 
 def pooled_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
