@@ -1,6 +1,7 @@
 """What the page of the study on global pooling says and shows. Never loads torch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -250,7 +251,7 @@ def draw_learning(result: xr.Dataset) -> Figure:
     def draw(ax: Axes, measure: str, grid: int) -> None:
         for place, net in enumerate(result.net.values):
             # Lines that coincide stay visible: the later ones are narrower.
-            line = {"color": _COLOURS[place], "linewidth": 4 - 0.9 * place}
+            line: dict[str, Any] = {"color": _COLOURS[place], "linewidth": 4 - 0.9 * place}
             for number, curve in enumerate(result.by_epoch.sel(measure=measure, grid=grid, net=net)):
                 ax.plot(result.trained_epochs, curve, label=None if number else str(net), **line)
         ax.axhline(float(result.chance.sel(measure=measure, grid=grid)), color="0.5", linestyle="--", linewidth=1)

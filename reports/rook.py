@@ -27,8 +27,8 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section = report.add_section("What the convolution learned")
     section.add_figure(
         _draw_filters(result),
-        caption="The learned filters, each on its own scale, which is symmetric about 0 (white). Red: positive.",
-        alt=f"Filters, a row for each padding, a column for each seed. Largest weights: {_largest_weights(result)}.",
+        caption="The learned filters, each on its own scale, which is symmetric about 0 (white).",
+        alt=f"Filters, a column for each padding, a row for each seed. Largest weights: {_largest_weights(result)}.",
     )
     section = report.add_section("Maps by epoch")
     for number in range(result.sizes["padding"]):
@@ -133,15 +133,15 @@ def _largest_values(maps: xr.DataArray) -> str:
 
 def _draw_filters(result: xr.Dataset) -> Figure:
     paddings, seeds = _paddings(result), result["seed"].values[:_MOST_SEEDS]
-    figure = Figure(figsize=(_SIDE * len(seeds) + 0.6, _SIDE * len(paddings)), layout="constrained")
-    grid = figure.subplots(len(paddings), len(seeds), squeeze=False)
-    for row, padding in enumerate(paddings):
-        for column, seed in enumerate(seeds):
+    figure = Figure(figsize=(_SIDE * len(paddings) + 0.6, _SIDE * len(seeds) + 0.3), layout="constrained")
+    grid = figure.subplots(len(seeds), len(paddings), squeeze=False)
+    for row, seed in enumerate(seeds):
+        for column, padding in enumerate(paddings):
             weights = result["filter"].sel(padding=padding, seed=seed).values
             draw_map(grid[row, column], weights, float(np.nanmax(np.abs(weights), initial=0)) or 1.0)
             if row == 0:
-                grid[row, column].set_title(f"seed {seed}", fontsize="medium")
-        grid[row, 0].set_ylabel(padding, parse_math=False)
+                grid[row, column].set_title(padding, fontsize="medium", parse_math=False)
+        grid[row, 0].set_ylabel(f"seed {seed}")
     return figure
 
 

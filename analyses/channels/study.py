@@ -119,7 +119,13 @@ def run(
         As `probe.rank_channels` and `probe.ablation_curve` raise it.
     """
     started = time.monotonic()
-    reading = {"batch_size": batch_size, "device": device, "transform": transform, "seed": seed, "progress": progress}
+    reading: dict[str, Any] = {
+        "batch_size": batch_size,
+        "device": device,
+        "transform": transform,
+        "seed": seed,
+        "progress": progress,
+    }
     on_images = {**reading, "max_images": max_images}
     on_eval = {**reading, "max_images": max_eval_images}
     asked_scores(score)

@@ -286,7 +286,7 @@ def _given_networks(
 
 def _own_padding(model: nn.Module) -> str:
     """Return the padding modes of the model as it was given."""
-    modes = {
+    modes: set[str] = {
         module.padding_mode
         for module in model.modules()
         if isinstance(module, nn.Conv2d) and module.padding not in ("valid", 0, (0, 0))

@@ -178,7 +178,7 @@ def draw_agreement(result: xr.Dataset, count: int) -> Figure:
 
 
 def _draw_matrix(ax: Axes, values: np.ndarray, names: list[str], title: str) -> None:
-    ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.imshow(values, cmap="PRGn", vmin=-1, vmax=1)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
     ax.set_yticks(range(len(names)), names, parse_math=False)
     for (row, column), value in np.ndenumerate(values):

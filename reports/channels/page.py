@@ -132,7 +132,7 @@ def _add_position(section: Section, result: xr.Dataset) -> None:
         draw_position(result),
         caption=f"R² of position from {result.attrs['layer']} on, before and after the first "
         f"{result.attrs['removed']} channels of {main_ranking(result)} are removed. Grey: as many random channels, a "
-        "line for each draw. Bands: 95 % t interval over folds of images.",
+        "line for each draw. Bands: 95 % interval over images.",
         alt=f"Lines of R² by layer, a panel for each stimulus. R² at {layer}: {numbers}.",
         table=position_table(result),
     )

@@ -193,7 +193,7 @@ def removal_table(result: xr.Dataset, score: str | None = None) -> pd.DataFrame:
         if score not in (None, name):
             continue
         row: dict[str, object] = {"score": name, "ranking": ranking, "removed": count}
-        for against, spoken in (("random", "random"), ("matched", "as active")):
+        for against, spoken in zip(CONTROLS, ("random", "as active"), strict=True):
             if against in result:
                 found = removal(result, ranking, name, count, against=against)
                 row |= {"ranked first": found.ranked, spoken: found.random, f"− {spoken}": found.difference}

@@ -406,7 +406,7 @@ def test_tables_hold_the_numbers_of_the_result():
     assert channels["channel"].tolist() == np.argsort(result.channel_rank.sel(ranking="flip").values).tolist()
     curves = removal_table(result).set_index(["ranking", "removed"])
     row = curves.loc[("flip", 8)]
-    assert [row["ranked first"].mean, row["random"], row["needed"]] == [0.4, 0.7, "more than both"]
+    assert [row["ranked first"].mean, row["random"], row["needed"]] == [0.4, 0.7, "more than random"]
     assert curves.loc[("shift", 8), "needed"] == "undecided"
     assert agreement_table(result)[["rank correlation", "common to the first 8"]].values.tolist() == [[0.5, 0.3]]
 

@@ -444,9 +444,9 @@ def test_a_page_can_be_made_of_missing_numbers(rolled):
 
 
 def test_other_results_are_refused():
-    with pytest.raises(ArgumentError, match="analysis='other'"):
+    with pytest.raises(ArgumentError, match="kind='other'"):
         reports.build(xr.Dataset(attrs={"analysis": "other"}))
-    with pytest.raises(ArgumentError, match="analysis=None"):
+    with pytest.raises(ArgumentError, match="kind=None"):
         reports.build(xr.Dataset())
     with pytest.raises(ArgumentError, match="found None"):
         build(xr.Dataset())

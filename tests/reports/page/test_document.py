@@ -22,6 +22,7 @@ from PIL import Image
 
 from probe.errors import ArgumentError, ProbeWarning, ResultFileError
 from probe.reports.page.document import Report
+from probe.reports.page.estimates import Estimate
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -511,3 +512,39 @@ def test_in_a_notebook_the_page_shows_itself_in_a_sandbox():
     assert frame["srcdoc"] == report.html()
     assert frame["sandbox"] == "allow-scripts allow-downloads"
     assert frame["title"] == HOSTILE[1]
+
+
+def test_the_first_mention_of_a_term_in_each_text_leads_to_its_meaning():
+    report = Report("Terms")
+    section = report.add_section("Findings")
+    section.add_list(["On rolled images, rolled means rolled.", "layer.rolled and unrolled are no mentions."])
+    report.add_section("Meanings").add_definitions([("rolled", "Shifted."), ("±", "Error.")], linked=True)
+    page = report.html()
+    assert page.count('<a class="term" href="#term_rolled">rolled</a>') == 1
+    assert '<div id="term_rolled">' in page and 'href="#term_">' not in page
+
+
+def test_terms_with_hostile_names_stay_text():
+    report = Report("Terms")
+    report.add_section("Findings").add_paragraph("<b>x</b> & more")
+    report.add_section("Meanings").add_definitions([("<b>x</b>", "y")], linked=True)
+    assert "<b>x</b>" not in report.html()
+
+
+def test_an_estimate_is_one_column_of_the_page_and_two_of_the_csv():
+    frame = pd.DataFrame({"r2": [Estimate(0.5, 0.025, 3), Estimate(np.nan, np.nan, 0)]})
+    report = Report("Table")
+    report.add_section("Numbers").add_table(frame, caption="c", name="n")
+    page = report.html()
+    assert "0.500\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.025" in page and 'data-value="0.5"' in page
+    csv = base64.b64decode(re.search(r"data:text/csv;charset=utf-8;base64,([\w+/=]+)", page)[1]).decode()
+    assert csv == "r2,r2 ± 95 %\n0.5,0.025\n,\n"
+
+
+@pytest.mark.parametrize(("inches", "is_wide"), [(2.5, False), (6, True)])
+def test_figures_wider_than_a_phone_say_that_they_scroll(inches, is_wide):
+    report = Report("Figure")
+    figure = Figure(figsize=(inches, 2))
+    figure.subplots()
+    report.add_section("A").add_figure(figure, caption="c", alt="a")
+    assert ("scroll it sideways" in report.html()) == is_wide

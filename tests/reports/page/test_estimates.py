@@ -15,16 +15,22 @@ def test_the_interval_is_that_of_scipy():
 
 
 @pytest.mark.parametrize(
-    ("values", "form", "told"),
+    ("values", "options", "told"),
     [
-        ([-0.25, -0.25], ".1f", "−0.2\u00a0±\u00a00.0"),
-        ([90.0, 90.2], ".1f", "90.1\u00a0±\u00a01.3"),
-        ([-0.5], "z.3f", "−0.500"),
-        ([0.5], "+z.2f", "+0.50"),
+        ([-0.25, -0.25, -0.25], {"decimals": 1}, "−0.2\u00a0±\u00a00.0"),
+        ([90.0, 90.2, 90.1], {}, "90.10\u00a0±\u00a00.25"),
+        ([0.1, 0.5, 0.9], {}, "0.50\u00a0±\u00a00.99"),
+        ([100.0, 500.0, 900.0], {}, "500\u00a0±\u00a0994"),
+        ([90.0, 99.0, 99.0], {"within": (0, 100)}, "96 (83 to 100)"),
+        ([0.3, 0.5], {}, "0.400 (0.300 and 0.500)"),
+        ([50.0, 50.0], {"decimals": 1}, "50.0 (both)"),
+        ([-0.5], {}, "−0.500"),
+        ([0.5], {"decimals": 2, "sign": True}, "+0.50"),
+        ([np.nan], {}, "not known"),
     ],
 )
-def test_it_is_told_with_its_interval_in_as_many_decimals(values, form, told):
-    assert estimate(np.array(values)).told(form) == told
+def test_it_is_told_with_two_significant_digits_of_its_interval(values, options, told):
+    assert estimate(np.array(values)).told(**options) == told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""The page of every kind of plain result."""
+
+import html
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+from torch import nn
+
+import probe
+from probe import reports
+from probe.errors import ArgumentError
+from probe.reports.results.page import KINDS
+from probe.results import KINDS as ALL_KINDS
+from probe.testing import noise_images, padded_net
+
+NET = padded_net("zeros")
+
+
+def rank(method):
+    return probe.rank_channels(NET, noise_images(60), "conv4", method=method, progress=False)
+
+
+MAKERS = {
+    "layerwise": lambda: probe.layerwise(NET, noise_images(60), maps="conv4", progress=False),
+    "channelwise": lambda: probe.channelwise(NET, noise_images(60), progress=False),
+    "ranking": lambda: rank("flip"),
+    "rankings": lambda: probe.compare_rankings(rank("flip"), rank("shift"), rank("omega2"), top=[4]),
+    "ablation_curve": lambda: probe.ablation_curve(
+        NET, noise_images(30, 8), rank("flip"), score="agreement", counts=[2, 4], progress=False
+    ),
+    "pooled": lambda: probe.pooled(NET, noise_images(100, size=4), grid=2, progress=False),
+    "similarity": lambda: probe.shift_similarity(NET, noise_images(1, 4), "conv4", frame=12, progress=False),
+    "audit": lambda: probe.audit(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1)), (3, 32, 32)),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(MAKERS))
+def result(request):
+    return MAKERS[request.param]()
+
+
+def plain(page):
+    return html.unescape(re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", "", page, flags=re.DOTALL))
+
+
+def test_every_kind_of_result_has_a_page():
+    assert set(KINDS) == set(MAKERS) == set(ALL_KINDS) - {"study", "channels", "padding_comparison"}
+
+
+def test_the_page_tells_findings_a_figure_numbers_model_weights_and_warnings(result, tmp_path):
+    result.attrs.update(weights="random, seed 0", warnings='["Beware."]')
+    page = reports.build(result).html()
+    assert page == reports.build(probe.load(probe.save(result, tmp_path / "result.nc"))).html()
+    text = plain(page)
+    for sentence in KINDS[result.attrs["kind"]].findings(result):
+        assert sentence in text
+    assert "random, seed 0" in text and "Beware." in text
+    assert page.index("<img ") < page.index("<table>")
+    assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+
+
+def test_a_failed_result_has_a_page_that_says_so(result):
+    failed = result.copy(deep=True)
+    for name, variable in result.data_vars.items():
+        if variable.dtype.kind == "f":
+            failed[name] = variable.copy(data=np.full(variable.shape, np.nan))
+    sentences = KINDS[result.attrs["kind"]].findings(failed)
+    assert sentences
+    for sentence in sentences:
+        assert not re.search(r"\b(nan|inf)\b|best|come first|needs", sentence), sentence
+
+
+def test_where_position_is_read_best_is_told_with_its_error():
+    result = MAKERS["layerwise"]()
+    sentences = [each.replace("\N{NO-BREAK SPACE}", " ") for each in KINDS["layerwise"].findings(result)]
+    r2 = result.r2.sel(stimulus="rolled").mean("target")
+    peak = str(result.layer.values[int(r2.values.argmax())])
+    assert f"On rolled images position (mean of row and column) is read best from {peak}: R²" in sentences[1]
+    none = result.copy(deep=True)
+    none["r2"] = none.r2 * 0
+    assert all("no layer tells position" in sentence for sentence in KINDS["layerwise"].findings(none))
+
+
+def test_files_from_before_kinds_tell_their_page_by_their_study():
+    with pytest.raises(KeyError):  # it is the page of a study that misses its variables
+        reports.build(xr.Dataset(attrs={"analysis": "channels"}))
+    with pytest.raises(ArgumentError, match="kind='nothing'"):
+        reports.build(xr.Dataset(attrs={"analysis": "nothing"}))
+
+
+@pytest.mark.parametrize("wrong", [None, [1, 2], {"a": 1}, xr.Dataset(), xr.Dataset(attrs={"kind": "os"})])
+def test_what_is_no_result_is_refused_with_what_it_is(wrong):
+    with pytest.raises(ArgumentError, match=rf"page of a {type(wrong).__name__} with kind=.*layerwise"):
+        reports.build(wrong)
