@@ -98,7 +98,7 @@ def made_results():
     yield (
         "channels",
         lambda: channels_study.run(
-            net, images, noise_images(60, 8, seed=1), "conv1", score="agreement", methods=["flip", "shift"],
+            net, images, noise_images(60, 8, seed=1), layer="conv1", score="agreement", methods=["flip", "shift"],
             counts=[2], draws=2, **quietly,
         ),
     )  # fmt: skip

@@ -197,9 +197,7 @@ def _pooled(result: xr.Dataset) -> pd.DataFrame:
 
 
 def _pooled_title(result: xr.Dataset) -> str:
-    return (
-        f"accuracy of the cell of an image, and its {CONFIDENCE:.0%} interval; by chance {result.chance.item():.3f}"
-    )
+    return f"accuracy of the cell of an image, and its {CONFIDENCE:.0%} interval; by chance {result.chance.item():.3f}"
 
 
 def _pooled_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, noting

@@ -69,7 +69,8 @@ def plot_pooled(
     >>> [line.get_label() for line in ax.lines]
     ['chance', 'ordered', 'sum']
     """
-    result = check_result(result, "pooled", {"accuracy": _DIMS, "accuracy_low": _DIMS, "accuracy_high": _DIMS, "chance": ()})
+    on = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"), _DIMS)
+    result = check_result(result, "pooled", {**on, "chance": ()})
     names = [str(name) for name in result.readout.values]
     wanted = (
         names if readouts is None else [readouts] if isinstance(readouts, str) else [str(name) for name in readouts]

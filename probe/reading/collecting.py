@@ -123,8 +123,7 @@ def _settings(
         "weights_digest": reader.weights_digest,
         "targets": list(options.target_functions),
         "target_offsets": {
-            layer.name: target_offsets(options.target_functions, layer.height, layer.width).tolist()
-            for layer in layers
+            layer.name: target_offsets(options.target_functions, layer.height, layer.width).tolist() for layer in layers
         },
         "stimuli": list(options.stimulus_names),
         "folds": options.folds,
