@@ -1,5 +1,6 @@
 """Results of several networks -> one result, on (padding, seed, training) besides the dims of each."""
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from probe.images.digests import joined_digests
 from probe.results import Facts, finish, layer_map
 
 __all__ = ["MeasuredNetwork", "join_networks", "warnings_of"]
@@ -183,4 +185,5 @@ def _facts(networks: Sequence[MeasuredNetwork]) -> Facts:
     found = [Facts.of(network.layers) for network in networks]
     skipped = {name: reason for facts in found for name, reason in facts.skipped.items()}
     # Each network has weights of its own, and its warnings name its padding.
-    return replace(found[0], weights_digest="", skipped=skipped, warnings=())
+    digest = functools.reduce(joined_digests, sorted({facts.images_digest for facts in found}))
+    return replace(found[0], weights_digest="", images_digest=digest, skipped=skipped, warnings=())

@@ -13,7 +13,7 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import CANVAS, digit_batches, load_digits, place_digits, shown_images
+from probe.analyses.data import CANVAS, Digits, digit_batches, load_digits, place_digits, shown_images
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
 from probe.analyses.padding_comparison.predictions import Predictions
@@ -147,7 +147,7 @@ def run(
     warned: list[str] = []
     own = None
     if model is None:
-        images, _ = _held_out_digits(chosen)
+        images, _, _ = _shown_digits(load_digits()[1], chosen.n_images, seed=0)
         networks = list(_digit_networks(measure, paddings, chosen, progress))
     else:
         own = Predictions.of(model, images, Options(**measure.options), labels)
@@ -206,7 +206,8 @@ class _Measure:
         **shares: float,
     ) -> MeasuredNetwork:
         """Measure the network that is `which` (padding, seed, training), in one reading of the images."""
-        statistics = collect(model, images, progress=progress, **self.options)
+        # Rolls of their own for each seed, so that its error over seeds holds what rolls contribute.
+        statistics = collect(model, images, progress=progress, **{"seed": which[1], **self.options})
         last = statistics.layers[-1].name
         layers, channels = layerwise(statistics, alpha=self.alpha, maps=last), channelwise(statistics)
         return MeasuredNetwork(which, layers, channels, shares)
@@ -217,8 +218,7 @@ def _digit_networks(
 ) -> Iterator[MeasuredNetwork]:
     """Train and measure a network for each padding and seed, and measure its untrained twin."""
     training, held_out = load_digits()
-    labels = held_out.labels[: preset.n_images]
-    images, placed_anew = _held_out_digits(preset)
+    shown = {seed: _shown_digits(held_out, preset.n_images, seed) for seed in range(preset.seeds)}
     which = [(padding, seed) for padding in paddings for seed in range(preset.seeds)]
     # Made here, since the random state is shared by all threads.
     models = [with_padding(small_net(seed=seed), padding) for padding, seed in which]
@@ -232,6 +232,7 @@ def _digit_networks(
             batches = digit_batches(training, steps=preset.steps, batch_size=preset.batch_size, seed=seed)
             trained.append(pool.submit(train, model, batches, steps=preset.steps))
         for (padding, seed), model, twin, done in zip(which, models, twins, trained, strict=True):
+            images, placed_anew, labels = shown[seed]
             yield measure(twin, images, (padding, seed, "untrained"))
             done.result()
             predicted = predict(model, images)
@@ -245,11 +246,16 @@ def _digit_networks(
             bar.update()
 
 
-def _held_out_digits(preset: Preset) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the digits that the networks are measured on, at two independent placements."""
-    strokes = load_digits()[1].strokes[: preset.n_images]
-    generator = torch.Generator().manual_seed(_PLACEMENT_SEED)
-    return place_digits(strokes, generator), place_digits(strokes, generator)
+def _shown_digits(held_out: Digits, n_images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the digits that the networks of a seed are measured on, at two independent placements, and their labels.
+
+    Each seed has digits, placements and rolls of its own: an error over seeds that share them would leave out what
+    the images contribute. Networks of one seed share them, so that paddings are compared on the same images.
+    """
+    generator = torch.Generator().manual_seed(_PLACEMENT_SEED + seed)
+    chosen = torch.randperm(len(held_out.labels), generator=generator)[:n_images]
+    strokes = held_out.strokes[chosen]
+    return place_digits(strokes, generator), place_digits(strokes, generator), held_out.labels[chosen]
 
 
 def _given_networks(
