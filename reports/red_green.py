@@ -13,6 +13,7 @@ from probe.reports.page.estimates import Estimate, estimate, listed
 __all__ = ["add_figures", "findings"]
 
 _CHANCE = 50.0
+_NEGLIGIBLE = 1.0  # points of accuracy
 _CLEARLY = 10.0  # points from chance
 _NEAR, _FAR = slice(5, 12), slice(21, 27)  # columns from box to box
 _RECEPTIVE_FIELD = 17  # columns that one cell of the last map sees
@@ -106,8 +107,8 @@ def _anywhere(result: xr.Dataset) -> str:
             "see what strides do."
         )
     unlike = {p: estimate((trained - other).values) for p, (trained, other) in halves.items() if p not in same}
-    worse = [p for p, loss in unlike.items() if loss.differs and loss.mean > 0]
-    better = [p for p, loss in unlike.items() if loss.differs and loss.mean < 0]
+    worse = [p for p, loss in unlike.items() if loss.differs and loss.mean > _NEGLIGIBLE]
+    better = [p for p, loss in unlike.items() if loss.differs and loss.mean < -_NEGLIGIBLE]
     undecided = [p for p, loss in unlike.items() if loss.is_known and p not in worse and p not in better]
     for paddings, word in ((worse, "worse"), (better, "better")):
         if paddings:

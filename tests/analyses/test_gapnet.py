@@ -200,13 +200,13 @@ ACCURACIES = {
 
 def test_findings_state_the_numbers_with_their_errors(tiny):
     said = [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in findings(filled(tiny, ACCURACIES))]
-    interval = 12.706 * 0.5  # t of one degree of freedom, times the standard error of two values 1 apart
-    assert f"(chance 11.1 %), GAPNet tells the cell of 99.5 ± {interval:.1f} %" in said[0]
-    assert "PermuteNet that of 60.0 ±" in said[0] and "each image it is 55.0 ±" in said[0]
-    assert "tells 98.0 ±" in said[1] and "costs 38.0 ± 0.0 points" in said[1] and "as well, 1.5 ± 0.0 points" in said[1]
-    classes = next(sentence for sentence in said if "GAPNet 80.0 ±" in sentence)
-    assert "PermuteNet 39.8 ±" in classes and "Without the permutation it is 79.0 ±" in classes
-    assert "falls behind GAPNet by 40.2 points here, and by 0.5 as published" in classes
+    assert "(chance 11.1 %), GAPNet tells the cell of 99.5 (99.0 and 100.0) %" in said[0]
+    assert "PermuteNet that of 60.0 (" in said[0] and "each image it is 55.0 (" in said[0]
+    assert "tells 98.0 (" in said[1] and "without it − with it is 38.0 (both) points;" in said[1]
+    assert said[1].endswith("ahead of it by 1.5 (both) points.")
+    classes = next(sentence for sentence in said if "GAPNet 80.0 (" in sentence)
+    assert "PermuteNet 39.8 (" in classes and "Without the permutation it is 79.0 (" in classes
+    assert "GAPNet − PermuteNet is +40.2 points here, and +0.5 as published" in classes
     assert any("adds 2.0 points in the mean" in sentence for sentence in said)
     # Published: 100, 78.8, 82.6, 82.1; here in the best epoch 101.5, 62, 82, 41.8.
     assert any("by 14.8 points in the mean, at most by −40.3 (PermuteNet, image class, 3×3)" in s for s in said)
@@ -237,4 +237,4 @@ def test_figures_show_every_network(tiny):
 def test_the_page_of_the_study_holds_findings_numbers_and_figures(tiny):
     page = build(tiny)
     assert page.title == STUDY.title
-    assert {"Findings", "Published and here", "Accuracy", "Learning"} <= {section.title for section in page.sections}
+    assert {"Findings", "Published and here", "Learning"} <= {section.title for section in page.sections}

@@ -220,7 +220,10 @@ def sentences(result):
 def test_findings_say_which_padding_knows_the_cell(result):
     location = dict.fromkeys(probe.PADDINGS, (11.0, 11.2)) | {"zeros": (90.0, 90.2), "full": (30.0, 80.0)}
     said = sentences(made(result, location))
-    assert "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 ± 1.3 %, full 55.0 ± 317.7 %" in said[0]
+    assert (
+        "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 (90.0 and 90.2) %, full 55.0 (30.0 and 80.0) %"
+        in said[0]
+    )
     assert said[1].startswith("Under reflect, replicate, circular, partial, valid and full the cell is not told")
     everywhere = sentences(made(result, dict.fromkeys(probe.PADDINGS, (90.0, 90.2))))
     assert everywhere[1] == "Under every padding the cell is told beyond chance and error on some grid."
@@ -234,7 +237,7 @@ def test_one_network_is_said_to_have_no_error(result):
     assert said[1].endswith("is not told beyond chance (of one network each, without an error) on any grid.")
     (border,) = (s for s in said if s.startswith("Classification in cells"))
     assert "lower there under zeros (−20.0 points)" in border
-    assert "no different under" in border and border.endswith("(of one network each, without an error).")
+    assert "a difference is not shown under" in border and border.endswith("(of one network each, without an error).")
     (task,) = (s for s in said if s.startswith("Classification (3×3)"))
     assert "is highest with" in task and "(of one network each, without an error). The others" in task
     told = sentences(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
@@ -264,9 +267,9 @@ def test_findings_compare_the_border_with_the_middle(result):
     equal = dict.fromkeys(probe.PADDINGS, ((50.0, 51.0), (51.0, 50.0)))
     rings = equal | {"valid": ((40.0, 41.0), (60.0, 61.0)), "full": ((70.0, 71.0), (60.0, 61.0))}
     (sentence,) = (s for s in sentences(made(result, {}, rings)) if s.startswith("Classification in cells"))
-    assert "lower there under valid (−20.0 ± 0.0 points)" in sentence
-    assert "higher there under full (+10.0 ± 0.0 points)" in sentence
-    assert "no different beyond error under zeros, reflect, replicate, circular and partial" in sentence
+    assert "lower there under valid (−20.0 (both) points)" in sentence
+    assert "higher there under full (+10.0 (both) points)" in sentence
+    assert "a difference is not shown beyond error under zeros, reflect, replicate, circular and partial" in sentence
 
 
 def test_findings_name_tasks_that_were_not_learned(result):
