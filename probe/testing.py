@@ -33,7 +33,7 @@ def noise_images(count: int, size: int = 24, *, smooth: int = 1, seed: int = 0) 
     >>> noise_images(2, size=8).shape
     torch.Size([2, 3, 8, 8])
     """
-    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed), device="cpu")
     shifted = [images.roll((r, c), dims=(2, 3)) for r in range(smooth) for c in range(smooth)]
     return torch.stack(shifted).mean(dim=0) * smooth
 
@@ -102,7 +102,7 @@ class CoordinateNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the images with two more channels, shape (image, 5, row, column)."""
         height, width = images.shape[2:]
-        row = (2 * torch.arange(height).to(images) + 1) / height - 1
-        column = (2 * torch.arange(width).to(images) + 1) / width - 1
+        row = (2 * torch.arange(height, device=images.device).to(images) + 1) / height - 1
+        column = (2 * torch.arange(width, device=images.device).to(images) + 1) / width - 1
         coordinates = torch.stack(torch.meshgrid(row, column, indexing="ij")).expand(len(images), 2, height, width)
         return self.identity(torch.cat([images, coordinates], dim=1))

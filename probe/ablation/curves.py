@@ -19,6 +19,7 @@ from probe.ablation.replacement import AblationMode, replacement_for
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.models.capture import LayoutOption
+from probe.models.loan import Forward
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
 from probe.results import Facts, finish
@@ -50,6 +51,7 @@ def ablation_curve(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
     max_images: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -93,7 +95,7 @@ def ablation_curve(
         one group.
     batch_size
         How many images, or copies of one without other channels, the model is shown at a time.
-    num_workers, device, autocast, transform, input_key, layout, max_images, progress
+    num_workers, device, autocast, transform, input_key, layout, forward, max_images, progress
         As in `collect`.
     seed
         Of the draws and the shifts.
@@ -130,8 +132,8 @@ def ablation_curve(
     controls = _check_controls(controls, draws)
     options = Options(
         layers=name, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers, device=device,
-        autocast=autocast, transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed,
-        progress=progress, task="ablation",
+        autocast=autocast, transform=transform, input_key=input_key, layout=layout, forward=forward,
+        max_images=max_images, seed=seed, progress=progress, task="ablation",
     )  # fmt: skip
     _check_readings(images, controls, by_position)
     strengths = (

@@ -32,7 +32,7 @@ class _EnoughError(Exception):
 
 def mean_activity(model: nn.Module, images: Any, options: Options, name: str) -> np.ndarray:
     """Return the mean |activation| of each channel of a layer, shape (channel,), running no more than it takes."""
-    total, n_images = torch.zeros((), dtype=torch.float64), 0
+    total, n_images = torch.zeros((), dtype=torch.float64, device="cpu"), 0
 
     def add(layer: Layer, maps: Tensor) -> None:
         nonlocal total, n_images
@@ -86,7 +86,7 @@ def score_settings(
             f"images: mode='resample' takes values from the next image in the batch, and the last of {reader.length} "
             f"images would be alone in a batch of {options.batch_size}. Choose another batch_size=."
         )
-    with stacking(reader.model, replacement, reader.layers("all")[0]) as stacked:
+    with stacking(reader.model, replacement, reader.layers("all")[0], options.forward) as stacked:
         scorer = _Scorer(stacked, torch.from_numpy(settings), scores, options, labels)
         for batch, pixels in reader.batches():
             if scores:

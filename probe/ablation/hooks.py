@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from probe.ablation.replacement import MODES, AblationMode, Replacement, check_channels, replacement_for
 from probe.errors import ArgumentError, ImagesError, ModelError
 from probe.models.capture import LayoutOption, survey
+from probe.models.hooks import hooking
 from probe.models.layers import INPUT, Layer, module_names, select_layers, unwrap
-from probe.models.layouts import first_tensor
 from probe.models.loan import borrowed, resolve_device
 
 __all__ = ["ablate"]
@@ -81,9 +81,10 @@ def ablate(
     with ExitStack() as stack:
         if "torch._dynamo.eval_frame" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.callback(unwrap(model).register_forward_pre_hook(ablation.begin, with_kwargs=True).remove)
+        hooks = stack.enter_context(hooking(unwrap(model)))
+        hooks.before(unwrap(model), ablation.begin)
         for module, name in ablation.modules.items():
-            stack.callback(module.register_forward_hook(ablation.hook_for(name)).remove)
+            hooks.after(module, ablation.hook_for(name))
         yield
 
 
@@ -132,7 +133,7 @@ class _Ablation:
     def begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Start a forward pass of the model."""
         if self._found is None:
-            self._look_up(first_tensor((args, kwargs)))
+            self._look_up(args, kwargs)
         self._calls.counts.clear()
 
     def hook_for(self, name: str) -> Any:
@@ -151,18 +152,32 @@ class _Ablation:
 
         return hook
 
-    def _look_up(self, images: Tensor | None) -> None:
-        if images is None or images.ndim != 4:
+    def _look_up(self, args: Any, kwargs: Any) -> None:
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        images = next((value for value in given if value.ndim == 4), None)
+        if images is None:
+            shapes = ", ".join(str(tuple(value.shape)) for value in given)
             raise ImagesError(
-                f"images: the model was given {'no tensor' if images is None else tuple(images.shape)}; expected "
-                "images of shape (image, channel, row, column)."
+                f"images: the model was given {shapes or 'no tensor'}; expected images of shape (image, channel, row, "
+                "column)."
             )
+        n_images = len(images)
+
+        def as_called(model: nn.Module, shown: Tensor) -> Any:
+            def of_shown(value: Any) -> Any:
+                if value is images:
+                    return shown
+                is_by_image = isinstance(value, Tensor) and value.ndim > 0 and len(value) == n_images
+                return torch.cat([value[:1]] * len(shown)) if is_by_image else value
+
+            return model(*map(of_shown, args), **{key: of_shown(value) for key, value in kwargs.items()})
+
         with borrowed(self._model, resolve_device("auto", self._model), seed=0), _without_hooks(self._model):
-            layers = survey(self._model, images[:1].detach().clone(), self._layout)
+            layers = survey(self._model, images[:1].detach().clone(), self._layout, as_called)
         found = {}
         for name, channels in self._channels.items():
             layer = select_layers(name, layers, self._names)[0][0]
-            removed = torch.zeros(1, layer.n_channels, dtype=torch.bool)
+            removed = torch.zeros(1, layer.n_channels, dtype=torch.bool, device="cpu")
             removed[0, check_channels(channels, layer)] = True
             found[layer.module, layer.call] = (replacement_for(layer, self._mode, self._reference), removed)
         self._calls_in_a_pass = Counter(layer.module for layer in layers)

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.ablation.hooks import ablate
-from probe.ablation.replacement import AblationMode
+from probe.ablation.replacement import AblationMode, replacement_for
+from probe.ablation.stacking import Stacked, stacking
 from probe.errors import ImagesError, ProbeWarning
-from probe.models.layers import Layer
+from probe.models.layers import Layer, unwrap
+from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.readouts.scores import score_readout
@@ -81,25 +83,29 @@ def later_readouts(
         options, layers=[later.name for later in behind], stimuli=_STIMULUS, targets=_TARGETS, progress=False
     )
     by_setting = []
-    for number, removed in enumerate(
-        tqdm(settings, unit="setting", desc="position behind", disable=None if options.progress else True)
-    ):
-        with warnings.catch_warnings():
-            if number:  # the first has said what there is to say of model and images
-                warnings.simplefilter("ignore", ProbeWarning)
-            channels = {layer.name: np.flatnonzero(removed)}
-            with ablate(model, channels, mode=mode, reference=reference, layout=options.layout):
-                statistics, _ = collect_statistics(model, images, chosen, grams=True, moments=False)
-        grams = [statistics.grams[_STIMULUS, later.name] for later in behind]
-        if empty := int((grams[0].totals[:, 0] == 0).sum()):
-            raise ImagesError(
-                f"images: {statistics.facts.n_images} leave {empty} of folds={options.folds} without any, and "
-                "score='position' reads each. Pass more images or groups=, or choose fewer folds=."
-            )
-        by_setting.append([score_readout(gram, len(_TARGETS), _ALPHA) for gram in grams])
+    with stacking(unwrap(model), replacement_for(layer, mode, reference), [], options.forward) as stacked:
+        for number, removed in enumerate(
+            tqdm(settings, unit="setting", desc="position behind", disable=None if options.progress else True)
+        ):
+            with warnings.catch_warnings():
+                if number:  # the first has said what there is to say of model and images
+                    warnings.simplefilter("ignore", ProbeWarning)
+                without = replace(chosen, forward=_without(stacked, torch.from_numpy(removed)))
+                statistics, _ = collect_statistics(model, images, without, grams=True, moments=False)
+            grams = [statistics.grams[_STIMULUS, later.name] for later in behind]
+            if empty := int((grams[0].totals[:, 0] == 0).sum()):
+                raise ImagesError(
+                    f"images: {statistics.facts.n_images} leave {empty} of folds={options.folds} without any, and "
+                    "score='position' reads each. Pass more images or groups=, or choose fewer folds=."
+                )
+            by_setting.append([score_readout(gram, len(_TARGETS), _ALPHA) for gram in grams])
     estimates = {}
     for later, gram, scores in zip(behind, grams, zip(*by_setting, strict=True), strict=True):
         r2 = np.array([score.r2.mean() for score in scores])
         left_out = np.array([score.r2_left_out.mean(axis=0) for score in scores]).T
         estimates[later.name] = Estimates(r2, left_out, gram.totals[:, 0].cpu().numpy())
     return estimates
+
+
+def _without(stacked: Stacked, removed: Tensor) -> Forward:
+    return lambda model, images: stacked.output(images, removed[None])

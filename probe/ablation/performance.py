@@ -243,7 +243,7 @@ class Agreement:
     def _origins(self, shown: Shown) -> Tensor:
         """Return which pixel the shift has brought to each place, shape (image, pixel)."""
         height, width = shown.size
-        pixels = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
+        pixels = torch.arange(height * width, dtype=torch.float64, device="cpu").reshape(1, 1, height, width)
         return (
             apply_stimulus("rolled", pixels.expand(len(shown.numbers), 1, height, width), shown.numbers, shown.seed)
             .long()
@@ -278,7 +278,7 @@ class PerImage:
         """Return the value of each image, and 1."""
         output = shown.outputs["natural"]
         values = self._function(output, shown.values) if self.needs_labels else self._function(output)
-        values = torch.as_tensor(values)
+        values = torch.as_tensor(values, device=output.device)
         if values.shape != (len(output),):
             raise ArgumentError(
                 f"score {self._name!r}: it returned shape {tuple(values.shape)} for {len(output)} images; expected one "

@@ -37,6 +37,16 @@ class Replacement:
     """
 
     def __init__(self, layer: Layer, mode: AblationMode, means: Tensor | None = None) -> None:
+        if layer.source is not None:
+            raise ArgumentError(
+                f"layer: {layer.name} is no output of a module, but read where {layer.source[0]} is given it. Choose "
+                "one of its parts, whose output can be replaced."
+            )
+        if layer.layout not in LAYOUTS:
+            raise ArgumentError(
+                f"layout: {layer.name} is read through a function, which does not tell where its channels are put "
+                f"back. Give one of {', '.join(LAYOUTS)}, tokens as in 'NLC[1:197]'."
+            )
         self.layer, self.mode, self.means = layer, mode, means
         self._image_axis, self._channel_axis = layer.layout.index("N"), layer.layout.index("C")
 
@@ -87,7 +97,7 @@ class Replacement:
     def _map_means(self, tensor: Tensor) -> Tensor:
         """Return the output with its maps levelled; tokens that lie on no grid stay."""
         levelled = tensor.clone()
-        maps = as_maps(levelled, self.layer.layout, [(self.layer.height, self.layer.width)])
+        maps = as_maps(levelled, self.layer, [(self.layer.height, self.layer.width)])
         assert maps is not None
         means = maps.mean(dim=(2, 3)) if self.means is None else self.means.to(maps)[None]
         maps.copy_(means[:, :, None, None].expand_as(maps))

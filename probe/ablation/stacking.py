@@ -7,7 +7,7 @@ settings, so then they run one by one. Which it is, is found by comparing with p
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from probe.ablation.replacement import Replacement
 from probe.errors import LayerNotCalledError, ModelError
+from probe.models.hooks import hooking
 from probe.models.layers import Layer, module_names
 from probe.models.layouts import first_tensor
+from probe.models.loan import Forward, run_model
 
 __all__ = ["Stacked", "stacking"]
 
@@ -30,13 +32,16 @@ class Stacked:
         How the computation before the layer was shared, for the reader of a result.
     """
 
-    def __init__(self, model: nn.Module, replacement: Replacement, places: Sequence[Layer]) -> None:
+    def __init__(
+        self, model: nn.Module, replacement: Replacement, places: Sequence[Layer], forward: Forward | None
+    ) -> None:
         self._model, self._replacement, self._layer = model, replacement, replacement.layer
+        self._forward = forward
         self._places = list(places)
         self._verified: set[int] = set()
         self._refused: list[str] = []
         self._calls: Counter[str] = Counter()
-        self._removed, self._n_images = torch.zeros(1, self._layer.n_channels, dtype=torch.bool), 0
+        self._removed, self._n_images = torch.zeros(1, self._layer.n_channels, dtype=torch.bool, device="cpu"), 0
 
     @property
     def is_shared(self) -> bool:
@@ -103,16 +108,21 @@ class Stacked:
             return "a repeated batch gives other results"
         return ""
 
-    def _run(self, images: Tensor, removed: Tensor) -> Tensor:
+    def output(self, images: Tensor, removed: Tensor) -> Any:
+        """Run the model, and return all that it gives; see `run` for the arguments."""
         self._calls.clear()
         self._removed, self._n_images = removed, len(images)
         # A model may overwrite its input, which is shown again for other settings.
-        output = first_tensor(self._model(images.clone()))
+        output = run_model(self._model, images.clone(), self._forward)
         if self._calls[self._layer.module] <= self._layer.call:
             raise LayerNotCalledError(
                 f"layer: {self._layer.name} was called for the first image, but not for a later batch. "
                 "Pass images that take the same path through the model."
             )
+        return output
+
+    def _run(self, images: Tensor, removed: Tensor) -> Tensor:
+        output = first_tensor(self.output(images, removed))
         if output is None or output.ndim == 0 or len(output) != len(removed) * len(images):
             shape = None if output is None else tuple(output.shape)
             raise ModelError(f"model: an output of shape {shape} has no row for each of {len(images)} images.")
@@ -152,7 +162,9 @@ class Stacked:
 
 
 @contextmanager
-def stacking(model: nn.Module, replacement: Replacement, layers: Sequence[Layer]) -> Iterator[Stacked]:
+def stacking(
+    model: nn.Module, replacement: Replacement, layers: Sequence[Layer], forward: Forward | None = None
+) -> Iterator[Stacked]:
     """Prepare a model to run many ablations of one layer at once.
 
     Parameters
@@ -162,19 +174,21 @@ def stacking(model: nn.Module, replacement: Replacement, layers: Sequence[Layer]
     replacement
         What replaces channels of the layer.
     layers
-        All layers of the model, from `probe.models.capture.survey`.
+        All layers of the model, from `probe.models.capture.survey`; none to run every setting by itself.
+    forward
+        As in `probe.collect`.
     """
     places = [replacement.layer, *_around(replacement.layer, layers)]
-    stacked = Stacked(model, replacement, places)
+    stacked = Stacked(model, replacement, places, forward)
     names = {place.module for place in places}
-    with ExitStack() as stack:
+    with hooking(model) as hooks:
         for module, name in module_names(model).items():
             if name in names:
-                stack.callback(module.register_forward_pre_hook(stacked.repeat_input(name), with_kwargs=True).remove)
+                hooks.before(module, stacked.repeat_input(name))
             if name == replacement.layer.module:
-                stack.callback(module.register_forward_hook(stacked.replace_output).remove)
+                hooks.after(module, stacked.replace_output)
             if name in names:
-                stack.callback(module.register_forward_hook(stacked.count(name)).remove)
+                hooks.after(module, stacked.count(name))
         yield stacked
 
 
@@ -185,7 +199,7 @@ def _around(layer: Layer, layers: Sequence[Layer]) -> list[Layer]:
     while "." in name:
         name = name.rpartition(".")[0]
         # Calls are listed as they end: the first to end after the layer was under way while the layer was called.
-        calls = [other for other in layers if other.module == name and other.depth > layer.depth]
+        calls = [other for other in layers if other.module == name and other.depth > layer.depth and not other.source]
         if calls:
             found.append(min(calls, key=lambda call: call.depth))
     return found

@@ -41,7 +41,9 @@ def assign_cells(numbers: Sequence[int], n_cells: int, seed: int) -> Tensor:
     """
     blocks = {number // n_cells for number in numbers}
     order = {block: np.random.default_rng((seed, block)).permutation(n_cells) for block in blocks}
-    return torch.tensor([order[number // n_cells][number % n_cells] for number in numbers], dtype=torch.long)
+    return torch.tensor(
+        [order[number // n_cells][number % n_cells] for number in numbers], dtype=torch.long, device="cpu"
+    )
 
 
 def place_on_grid(

@@ -170,7 +170,7 @@ def collate(
             f"images: one batch holds images of shape {shapes[0]} and {shapes[1]}. "
             "Pass transform= to bring them to one size, or batch_size=1 if the model accepts several."
         )
-    pixels = torch.stack(images) if images else torch.empty(0)
+    pixels = torch.stack(images) if images else torch.empty(0, device="cpu")
     return places, pixels, labels, [image for _, image, _ in rows if isinstance(image, Unreadable)]
 
 

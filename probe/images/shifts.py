@@ -80,4 +80,4 @@ class Placements:
         """Return the five positions of `REFERENCES`, shape (reference,)."""
         last_row, last_column = self.grid[0] - 1, self.grid[1] - 1
         places = [(int(row * last_row), int(column * last_column)) for row, column in REFERENCES.values()]
-        return torch.tensor([row * self.grid[1] + column for row, column in places])
+        return torch.tensor([row * self.grid[1] + column for row, column in places], device="cpu")

@@ -18,6 +18,7 @@ from probe.images.canvases import CanvasColour, Normalisation, assign_cells, pla
 from probe.intervals import jackknife, proportion
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
+from probe.models.loan import Forward
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader
@@ -52,6 +53,7 @@ def pooled(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
     max_images: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -69,7 +71,7 @@ def pooled(
     Parameters
     ----------
     model, images, layers, folds, groups, batch_size, num_workers, device, autocast, transform, input_key, layout, \
-max_images, seed, progress
+forward, max_images, seed, progress
         As in `probe.collect`. The model must take images of `grid` times their size.
     grid
         Cells along each side of the canvas.
@@ -119,8 +121,8 @@ max_images, seed, progress
     """
     options = Options(
         layers=layers, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers, device=device,
-        autocast=autocast, transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed,
-        progress=progress, task="pooled",
+        autocast=autocast, transform=transform, input_key=input_key, layout=layout, forward=forward,
+        max_images=max_images, seed=seed, progress=progress, task="pooled",
     )  # fmt: skip
     _check(grid, alpha)
     readouts = _readouts(permute)

@@ -15,6 +15,7 @@ from probe.images.batches import Transform
 from probe.measures.scoring import channelwise_result, layerwise_result
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics, find_layers, statistics_bytes
 from probe.reading.options import Options, TargetSelection
 from probe.sums.statistics import Statistics
@@ -31,12 +32,13 @@ def list_layers(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
 ) -> pd.DataFrame:
     """List the layers of a model, from one forward pass of the first image.
 
     Parameters
     ----------
-    model, images, layers, device, transform, input_key, layout
+    model, images, layers, device, transform, input_key, layout, forward
         As in `collect`; every module is listed with ``layers="all"``.
 
     Returns
@@ -53,7 +55,9 @@ def list_layers(
     >>> probe.list_layers(padded_net("zeros"), noise_images(1)).loc["conv1", ["type", "shape", "auto"]].tolist()
     ['Conv2d', (16, 24, 24), np.True_]
     """
-    options = Options(layers=layers, device=device, transform=transform, input_key=input_key, layout=layout)
+    options = Options(
+        layers=layers, device=device, transform=transform, input_key=input_key, layout=layout, forward=forward
+    )
     found = find_layers(model, images, options)
     calls = pd.Series([layer.module for layer in found]).value_counts()
     wanted = found
@@ -99,6 +103,7 @@ def collect(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
     max_images: int | None = None,
     first_image: int = 0,
     seed: int = 0,
@@ -149,9 +154,17 @@ def collect(
     input_key
         Where the image is in rows that are mappings.
     layout
-        ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"LNC"`` for outputs that are not understood, or a mapping from names
-        or globs to layouts. Tokens are taken row by row, behind any prefix tokens (class, registers); models that
-        order them otherwise, as Hiera does, or append tokens at the end, are not understood.
+        For outputs that are not understood, a mapping from names or globs to layouts, or one layout for all outputs
+        with as many axes: ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"LNC"`` (N images, C channels, H rows, W columns, L
+        tokens). Which tokens are patches, row by row, and which are none (class, registers, prompts), is found by
+        changing spots of the first image; a layer where the patches are dropped, or in another order, is not
+        understood. Which they are can be said as a slice, ``"NLC[5:201]"``, with their grid where it is not that of
+        the patch embedding, ``"NLC[5:201](14, 14)"``; what is said is not tried. Of named layers it can also be a
+        function (output's first tensor) -> maps of shape (image, channel, row, column).
+    forward
+        How the model is run on images: a function (model, images) -> output, for models that need further inputs or
+        take the images elsewhere, such as ``lambda model, images: model(pixel_values=images)``; by default
+        ``model(images)``.
     max_images
         Read so many images: evenly spaced over a data set or list, the first of an iterable.
     first_image
@@ -184,8 +197,8 @@ def collect(
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, first_image=first_image, seed=seed,
-        progress=progress, task="collect",
+        input_key=input_key, layout=layout, forward=forward, max_images=max_images, first_image=first_image,
+        seed=seed, progress=progress, task="collect",
     )  # fmt: skip
     return collect_statistics(model, images, options, grams=True, moments=True)[0]
 
@@ -209,6 +222,7 @@ def layerwise(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
     max_images: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -223,7 +237,7 @@ def layerwise(
     model
         A model, or statistics from `collect`, beside which only `alpha` and `maps` are accepted.
     images, layers, targets, stimuli, folds, groups, positions, batch_size, num_workers, device, autocast, transform, \
-input_key, layout, max_images, seed, progress
+input_key, layout, forward, max_images, seed, progress
         As in `collect`.
     alpha
         Ridge penalty, relative to the variance of each channel.
@@ -266,7 +280,8 @@ input_key, layout, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress, task="layerwise",
+        input_key=input_key, layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress,
+        task="layerwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
@@ -293,6 +308,7 @@ def channelwise(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
     max_images: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -304,7 +320,7 @@ def channelwise(
     model
         A model, or statistics from `collect`, beside which only `maps` is accepted.
     images, layers, targets, stimuli, folds, groups, batch_size, num_workers, device, autocast, transform, \
-input_key, layout, max_images, seed, progress
+input_key, layout, forward, max_images, seed, progress
         As in `collect`.
     maps
         Layers whose mean maps to add, as in `layers`.
@@ -333,7 +349,8 @@ input_key, layout, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress, task="channelwise",
+        input_key=input_key, layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress,
+        task="channelwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)

@@ -127,7 +127,7 @@ def shift_similarity(
     place = resolve_device(device, model)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     objects = objects.to(place, objects.dtype if parameter is None else parameter.dtype)
-    colour = torch.as_tensor(background).to(objects)
+    colour = torch.as_tensor(background, device=objects.device).to(objects)
     with borrowed(model, place, seed):
         shifted = [Placements(item, size, colour) for item in objects]
         chosen, memory_format = _survey(model, shifted[0], names)
@@ -193,7 +193,7 @@ def _survey(
     model: nn.Module, placements: Placements, names: Mapping[str, str]
 ) -> tuple[dict[str, Layer], torch.memory_format]:
     """Find the layers by name, and choose the memory format of the frames."""
-    frame = placements.frames(torch.tensor([0]))
+    frame = placements.frames(torch.tensor([0], device="cpu"))
     with noting(f"while the model ran on a frame, shape {tuple(frame.shape)}"):
         found, memory_format = survey_fast(model, frame)
     layers = {layer.name: layer for layer in found if not layer.problem}
@@ -228,7 +228,7 @@ def _similarity_of(
     similarities: dict[str, list[Tensor]] = {name: [] for name in layers}
     with reading(model, list(layers.values()), direction) as run:
         references = run(frames(placements.references()))
-        for positions in torch.arange(len(placements)).split(batch_size):
+        for positions in torch.arange(len(placements), device="cpu").split(batch_size):
             features = run(frames(positions))
             for name, layer in layers.items():
                 similarities[name].append(features[layer.name] @ references[layer.name].T)

@@ -1,4 +1,4 @@
-"""Reading the activations of a model: the only file that registers reading hooks.
+"""Reading the activations of a model: the only file of the library that reads through hooks.
 
 A hook hands each output on as maps (image, channel, row, column), at once and without a copy, so that what later
 overwrites the tensor in place does no harm, and keeps nothing.
@@ -6,7 +6,7 @@ overwrites the tensor in place does no harm, and keeps nothing.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,37 +14,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError
+from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, noting
+from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.expansions import Expansion, does_more, expansion_of
-from probe.models.layers import INPUT, Layer, is_default_layer, module_names
-from probe.models.layouts import LAYOUTS, Grid, as_maps, first_tensor, infer_layout
+from probe.models.hooks import Hooks, hooking
+from probe.models.layers import INPUT, Layer, View, is_default_layer, module_names
+from probe.models.layouts import LAYOUTS, GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
+from probe.models.loan import Forward, run_model
+from probe.models.tokens import MAP_MAKERS, find_patches
 
 __all__ = ["LayoutOption", "Reduce", "ReduceExpansion", "Run", "input_grids", "reading", "survey", "survey_fast"]
 
 Reduce = Callable[[Layer, Tensor], Any]
 ReduceExpansion = Callable[[Layer, Tensor, Expansion], Any]
-LayoutOption = str | Mapping[str, str] | None
+LayoutOption = str | Mapping[str, str | View] | None
 Run = Callable[[Tensor], dict[str, Any]]
-
-_MAP_MAKERS = (
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Upsample,
-)
 
 
 class _Grids:
     """The sizes of the images and of all maps so far in a forward pass, on which tokens can be laid out."""
 
-    def __init__(self, model: nn.Module, stack: ExitStack) -> None:
+    def __init__(self, model: nn.Module, hooks: Hooks) -> None:
         self.sizes: list[Grid] = []
         for module in model.modules():
-            if isinstance(module, _MAP_MAKERS):
-                stack.callback(module.register_forward_hook(self._note).remove)
+            if isinstance(module, MAP_MAKERS):
+                hooks.after(module, self._note)
 
     def restart(self, images: Tensor) -> None:
         self.sizes = [(images.shape[2], images.shape[3])]
@@ -61,6 +55,7 @@ def reading(
     layers: Sequence[Layer],
     reduce: Reduce,
     reduce_expansion: ReduceExpansion | None = None,
+    forward: Forward | None = None,
 ) -> Iterator[Run]:
     """Reduce the maps of chosen layers while the model runs.
 
@@ -76,6 +71,8 @@ def reading(
     reduce_expansion
         Called in its place for pointwise expansions, as reduce_expansion(layer, maps, expansion), the sources of
         the expansion as maps of shape (image, source, row, column).
+    forward
+        As in `probe.collect`.
 
     Yields
     ------
@@ -99,9 +96,12 @@ def reading(
     LayoutError
         In run, if an output does not fit its layout.
     """
-    wanted = {(layer.module, layer.call): layer for layer in layers}
-    modules = {layer.module for layer in layers}
+    wanted = {(layer.module, layer.call): layer for layer in layers if layer.source is None}
+    modules = {name for name, _ in wanted}
+    given = {layer.source: layer for layer in layers if layer.source is not None}
+    takers = {name for name, *_ in given}
     calls: Counter[str] = Counter()
+    starts: Counter[str] = Counter()
     n_images = 0
     reduced: dict[str, Any] = {}
 
@@ -114,7 +114,11 @@ def reading(
             maps = _read(layer, output, n_images, grids.sizes)
             expansion = None
             if reduce_expansion is not None and layer.n_sources:
-                expansion = _expansion(module, inputs, output, layer.layout, grids.sizes)
+                expansion = _expansion(module, inputs, output, layer)
+            if expansion is not None:
+                sources = as_maps(expansion.sources, layer, grids.sizes)
+                assert sources is not None
+                expansion = replace(expansion, sources=sources)
             if reduce_expansion is None or expansion is None:
                 reduced[layer.name] = reduce(layer, maps)
             else:
@@ -122,16 +126,28 @@ def reading(
 
         return hook
 
+    def take(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = starts[name]
+            starts[name] += 1
+            for place, tensor in enumerate(tensors_of(args, kwargs)):
+                layer = given.get((name, call, place))
+                if layer is not None:
+                    reduced[layer.name] = reduce(layer, _read(layer, tensor, n_images, grids.sizes))
+
+        return hook
+
     def run(images: Tensor) -> dict[str, Any]:
         nonlocal n_images
         calls.clear()
+        starts.clear()
         reduced.clear()
         grids.restart(images)
         n_images = len(images)
         if ("", 0) in wanted:
             reduced[INPUT] = reduce(wanted["", 0], images)
-        model(images)
-        missed = [layer.name for layer in layers if layer.module and calls[layer.module] <= layer.call]
+        run_model(model, images, forward)
+        missed = [layer.name for layer in layers if layer.name not in reduced]
         if missed:
             raise LayerNotCalledError(
                 f"layers: {', '.join(missed)} was called for the first image, but not for a later batch. "
@@ -139,19 +155,22 @@ def reading(
             )
         return dict(reduced)
 
-    with ExitStack() as stack:
-        grids = _Grids(model, stack)
+    with hooking(model) as hooks:
+        grids = _Grids(model, hooks)
         for module, name in module_names(model).items():
             if name in modules:
-                stack.callback(module.register_forward_hook(hook_for(name)).remove)
+                hooks.after(module, hook_for(name))
+            if name in takers:
+                hooks.before(module, take(name))
         yield run
 
 
 def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Tensor:
     tensor = first_tensor(output)
     maps = None
-    if tensor is not None and tensor.ndim == LAYOUTS[layer.layout]:
-        maps = as_maps(tensor, layer.layout, grids)
+    if tensor is not None and tensor.ndim == LAYOUTS.get(layer.layout, tensor.ndim):
+        with noting(f"while layout= was applied to {layer.name}, shape {tuple(tensor.shape)}"):
+            maps = as_maps(tensor, layer, grids)
     if maps is None or maps.shape[:2] != (n_images, layer.n_channels):
         shape = None if tensor is None else tuple(tensor.shape)
         raise LayoutError(
@@ -162,11 +181,11 @@ def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Te
     return maps
 
 
-def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list[Layer]:
+def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward: Forward | None = None) -> list[Layer]:
     """Run the model on two copies of an image and list every call of every module.
 
     Two copies tell the axis of images from those of windows, heads and parameters, which keep their length or
-    multiply it.
+    multiply it. Where outputs are tokens, three more runs tell which of them are patches of the image.
 
     Parameters
     ----------
@@ -176,7 +195,9 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         Shape (1, channel, row, column).
     layout
         Layout of all outputs that have its number of axes, or a mapping from names or globs to layouts; what it
-        does not settle is inferred.
+        does not settle is inferred. See `probe.collect`.
+    forward
+        As in `probe.collect`.
 
     Raises
     ------
@@ -184,6 +205,8 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         If a layout is unknown, or given for a layer that there is not.
     ImagesError
         If the model's first convolution expects another number of channels.
+    ModelError
+        If the model runs copies of its modules alone.
     """
     names = module_names(model)
     ancestors = {name: module for module, name in names.items()}
@@ -192,6 +215,9 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
     calls: Counter[str] = Counter()
     images = torch.cat([image, image])
     found = [_input_layer(image)]
+    starts: list[Start] = []
+    n_starts: Counter[str] = Counter()
+    shapes: dict[tuple[str, int], tuple[int, ...]] = {}
     unsure = {module for module in names if does_more(module)}
 
     def ancestry(name: str) -> Iterator[nn.Module]:
@@ -200,6 +226,12 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
                 yield ancestors[name]
             name = name.rpartition(".")[0]
         yield model
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        name = names[module]
+        given = tuple(tuple(tensor.shape) for tensor in tensors_of(args, kwargs))
+        starts.append(Start(name, n_starts[name], len(found), given))
+        n_starts[name] += 1
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         call = calls[names[module]]
@@ -216,29 +248,63 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None) -> list
         if tensor is None:
             found.append(replace(layer, problem="its output holds no tensor"))
             return
-        layout = _given_layout(options, layer.name, tensor.ndim)
-        if layout is None and tensor.ndim in LAYOUTS.values():
-            layout = infer_layout(tensor.shape, len(images), ancestry(layer.module), grids.sizes)
-        layer = replace(layer, **_size(tensor, layout, len(images), grids.sizes))
-        expansion = None
-        if layer.layout and module not in unsure:
-            expansion = _expansion(module, inputs, output, layer.layout, grids.sizes)
+        shapes[layer.module, layer.call] = tuple(tensor.shape)
+        given = _given_layout(options, layer.name, tensor)
+        axes = given.axes if given is not None else None
+        if given is None and tensor.ndim in LAYOUTS.values():
+            axes = infer_layout(tensor.shape, len(images), ancestry(layer.module), grids.sizes)
+        layer = _sized(layer, tensor, axes, given, len(images), grids.sizes)
+        expansion = _expansion(module, inputs, output, layer) if layer.layout and module not in unsure else None
         found.append(replace(layer, n_sources=0 if expansion is None else expansion.weight.shape[1]))
 
-    with ExitStack() as stack:
-        grids = _Grids(model, stack)
+    with hooking(model) as hooks:
+        grids = _Grids(model, hooks)
         grids.restart(images)
         for module in names:
-            stack.callback(module.register_forward_hook(hook).remove)
-        _run_once(model, images)
+            hooks.before(module, enter)
+            hooks.after(module, hook)
+        _run_once(model, images, forward)
+    if hooks.met_copies and len(found) == 1:
+        raise ModelError(
+            f"model: {type(model).__name__} runs copies of its modules, which cannot be read. Pass the network that it "
+            "holds, for example model.model."
+        )
     for pattern in options:
         if not any(fnmatchcase(layer.name, pattern) for layer in found):
             raise ArgumentError(f"layout: no layer is called {pattern!r}. probe.list_layers(model, images) lists them.")
-    return found
+    return with_blocks(model, names, _with_patches(model, images, found, forward), starts, shapes)
+
+
+def _with_patches(model: nn.Module, images: Tensor, found: list[Layer], forward: Forward | None) -> list[Layer]:
+    """Complete the layers whose tokens are not yet laid out."""
+    open_calls = {(layer.module, layer.call): layer.layout for layer in found if _is_open(layer)}
+    if not open_calls:
+        return found
+    patches = find_patches(model, images, open_calls, module_names(model), forward)
+    completed = []
+    for layer in found:
+        if _is_open(layer):
+            place = patches.get((layer.module, layer.call))
+            problem = "it was not called again with the same image" if place is None else place.problem
+            if place is None or problem:
+                reason = (
+                    f"it is not clear where its tokens lie: {problem}; say it by layout=, for example "
+                    f"layout={{{layer.name!r}: '{layer.layout}[1:197]'}}"
+                )
+                layer = replace(layer, layout="", n_channels=0, n_sources=0, problem=reason)
+            else:
+                height, width = place.grid
+                layer = replace(layer, n_before=place.n_before, n_behind=place.n_behind, height=height, width=width)
+        completed.append(layer)
+    return completed
+
+
+def _is_open(layer: Layer) -> bool:
+    return layer.layout in ("NLC", "LNC") and layer.height == 0
 
 
 def survey_fast(
-    model: nn.Module, image: Tensor, layout: LayoutOption = None
+    model: nn.Module, image: Tensor, layout: LayoutOption = None, forward: Forward | None = None
 ) -> tuple[list[Layer], torch.memory_format]:
     """List every call of every module, as `survey` does, and choose the memory format that images are shown in.
 
@@ -246,11 +312,12 @@ def survey_fast(
     """
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         try:
-            return survey(model, image.contiguous(memory_format=torch.channels_last), layout), torch.channels_last
+            shown = image.contiguous(memory_format=torch.channels_last)
+            return survey(model, shown, layout, forward), torch.channels_last
         except RuntimeError:
             # The same error comes again below, unless it was such a view.
             pass
-    return survey(model, image.contiguous(), layout), torch.contiguous_format
+    return survey(model, image.contiguous(), layout, forward), torch.contiguous_format
 
 
 def input_grids(model: nn.Module, images: Tensor) -> dict[tuple[str, int], Grid]:
@@ -280,48 +347,76 @@ def input_grids(model: nn.Module, images: Tensor) -> dict[tuple[str, int], Grid]
             grids[name, calls[name]] = (given.shape[2], given.shape[3])
         calls[name] += 1
 
-    with ExitStack() as stack:
+    with hooking(model) as hooks:
         for module in names:
-            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
-        model(images)
+            hooks.after_with_options(module, hook)
+        run_model(model, images)
     return grids
 
 
-def _size(tensor: Tensor, layout: str | None, n_images: int, grids: Sequence[Grid]) -> dict[str, Any]:
-    """Return the layout and the size of an output, or why it is no map, as fields of `Layer`."""
+def _sized(
+    layer: Layer, tensor: Tensor, axes: str | None, given: GivenLayout | None, n_images: int, grids: Sequence[Grid]
+) -> Layer:
+    """Complete a layer by the layout and the size of its output, or why it is no map.
+
+    Tokens whose places are not told have neither height nor width yet.
+    """
     shape = tuple(tensor.shape)
-    if len(shape) == 2:
-        return {"layout": "NC", "n_channels": shape[1], "height": 1, "width": 1}
-    if len(shape) not in LAYOUTS.values():
-        return {"problem": f"its output of shape {shape} has {len(shape)} axes; a map has 3 or 4"}
-    if layout is None:
-        return {"problem": f"it is not clear where its output of shape {shape} has rows and columns; pass layout="}
-    if shape[1 if layout == "LNC" else 0] != n_images:
-        return {"problem": f"its output of shape {shape}, for {n_images} images, has no axis for the images"}
-    maps = as_maps(tensor, layout, grids)
+    if len(shape) == 2 and axes in (None, "NC"):
+        return replace(layer, layout="NC", n_channels=shape[1], height=1, width=1)
+    if len(shape) not in LAYOUTS.values() and given is None:
+        return replace(layer, problem=f"its output of shape {shape} has {len(shape)} axes; a map has 3 or 4")
+    if axes is None:
+        problem = f"it is not clear where its output of shape {shape} has rows and columns; pass layout="
+        return replace(layer, problem=problem)
+    if axes in LAYOUTS and shape[axes.index("N")] != n_images:
+        return replace(layer, problem=f"its output of shape {shape}, for {n_images} images, has no axis for the images")
+    layer = replace(layer, layout=axes, **(given.patches_of(tensor) if given is not None else {}))
+    if axes in ("NLC", "LNC") and (given is None or given.patches is None) and shape[axes.index("L")] > 1:
+        return replace(layer, n_channels=shape[2])
+    return _checked(layer, tensor, n_images, grids)
+
+
+def _checked(layer: Layer, tensor: Tensor, n_images: int, grids: Sequence[Grid]) -> Layer:
+    """Complete a layer whose maps can be made, by their size."""
+    shape = tuple(tensor.shape)
+    try:
+        maps = as_maps(tensor, layer, grids)
+    except RuntimeError as error:
+        if layer.layout in LAYOUTS:
+            problem = f"its output of shape {shape} has no such tokens as layout= says: {error}"
+            return replace(layer, layout="", view=None, problem=problem.rstrip("."))
+        error.add_note(f"probe: while layout= was applied to {layer.name}, shape {shape}.")
+        raise
     if maps is None:
-        return {"problem": f"the tokens of its output of shape {shape} fit no grid; pass layout="}
-    return {"layout": layout, "n_channels": maps.shape[1], "height": maps.shape[2], "width": maps.shape[3]}
+        return replace(layer, layout="", problem=f"the tokens of its output of shape {shape} fit no grid; pass layout=")
+    if layer.view is not None and (not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != n_images):
+        made = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise LayoutError(
+            f"layout: the function for {layer.name!r} made {made} of an output of shape {shape}; expected maps of "
+            f"shape (image, channel, row, column), here of {n_images} images."
+        )
+    return replace(layer, n_channels=maps.shape[1], height=maps.shape[2], width=maps.shape[3])
 
 
-def _expansion(
-    module: nn.Module, inputs: tuple[Any, ...], output: Any, layout: str, grids: Sequence[Grid]
-) -> Expansion | None:
-    """Return the expansion that a module is, with its sources as maps; None if it expands another axis."""
+def _expansion(module: nn.Module, inputs: tuple[Any, ...], output: Any, layer: Layer) -> Expansion | None:
+    """Return the expansion that a module is; None if it expands another axis than that of the channels."""
+    if layer.layout not in LAYOUTS or layer.layout == "NC" or layer.view is not None:
+        return None
     expansion = expansion_of(module, inputs, output)
     if expansion is None:
         return None
-    maps, sources = as_maps(output, layout, grids), as_maps(expansion.sources, layout, grids)
-    if maps is None or sources is None:
+    made, sources = list(output.shape), list(expansion.sources.shape)
+    if len(made) != len(sources):
         return None
-    widths = (maps.shape[1], sources.shape[1])
-    cells = [(len(read), *read.shape[2:]) for read in (maps, sources)]
-    return replace(expansion, sources=sources) if widths == expansion.weight.shape and cells[0] == cells[1] else None
+    axis = layer.layout.index("C")
+    widths = (made.pop(axis), sources.pop(axis))
+    return expansion if widths == expansion.weight.shape and made == sources else None
 
 
-def _run_once(model: nn.Module, images: Tensor) -> None:
+def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None:
     try:
-        model(images)
+        run_model(model, images, forward)
     except RuntimeError as error:
         first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
         if first is not None and first.in_channels != images.shape[1]:
@@ -358,15 +453,18 @@ def _call_name(module_name: str, call: int, reserved: set[str]) -> str:
     return name if name not in reserved else f"{module_name}:{call}"
 
 
-def _layout_options(layout: LayoutOption) -> dict[str, str]:
+def _layout_options(layout: LayoutOption) -> dict[str, GivenLayout]:
+    if layout is not None and not isinstance(layout, str | Mapping):
+        raise ArgumentError(
+            f"layout: expected a layout or a mapping from names to layouts, found {type(layout).__name__}. A function "
+            "is for the layers it is named for: pass layout={name: function}."
+        )
     options = {"*": layout} if isinstance(layout, str) else dict(layout or {})
-    for pattern, value in options.items():
-        if value not in LAYOUTS:
-            raise ArgumentError(f"layout: unknown layout {value!r} for {pattern!r}. Choose from {', '.join(LAYOUTS)}.")
-    return options
+    return {pattern: given_layout(value, pattern) for pattern, value in options.items()}
 
 
-def _given_layout(options: Mapping[str, str], name: str, n_axes: int) -> str | None:
-    """Return the first layout that the user gave for this layer and that has as many axes as its output."""
-    fitting = (value for pattern, value in options.items() if fnmatchcase(name, pattern) and LAYOUTS[value] == n_axes)
-    return next(fitting, None)
+def _given_layout(options: Mapping[str, GivenLayout], name: str, output: Tensor) -> GivenLayout | None:
+    """Return the first layout that the user gave for this layer and that can be meant for its output."""
+    return next(
+        (given for pattern, given in options.items() if fnmatchcase(name, pattern) and given.fits(output)), None
+    )

@@ -3,12 +3,12 @@
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from probe.errors import (
     ArgumentError,
@@ -21,6 +21,7 @@ from probe.errors import (
 __all__ = [
     "INPUT",
     "Layer",
+    "View",
     "described",
     "is_default_layer",
     "module_names",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 INPUT = "input"
+
+View = Callable[[Tensor], Tensor]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _PATCH_EMBEDDING = re.compile("patch_?(embed|merg)", re.IGNORECASE)
@@ -54,9 +57,12 @@ class Layer:
     depth : int
         Order of execution among all calls; 0 for the pixels.
     layout : str
-        ``NCHW``, ``NHWC``, ``NLC`` or ``LNC``; N images, C channels, H rows, W columns, L tokens.
+        ``NCHW``, ``NHWC``, ``NLC`` or ``LNC``; N images, C channels, H rows, W columns, L tokens. ``given`` where a
+        function makes the maps.
     n_channels, height, width : int
         Size of the map for the first image.
+    n_before, n_behind : int
+        Number of tokens before and behind the patches, which are no part of the map.
     n_sources : int
         Number of channels that each cell is made of, if it is a pointwise expansion (`probe.models.expansions`); else
         0.
@@ -64,6 +70,11 @@ class Layer:
         Whether ``layers="auto"`` reads it.
     problem : str
         Why it cannot be read as a map; empty if it can.
+    source : tuple or None
+        Where it is read, if no module gives it: name of the module that is given it, number of the call, and which of
+        the tensors that this call is given.
+    view : callable or None
+        The user's function that makes maps of the output, or one that lays it on the user's grid.
     """
 
     name: str
@@ -75,9 +86,13 @@ class Layer:
     n_channels: int = 0
     height: int = 0
     width: int = 0
+    n_before: int = 0
+    n_behind: int = 0
     n_sources: int = 0
     default: bool = False
     problem: str = ""
+    source: tuple[str, int, int] | None = None
+    view: View | None = None
 
     @property
     def is_single_cell(self) -> bool:

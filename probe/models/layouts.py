@@ -2,30 +2,46 @@
 
 import copy
 import dataclasses
+import math
+import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from probe.errors import ArgumentError
+from probe.models.layers import Layer, View
+
 __all__ = [
+    "GIVEN",
     "LAYOUTS",
+    "GivenLayout",
     "Grid",
     "as_maps",
     "first_tensor",
     "fits_aspect",
+    "given_layout",
+    "grid_of",
     "infer_layout",
-    "token_grid",
+    "possible_grids",
     "with_first_tensor",
 ]
 
 LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3, "NC": 2}
 """The layouts and their number of axes: N images, C channels, H rows, W columns, L tokens."""
 
+GIVEN = "given"
+"""The layout of a layer whose maps a function of the user's makes."""
+
 Grid = tuple[int, int]
 
-_MOST_PREFIX_TOKENS = 16
+_MOST_TOKENS_ASIDE = 128  # where no map of the model tells the grid
+_WRITTEN = re.compile(
+    r"(?P<axes>[A-Z]+)(?P<patches>\[(?P<start>-?\d*):(?P<stop>-?\d*)\](\((?P<rows>\d+), *(?P<columns>\d+)\))?)?"
+)
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -139,11 +155,11 @@ def _widths(module: nn.Module) -> tuple[set[int], set[int]]:
     return last, second
 
 
-def token_grid(n_tokens: int, grids: Sequence[Grid]) -> tuple[int, Grid] | None:
-    """Find the number of prefix tokens and the grid of the others, which are taken row by row.
+def possible_grids(n_tokens: int, grids: Sequence[Grid]) -> list[Grid]:
+    """Return the grids on which tokens may lie, row by row, some of them perhaps set aside (class, registers, prompts).
 
-    The grid is the known one that leaves the fewest prefix tokens (class, registers). Where all known ones are too
-    large or too small, it has the aspect ratio of the images, exactly if possible, and leaves the fewest.
+    These are the known ones that leave the fewest aside, and no more than three quarters, of several the latest first;
+    and behind them those that have the aspect ratio of the images.
 
     Parameters
     ----------
@@ -152,38 +168,40 @@ def token_grid(n_tokens: int, grids: Sequence[Grid]) -> tuple[int, Grid] | None:
     grids
         As in `infer_layout`.
 
-    Returns
-    -------
-    tuple or None
-        Number of prefix tokens, and (height, width); None where nothing fits.
+    Examples
+    --------
+    >>> possible_grids(297, [(224, 224), (14, 14)])[:2]
+    [(14, 14), (17, 17)]
+    """
+    known = [grid for grid in reversed(grids) if grid != (1, 1) and math.prod(grid) <= n_tokens <= 4 * math.prod(grid)]
+    known.sort(key=math.prod, reverse=True)
+    numbers = range(n_tokens, max(n_tokens - _MOST_TOKENS_ASIDE, 1) - 1, -1)
+    fitting = sorted(filter(None, (_fitting_factors(number, grids[0]) for number in numbers)), key=math.prod)
+    return list(dict.fromkeys([*known, *reversed(fitting)]))
+
+
+def grid_of(n_tokens: int, grids: Sequence[Grid], preferred: Grid = (0, 0)) -> Grid | None:
+    """Return the grid of so many tokens, none aside: a known one, or one with the aspect ratio of the images.
 
     Examples
     --------
-    >>> token_grid(197, [(224, 224), (14, 14)])
-    (1, (14, 14))
-    >>> token_grid(49, [(224, 224), (14, 14)])
-    (0, (7, 7))
+    >>> grid_of(196, [(224, 224), (14, 14)]), grid_of(49, [(224, 224), (14, 14)]), grid_of(197, [(224, 224)])
+    ((14, 14), (7, 7), None)
     """
-    left_over = {grid: n_tokens - grid[0] * grid[1] for grid in grids if grid != (1, 1)}
-    fitting = [grid for grid, n_prefix in left_over.items() if 0 <= n_prefix <= _MOST_PREFIX_TOKENS]
-    if fitting:
-        nearest = min(fitting, key=left_over.__getitem__)
-        return left_over[nearest], nearest
-    n_prefix_of = {}
-    for n_prefix in range(min(_MOST_PREFIX_TOKENS, n_tokens - 1) + 1):
-        grid = _fitting_factors(n_tokens - n_prefix, grids[0])
-        if grid is not None:
-            n_prefix_of[grid] = n_prefix
-    if not n_prefix_of:
+    known = [grid for grid in reversed(grids) if math.prod(grid) == n_tokens]
+    if n_tokens < 1:
         return None
-    best = min(n_prefix_of, key=lambda grid: (_misfit(grid, grids[0]) > 0, n_prefix_of[grid]))
-    return n_prefix_of[best], best
+    fitting = _fitting_factors(n_tokens, grids[0])
+    if preferred in known or (math.prod(preferred) == n_tokens and not known and fitting is None):
+        return preferred
+    return known[0] if known else fitting
 
 
 @cache
 def _fitting_factors(product: int, image_size: Grid) -> Grid | None:
     """Return the factors of a number that fit an aspect ratio best, if they do."""
-    pairs = [(rows, product // rows) for rows in range(1, product + 1) if product % rows == 0]
+    short = [side for side in range(1, math.isqrt(product) + 1) if product % side == 0]
+    pairs = [(side, product // side) for side in short] + [(product // side, side) for side in reversed(short)]
     best = min(pairs, key=lambda pair: _misfit(pair, image_size))
     return best if fits_aspect(best, image_size) else None
 
@@ -203,33 +221,107 @@ def _misfit(grid: Grid, image_size: Grid) -> int:
     return abs(image_size[0] * grid[1] - image_size[1] * grid[0])
 
 
-def as_maps(output: Tensor, layout: str, grids: Sequence[Grid]) -> Tensor | None:
+def as_maps(output: Tensor, layer: Layer, grids: Sequence[Grid]) -> Tensor | None:
     """View an output as maps.
 
     Parameters
     ----------
     output
-        With as many axes as its layout has.
-    layout
-        One of `LAYOUTS`.
+        With as many axes as the layer's layout has.
+    layer
+        Tells the layout, and which tokens are patches.
     grids
         As in `infer_layout`.
 
     Returns
     -------
     torch.Tensor or None
-        Shape (image, channel, row, column); prefix tokens are left out, vectors are maps of one cell. None where the
-        tokens fit no grid.
+        Shape (image, channel, row, column); tokens that are no patches are left out, vectors are maps of one cell.
+        None where the tokens fit no grid.
     """
-    if layout == "NC":
+    if layer.view is not None:
+        return layer.view(output)
+    if layer.layout == "NC":
         return output[:, :, None, None]
-    if layout == "NCHW":
+    if layer.layout == "NCHW":
         return output
-    if layout == "NHWC":
+    if layer.layout == "NHWC":
         return output.permute(0, 3, 1, 2)
-    tokens = output.transpose(0, 1) if layout == "LNC" else output
-    fit = token_grid(tokens.shape[1], grids)
-    if fit is None:
+    tokens = output.transpose(0, 1) if layer.layout == "LNC" else output
+    n_patches = tokens.shape[1] - layer.n_before - layer.n_behind
+    grid = grid_of(n_patches, grids, (layer.height, layer.width))
+    if grid is None:
         return None
-    n_prefix, grid = fit
-    return tokens[:, n_prefix:].unflatten(1, grid).permute(0, 3, 1, 2)
+    return tokens[:, layer.n_before : layer.n_before + n_patches].unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class GivenLayout:
+    """What a user says of the outputs of some layers; from `given_layout`.
+
+    Attributes
+    ----------
+    axes : str
+        One of `LAYOUTS`; ``GIVEN`` for a function.
+    patches : slice or None
+        Which tokens are patches; None where it was not said.
+    grid : tuple of int or None
+        Rows and columns of the patches; None where they were not said.
+    view : callable or None
+        The function.
+    """
+
+    axes: str
+    patches: slice | None = None
+    grid: Grid | None = None
+    view: View | None = None
+
+    def fits(self, output: Tensor) -> bool:
+        """Tell whether it can be meant for this output."""
+        return self.view is not None or output.ndim == LAYOUTS[self.axes]
+
+    def patches_of(self, output: Tensor) -> dict[str, Any]:
+        """Return which tokens of an output are patches, as fields of `Layer`."""
+        if self.view is not None:
+            return {"view": self.view}
+        if self.patches is None:
+            return {}
+        n_tokens = output.shape[self.axes.index("L")]
+        start, stop, _ = self.patches.indices(n_tokens)
+        place: dict[str, Any] = {"n_before": start, "n_behind": n_tokens - stop}
+        return place if self.grid is None else {**place, "view": partial(_on_grid, layout=self)}
+
+
+def _on_grid(output: Tensor, layout: GivenLayout) -> Tensor:
+    assert layout.patches is not None and layout.grid is not None
+    tokens = output.transpose(0, 1) if layout.axes == "LNC" else output
+    return tokens[:, layout.patches].unflatten(1, layout.grid).permute(0, 3, 1, 2)
+
+
+def given_layout(value: Any, pattern: str) -> GivenLayout:
+    """Return what one value of the argument `layout` says.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no layout.
+
+    Examples
+    --------
+    >>> given_layout("NLC[5:201]", "blocks.*")
+    GivenLayout(axes='NLC', patches=slice(5, 201, None), grid=None, view=None)
+    """
+    if callable(value):
+        return GivenLayout(GIVEN, view=value)
+    parts = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
+    if parts is None or parts["axes"] not in LAYOUTS or (parts["patches"] and "L" not in parts["axes"]):
+        raise ArgumentError(
+            f"layout: unknown layout {value!r} for {pattern!r}. Choose from {', '.join(LAYOUTS)}; tell which tokens "
+            "are patches as in 'NLC[5:201]', and their grid as in 'NLC[5:201](14, 14)'; or pass a function (tensor) "
+            "-> maps of shape (image, channel, row, column)."
+        )
+    if not parts["patches"]:
+        return GivenLayout(parts["axes"])
+    patches = slice(*(int(number) if number else None for number in (parts["start"], parts["stop"])))
+    grid = (int(parts["rows"]), int(parts["columns"])) if parts["rows"] else None
+    return GivenLayout(parts["axes"], patches, grid)

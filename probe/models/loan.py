@@ -1,18 +1,27 @@
 """A model is lent, not given: run it in evaluation mode and hand it back as it was."""
 
+import inspect
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, ModelError
 
-__all__ = ["borrowed", "resolve_device"]
+__all__ = ["Forward", "borrowed", "resolve_device", "run_model", "seeded"]
+
+Forward = Callable[[nn.Module, Tensor], Any]
+
+_FORWARD_OFFER = (
+    "pass forward=, a function (model, images) -> output, such as "
+    "forward=lambda model, images: model(pixel_values=images, input_ids=ids.expand(len(images), -1))"
+)
 
 _one_at_a_time = threading.RLock()
 
@@ -25,9 +34,15 @@ def resolve_device(device: str | torch.device, model: nn.Module) -> torch.device
     ArgumentError
         If the device is unknown or absent.
     """
+    tensors = [*model.parameters(), *model.buffers()]
+    places = {str(tensor.device) for tensor in tensors}
     if device == "auto":
-        tensors = [*model.parameters(), *model.buffers()]
         return tensors[0].device if tensors else torch.device("cpu")
+    if len(places) > 1:
+        raise ArgumentError(
+            f"device={device!r}: the model lies on several devices ({', '.join(sorted(places))}) and stays there. "
+            "Leave device='auto'."
+        )
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved).cpu()
@@ -37,6 +52,54 @@ def resolve_device(device: str | torch.device, model: nn.Module) -> torch.device
             f"device={device!r} cannot be used: {reason}. Use 'auto' (where the model is), 'cpu' or 'cuda'."
         ) from None
     return resolved
+
+
+def run_model(model: nn.Module, images: Tensor, forward: Forward | None = None) -> Any:
+    """Run a model on images of shape (image, channel, row, column), as all measurements do.
+
+    Parameters
+    ----------
+    model, images
+        What to run, and on what.
+    forward
+        (model, images) -> output; by default the model is called with the images alone.
+
+    Raises
+    ------
+    ModelError
+        If the model needs more than images. An error of the model that further inputs may cure says so in a note.
+
+    Examples
+    --------
+    >>> scaled = nn.Bilinear(2, 2, 1)
+    >>> run_model(scaled, torch.ones(3, 2), lambda model, images: model(images, images)).shape
+    torch.Size([3, 1])
+    """
+    if forward is not None:
+        return forward(model, images)
+    parameters = _parameters_of(model)
+    needed = [
+        p.name for p in parameters[1:] if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ModelError(f"model: {type(model).__name__} needs {', '.join(needed)} besides images; {_FORWARD_OFFER}.")
+    try:
+        return model(images)
+    except Exception as error:
+        if len(parameters) > 1:
+            named = ", ".join(p.name for p in parameters)
+            error.add_note(
+                f"probe: the images were given as the first of ({named}). If they belong elsewhere, or others are "
+                f"needed, {_FORWARD_OFFER}."
+            )
+        raise
+
+
+def _parameters_of(model: nn.Module) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 @contextmanager
@@ -49,29 +112,55 @@ def borrowed(model: nn.Module, device: torch.device, seed: int) -> Iterator[None
     """
     with ExitStack() as stack:
         stack.enter_context(_one_at_a_time)
-        stack.enter_context(_seeded(seed))
+        stack.enter_context(seeded(seed))
         # Tensors made in the caller's inference mode could not be added to outside of it.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         if "torch._dynamo.eval_frame" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # The fused kernel of a transformer layer calls none of its parts.
+        stack.enter_context(_without_fused_layers())
         home = resolve_device("auto", model)
-        modes = [(module, module.training) for module in model.modules()]
+        modes = {module: module.training for module in model.modules()}
         try:
-            model.eval()
+            # Not by eval(), which some models use to fold weights or even to train.
+            for module in modes:
+                module.training = False
             if device != home:
                 model.to(device)
             yield
         finally:
             if device != home:
                 model.to(home)
-            for module, mode in modes:
+            # What the model has made of itself meanwhile, such as a copy of a part, follows the whole.
+            for module in model.modules():
+                module.training = modes.get(module, modes[model])
+            for module, mode in modes.items():
                 module.training = mode
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch, numpy and Python, and give their random states back."""
+def _without_fused_layers() -> Iterator[None]:
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch, numpy and Python, and give their random states back.
+
+    Examples
+    --------
+    >>> with seeded(0):
+    ...     first = torch.rand(2)
+    >>> with seeded(0):
+    ...     print(torch.rand(2).equal(first))
+    True
+    """
     seed %= 2**32
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own state
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()

@@ -82,14 +82,14 @@ def attribute_readouts(
         of the readout of all images, and of that of each half on its own images. NaN for channels left out.
     """
     heads = [_Head(ridge, pilot, captum_method) for ridge in ridges]
-    sums = torch.zeros(len(heads), len(pilot), dtype=torch.float64)
-    counts = torch.zeros(len(heads), 1, dtype=torch.float64)
+    sums = torch.zeros(len(heads), len(pilot), dtype=torch.float64, device="cpu")
+    counts = torch.zeros(len(heads), 1, dtype=torch.float64, device="cpu")
 
     def attribute(layer: Layer, maps: Tensor) -> None:
         batch = reader.batch
         n_cells = maps.shape[2] * maps.shape[3]
         drawn, _ = draw_cells(options.seed, batch.numbers, n_cells, cells_per_image)
-        image, halves = torch.arange(len(maps))[:, None], torch.tensor(batch.folds)
+        image, halves = torch.arange(len(maps), device="cpu")[:, None], torch.tensor(batch.folds, device="cpu")
         samples = maps.flatten(2).transpose(1, 2)[image, torch.from_numpy(drawn)]
         with torch.autocast(maps.device.type, enabled=False):
             for index, head in enumerate(heads):
@@ -138,7 +138,7 @@ class _Head:
 
     def absolute_attributions(self, cells: Tensor) -> Tensor:
         """Return the sum of |attribution| over cells, and its mean over targets, shape (channel,)."""
-        total = torch.full((len(self._live),), torch.nan, dtype=torch.float64)
+        total = torch.full((len(self._live),), torch.nan, dtype=torch.float64, device="cpu")
         found = torch.zeros(int(self._live.sum()), dtype=torch.float64, device=cells.device)
         for part in cells[:, self._live].to(self._mean).split(_CELLS_AT_ONCE):
             standardised = (part - self._mean) / self._scale

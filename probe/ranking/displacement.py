@@ -58,9 +58,9 @@ def score_displacements(
     in_halves = replace(options, folds=2)
     with open_reader(model, images, in_halves) as reader:
         layer = reader.layer(options.layers)
-        sums = torch.zeros(2, layer.n_channels, dtype=torch.float64)
-        counts = torch.zeros(2, 1, dtype=torch.float64)
-        low = torch.full((layer.n_channels,), torch.inf, dtype=torch.float64)
+        sums = torch.zeros(2, layer.n_channels, dtype=torch.float64, device="cpu")
+        counts = torch.zeros(2, 1, dtype=torch.float64, device="cpu")
+        low = torch.full((layer.n_channels,), torch.inf, dtype=torch.float64, device="cpu")
         high = -low
         with reader.reading([layer], _pooled) as run:
             for batch, pixels in reader.batches():
@@ -72,9 +72,9 @@ def score_displacements(
                 high = torch.maximum(high, torch.stack(highs).amax(dim=0).cpu())
                 changes = means[0] - torch.stack(means[1:])
                 changes = (changes if signed else changes.abs()).mean(dim=0)
-                halves = torch.tensor(batch.folds)
+                halves = torch.tensor(batch.folds, device="cpu")
                 sums.index_add_(0, halves, changes.cpu())
-                counts.index_add_(0, halves, torch.ones(len(halves), 1, dtype=torch.float64))
+                counts.index_add_(0, halves, torch.ones(len(halves), 1, dtype=torch.float64, device="cpu"))
         facts = reader.facts()
     varies = low < high
     return ChannelStrengths(

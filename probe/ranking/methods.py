@@ -11,6 +11,7 @@ from torch import nn
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.models.capture import LayoutOption
+from probe.models.loan import Forward
 from probe.ranking.displacement import AXES, DISPLACEMENTS, score_displacements
 from probe.ranking.position_strengths import score_attributions, score_omega2, score_readout_losses
 from probe.ranking.strengths import ASCENDING, ChannelStrengths, default_stimulus, rank_correlation
@@ -53,6 +54,7 @@ def rank_channels(
     transform: Transform | None = None,
     input_key: str | None = None,
     layout: LayoutOption = None,
+    forward: Forward | None = None,
     max_images: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -101,7 +103,7 @@ def rank_channels(
     folds, groups
         Of the readout, as in `layerwise`. With `groups`, the halves keep them together too, and there must be twice
         as many as folds; four for omega2.
-    batch_size, num_workers, device, autocast, transform, input_key, layout, max_images, seed, progress
+    batch_size, num_workers, device, autocast, transform, input_key, layout, forward, max_images, seed, progress
         As in `collect`.
 
     Returns
@@ -138,8 +140,8 @@ def rank_channels(
     options = Options(
         layers=layer, targets=targets, stimuli=stimulus or default_stimulus(method), folds=folds, groups=groups,
         positions=positions, batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast,
-        transform=transform, input_key=input_key, layout=layout, max_images=max_images, seed=seed, progress=progress,
-        task=f"ranking {method}",
+        transform=transform, input_key=input_key, layout=layout, forward=forward, max_images=max_images,
+        seed=seed, progress=progress, task=f"ranking {method}",
     )  # fmt: skip
     if method in DISPLACEMENTS:
         strengths = score_displacements(model, images, options, method=method, axis=axis, signed=region is not None)

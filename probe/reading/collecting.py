@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ def collect_statistics(
             "the statistics",
             "Choose fewer layers=, stimuli= or folds=; probe.list_layers shows what each layer takes.",
         )
-        statistics = Statistics(layers, _settings(reader, options, layers, cells))
+        # What makes maps of an output is of use only here, and cannot be saved.
+        kept = [replace(layer, view=None) for layer in layers]
+        statistics = Statistics(kept, _settings(reader, options, layers, cells))
         collector = _Collector(statistics, options, cells, grams, with_moments)
         statistics.images = _ranges(_run(reader, collector, layers, options))
         statistics.facts = reader.facts(skipped)
@@ -223,7 +226,7 @@ class _Collector:
         """Return the targets of a layer and their controls at each cell, shape (cell, target and control)."""
         height, width = grid
         offsets = tuple(self.statistics.settings["target_offsets"][name])
-        key = (height, width, offsets, dtype)
+        key = (height, width, offsets, dtype, device)
         if key not in self._tables:
             targets = target_maps(self.options.target_functions, height, width)
             targets -= np.array(offsets)[:, None, None]
@@ -237,7 +240,7 @@ class _Collector:
     ) -> tuple[Tensor, Tensor]:
         """Return the cells of each image of the batch and the design columns there, made once a batch for each grid."""
         count = self.cells[name]
-        key = (grid, count, tuple(self.statistics.settings["target_offsets"][name]), dtype)
+        key = (grid, count, tuple(self.statistics.settings["target_offsets"][name]), dtype, device)
         if key not in self._draws:
             assert self._batch is not None
             table = self._table(name, grid, dtype, device)

@@ -13,6 +13,7 @@ from probe.images.batches import Transform
 from probe.images.stimuli import check_stimuli
 from probe.models.capture import LayoutOption
 from probe.models.layers import LayerSelection
+from probe.models.loan import Forward
 from probe.readouts.targets import TargetFunction, resolve_targets
 
 __all__ = ["Options"]
@@ -37,6 +38,7 @@ class Options:
     transform: Transform | None = None
     input_key: str | None = None
     layout: LayoutOption = None
+    forward: Forward | None = None
     max_images: int | None = None
     first_image: int = 0
     seed: int = 0
@@ -56,6 +58,10 @@ class Options:
         for name in ("folds", "batch_size", "num_workers", "first_image", "seed", "max_images", "positions"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
+        if self.forward is not None and not callable(self.forward):
+            raise ArgumentError(
+                f"forward: expected a function (model, images) -> output, found {type(self.forward).__name__}."
+            )
         if self.groups is not None:
             labels: Any = self.groups
             object.__setattr__(self, "groups", labels.tolist() if hasattr(labels, "tolist") else list(labels))

@@ -57,7 +57,7 @@ class Reader:
         image = source.peek()
         with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"):
             self.found, self._memory_format = survey_fast(
-                model, self._prepared(image, [options.first_image]), options.layout
+                model, self._prepared(image, [options.first_image]), options.layout, options.forward
             )
 
     def layer(self, name: Any) -> Layer:
@@ -100,7 +100,7 @@ class Reader:
             returns what `reduce` made of each layer, by its name. It notes on an exception of the model which images
             they were.
         """
-        with reading(self.model, layers, reduce, reduce_expansion) as run_model:
+        with reading(self.model, layers, reduce, reduce_expansion, self._options.forward) as run_model:
 
             def run(images: Tensor, stimulus: str = "natural") -> dict[str, Any]:
                 numbers = self.batch.numbers

@@ -82,7 +82,9 @@ def _crossed_errors(upper: Tensor, pairs: Sequence[tuple[Fit, Fit]], n_design: i
 
 def _residual(fit: Fit, n_design: int) -> Tensor:
     """Return the residuals of readouts as combinations of the columns of a Gram, shape (column, design column)."""
-    return torch.cat([-fit.intercepts[None], torch.eye(n_design).to(fit.weights), -fit.weights])
+    return torch.cat(
+        [-fit.intercepts[None], torch.eye(n_design, dtype=fit.weights.dtype, device=fit.weights.device), -fit.weights]
+    )
 
 
 def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutScores:
@@ -180,6 +182,6 @@ def decode(gram: ChannelGram, mean_map: np.ndarray, n_targets: int, alpha: float
     """
     fit, _ = fit_readouts(gram, range(len(gram.totals)), n_targets * (2 + N_CONTROLS), alpha)
     weights = gram.of_channels(fit.weights[:, :n_targets], fit.live)
-    features = torch.as_tensor(mean_map).to(gram.pilot) - gram.pilot[:, None, None]
+    features = torch.as_tensor(mean_map, device=gram.pilot.device).to(gram.pilot) - gram.pilot[:, None, None]
     decoded = torch.einsum("ct,chw->thw", weights, features)
     return (decoded + fit.intercepts[:n_targets, None, None]).cpu().numpy()

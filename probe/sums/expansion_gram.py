@@ -154,7 +154,7 @@ class ExpansionGram:
         """The columns as linear maps of those of the sources, shape (column, column of the sources)."""
         weight = self.weight.double()
         kept = self.sources.totals.shape[1] - weight.shape[1]
-        return torch.block_diag(torch.eye(kept).to(weight), weight)
+        return torch.block_diag(torch.eye(kept, dtype=weight.dtype, device=weight.device), weight)
 
 
 ChannelGram = Gram | ExpansionGram
@@ -204,7 +204,9 @@ def add_samples(
         dtype = summing_dtype(maps)
         if expansion is not None:
             features, sources = read(maps), read(expansion.sources)
-            tried = torch.linspace(0, len(features) - 1, min(len(features), _TRIED_SAMPLES)).long()
+            tried = torch.linspace(
+                0, len(features) - 1, min(len(features), _TRIED_SAMPLES), device=features.device
+            ).long()
             if gives(expansion, features[tried], sources[tried]):
                 kept = Gram(n_folds, design.shape[1], pilot_mean(sources), torch.float64)
                 gram = ExpansionGram(kept, expansion.weight, expansion.bias)

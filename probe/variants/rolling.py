@@ -155,7 +155,7 @@ def _image_of(model: nn.Module, device: torch.device) -> Tensor:
             failures[size] = str(reason)
             continue
         generator = torch.Generator().manual_seed(0)
-        image = torch.randn(1, n_channels, size, size, generator=generator)
+        image = torch.randn(1, n_channels, size, size, generator=generator, device="cpu")
         return image.to(device=device, dtype=dtype)
     largest = max(failures)
     raise _NotTriedError(

@@ -39,7 +39,7 @@ class BlurPool(nn.Module):
     def __init__(self, stride: int, size: int = 4) -> None:
         super().__init__()
         self.stride, self.size = stride, size
-        row = torch.ones(1)
+        row = torch.ones(1, device="cpu")
         for _ in range(size - 1):
             row = functional.pad(row, (1, 0)) + functional.pad(row, (0, 1))
         self.kernel: Tensor
@@ -50,13 +50,13 @@ class BlurPool(nn.Module):
         # Not functional.pad, whose reflection fails on maps shorter than the filter.
         for axis in (2, 3):
             maps = maps.index_select(axis, self._mirrored(maps.shape[axis]).to(maps.device))
-        kernel = self.kernel.to(maps.dtype).expand(maps.shape[1], 1, -1, -1)
+        kernel = self.kernel.to(maps).expand(maps.shape[1], 1, -1, -1)
         return functional.conv2d(maps, kernel, stride=self.stride, groups=maps.shape[1])
 
     def _mirrored(self, length: int) -> Tensor:
         """Return the places of a row that is continued by its mirror image."""
         period = max(2 * (length - 1), 1)
-        places = torch.arange(-((self.size - 1) // 2), length + self.size // 2) % period
+        places = torch.arange(-((self.size - 1) // 2), length + self.size // 2, device="cpu") % period
         return torch.minimum(places, period - places)
 
 

@@ -166,7 +166,10 @@ def _adaptive_pool_over(n_axes: int, *, gives_places: bool = False) -> Callable:
         sums = input
         for axis, count in enumerate(wanted, start=input.ndim - n_axes):
             size = input.shape[axis]
-            places, windows = torch.arange(size), torch.arange(size if count is None else count)[:, None]
+            places, windows = (
+                torch.arange(size, device="cpu"),
+                torch.arange(size if count is None else count, device="cpu")[:, None],
+            )
             n_windows = len(windows)
             reads = (places >= windows * size // n_windows) & (places < -(-(windows + 1) * size // n_windows))
             sums = (sums.movedim(axis, -1) @ reads.T.to(sums)).movedim(-1, axis)

@@ -114,7 +114,7 @@ def effective_field(
 
     def signed_sum(layer: Layer, maps: Tensor) -> Tensor:
         cells = maps[..., *windows[layer.name]]
-        signs = torch.randint(0, 2, cells.shape, generator=generator).to(cells) * 2 - 1
+        signs = torch.randint(0, 2, cells.shape, generator=generator, device="cpu").to(cells) * 2 - 1
         return (cells * signs).sum()
 
     with torch.enable_grad(), reading(model, layers, signed_sum) as run:

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from probe.models.layouts import as_maps, first_tensor, fits_aspect, infer_layout, token_grid
+from probe.errors import ArgumentError
+from probe.models.layers import Layer
+from probe.models.layouts import (
+    as_maps,
+    first_tensor,
+    fits_aspect,
+    given_layout,
+    grid_of,
+    infer_layout,
+    possible_grids,
+)
 
 IMAGE = (64, 96)
 
@@ -103,33 +113,36 @@ def test_three_axes_are_sequence_first_where_the_second_counts_the_images():
 @pytest.mark.parametrize(
     ("n_tokens", "grids", "expected"),
     [
-        (196, [(224, 224), (14, 14)], (0, (14, 14))),
-        (201, [(224, 224), (14, 14)], (5, (14, 14))),
-        (197, [(224, 224)], (1, (14, 14))),
-        (784, [(224, 224), (56, 56)], (0, (28, 28))),
-        (401, [(240, 240), (20, 20), (14, 14)], (1, (20, 20))),
-        (197, [(240, 240), (20, 20), (14, 14)], (1, (14, 14))),
-        (3136, [(224, 224), (56, 56), (7, 7)], (0, (56, 56))),
-        (35, [(70, 90), (5, 6)], (5, (5, 6))),
-        (9, [(32, 32), (2, 2)], (5, (2, 2))),
-        (17, [(64, 64), (32, 32), (1, 1)], (1, (4, 4))),
-        (1, [(64, 64)], (0, (1, 1))),
-        (131, [(64, 64)], (10, (11, 11))),
-        (113 * 2, [(64, 64), (4, 4)], (1, (15, 15))),
-        (21, [(64, 80), (2, 3), (4, 5), (4, 4)], (1, (4, 5))),
-        (33, [(16, 28)], (5, (4, 7))),
-        (15, [(100, 160), (6, 10)], (0, (3, 5))),
-        (120, [(64, 64), (4, 4)], None),
+        (196, [(224, 224), (14, 14)], (14, 14)),
+        (784, [(224, 224), (56, 56)], (28, 28)),
+        (3136, [(224, 224), (56, 56), (7, 7)], (56, 56)),
+        (24, [(24, 16), (6, 4)], (6, 4)),
+        (30, [(70, 90), (5, 6)], (5, 6)),
+        (15, [(100, 160), (6, 10)], (3, 5)),
+        (1, [(64, 64)], (1, 1)),
+        (197, [(224, 224), (14, 14)], None),
+        (0, [(224, 224), (14, 14)], None),
     ],
 )
-def test_tokens_are_laid_out_on_a_grid(n_tokens, grids, expected):
-    assert token_grid(n_tokens, grids) == expected
+def test_the_grid_of_patches_is_a_known_one_or_has_the_aspect_of_the_images(n_tokens, grids, expected):
+    assert grid_of(n_tokens, grids) == expected
 
 
-@given(height=st.integers(32, 300), width=st.integers(32, 300), patch=st.integers(2, 16), n_prefix=st.integers(0, 5))
-def test_tokens_of_a_patch_embedding_are_laid_out_as_it_did(height, width, patch, n_prefix):
+def test_a_grid_that_was_found_before_is_kept_unless_the_images_tell_another():
+    assert grid_of(24, [(16, 24), (6, 4), (4, 6)], preferred=(6, 4)) == (6, 4)
+    assert grid_of(24, [(24, 16)], preferred=(4, 6)) == (6, 4)
+    assert grid_of(120, [(64, 64)], preferred=(6, 20)) == (6, 20)
+
+
+def test_possible_grids_begin_with_the_known_ones():
+    assert possible_grids(297, [(224, 224), (28, 28), (14, 14), (7, 7)])[:2] == [(14, 14), (17, 17)]
+    assert possible_grids(401, [(240, 240), (20, 20), (14, 14)])[:2] == [(20, 20), (14, 14)]
+
+
+@given(height=st.integers(32, 300), width=st.integers(32, 300), patch=st.integers(2, 16), n_aside=st.integers(0, 5))
+def test_the_grid_of_a_patch_embedding_is_possible(height, width, patch, n_aside):
     grid = (height // patch, width // patch)
-    assert token_grid(grid[0] * grid[1] + n_prefix, [(height, width), grid]) == (n_prefix, grid)
+    assert possible_grids(grid[0] * grid[1] + n_aside, [(height, width), grid])[0] == grid
 
 
 @given(height=st.integers(1, 500), width=st.integers(1, 500), patch=st.floats(0.5, 40))
@@ -140,12 +153,16 @@ def test_a_grid_of_square_patches_fits_the_aspect_of_its_image(height, width, pa
     assert fits_aspect(down, (height, width)) or 0 in down
 
 
+def layer(layout, **facts):
+    return Layer("layer", "layer", 0, "Module", 1, layout, **facts)
+
+
 def test_each_layout_is_viewed_as_image_channel_row_column():
     maps = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
-    tokens = torch.cat([torch.full((2, 1, 3), -1.0), maps.flatten(2).transpose(1, 2)], dim=1)
+    tokens = torch.cat([torch.full((2, 1, 3), -1.0), maps.flatten(2).transpose(1, 2), torch.ones(2, 2, 3)], dim=1)
     outputs = {"NCHW": maps, "NHWC": maps.permute(0, 2, 3, 1), "NLC": tokens, "LNC": tokens.transpose(0, 1)}
     for layout, output in outputs.items():
-        viewed = as_maps(output, layout, [(40, 50)])
+        viewed = as_maps(output, layer(layout, n_before=1, n_behind=2), [(40, 50)])
         assert torch.equal(viewed, maps), layout
         assert viewed.untyped_storage().data_ptr() == output.untyped_storage().data_ptr(), f"{layout} was copied"
 
@@ -153,8 +170,38 @@ def test_each_layout_is_viewed_as_image_channel_row_column():
 def test_vectors_are_maps_of_one_cell():
     vectors = torch.arange(6.0).reshape(2, 3)
     assert inferred((2, 3)) == "NC"
-    assert torch.equal(as_maps(vectors, "NC", [IMAGE]), vectors.reshape(2, 3, 1, 1))
+    assert torch.equal(as_maps(vectors, layer("NC"), [IMAGE]), vectors.reshape(2, 3, 1, 1))
 
 
 def test_tokens_that_fit_no_grid_are_no_maps():
-    assert as_maps(torch.zeros(2, 120, 3), "NLC", [(64, 64), (4, 4)]) is None
+    assert as_maps(torch.zeros(2, 120, 3), layer("NLC"), [(64, 64), (4, 4)]) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "axes", "places"),
+    [
+        ("NLC[5:201]", "NLC", (5, 96)),
+        ("NLC[1:]", "NLC", (1, 0)),
+        ("NLC[:-100]", "NLC", (0, 100)),
+        ("LNC[-296:-100]", "LNC", (1, 100)),
+    ],
+)
+def test_a_slice_tells_which_tokens_are_patches(written, axes, places):
+    given_ = given_layout(written, "*")
+    tokens = torch.zeros(2, 297, 8) if axes == "NLC" else torch.zeros(297, 2, 8)
+    assert given_.axes == axes
+    assert tuple(given_.patches_of(tokens).values()) == places
+
+
+def test_a_slice_with_a_grid_tells_all():
+    maps = torch.arange(2 * 3 * 2 * 7.0).reshape(2, 3, 2, 7)
+    tokens = torch.cat([torch.ones(2, 4, 3), maps.flatten(2).transpose(1, 2)], dim=1)
+    for written, output in {"NLC[4:](2, 7)": tokens, "LNC[4:18](2,7)": tokens.transpose(0, 1)}.items():
+        view = given_layout(written, "*").patches_of(output)["view"]
+        assert torch.equal(view(output), maps)
+
+
+@pytest.mark.parametrize("written", ["NCL", "NLC[1]", "NLC[1:5:2]", "NCHW[1:5]", "NLC(14, 14)", "nlc", 3, None])
+def test_what_is_no_layout_is_an_error_that_shows_how_to_write_one(written):
+    with pytest.raises(ArgumentError, match=r"layout: unknown layout .* for 'a\*'.*NLC\[5:201\].*function"):
+        given_layout(written, "a*")

@@ -1,0 +1,91 @@
+"""A default device that is not the model's: no result depends on where tensors go that are made without one."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import probe
+from probe.errors import ArgumentError
+from probe.images.batches import Batch
+from probe.models.loan import resolve_device
+from probe.reading.collecting import _Collector
+from probe.reading.options import Options
+from probe.sums.statistics import Statistics
+from probe.testing import noise_images, padded_net
+
+
+@contextmanager
+def another_default_device():
+    """Make tensors without values by default, which cannot be mixed with others, as those of a GPU cannot."""
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+NET, IMAGES = padded_net("zeros", depth=2, width=6), noise_images(60, 12)
+WIDENING = nn.Sequential(NET, nn.Conv2d(6, 24, 1)).requires_grad_(False)
+MEASURES = {
+    "layerwise": lambda: probe.layerwise(NET, IMAGES, maps="conv1").r2,
+    "channelwise": lambda: probe.channelwise(NET, IMAGES).omega2,
+    "expansion": lambda: probe.layerwise(WIDENING, IMAGES, layers=["0.conv2", "1"]).r2,
+    **{
+        method: lambda method=method: probe.rank_channels(NET, IMAGES, "conv1", method=method).score
+        for method in ("flip", "shift", "omega2", "readout", "attribution")
+    },
+    "pooled": lambda: probe.pooled(NET, IMAGES, grid=2).accuracy,
+    "ablation_curve": lambda: (
+        probe.ablation_curve(
+            NET,
+            IMAGES,
+            range(6),
+            layer="conv1",
+            counts=[2],
+            draws=2,
+            score={"mean": lambda output: output.mean((1, 2, 3))},
+        ).top
+    ),
+    "position score": lambda: (
+        probe.ablation_curve(NET, IMAGES, range(6), layer="conv1", counts=[2], draws=2, score="position").top
+    ),
+    "shift_similarity": lambda: probe.shift_similarity(NET, IMAGES[:2], frame=20, layers="conv2").similarity,
+    "audit": lambda: probe.audit(NET, (3, 12, 12)).unread,
+}
+
+
+@pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_the_default_device_changes_nothing(measure):
+    expected = measure()
+    with another_default_device():
+        found = measure()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_ablating_under_another_default_device():
+    with probe.ablate(NET, {"conv1": [0]}):
+        expected = NET(IMAGES[:2])
+    with another_default_device(), probe.ablate(NET, {"conv1": [0]}):
+        found = NET(IMAGES[:2])
+    assert torch.equal(found, expected)
+
+
+def test_what_is_drawn_for_layers_on_several_devices_lies_where_each_layer_does():
+    options = Options()
+    statistics = Statistics([], {"target_offsets": {"layer": [0.0, 0.0]}})
+    collector = _Collector(statistics, options, {"layer": 3}, grams=True, moments=[])
+    collector.begin(Batch([0, 1], [0, 1], IMAGES[:2]), "natural")
+    for device in ("cpu", "meta", "cpu"):
+        drawn = collector._drawn("layer", (4, 4), torch.float32, torch.device(device))
+        assert {tensor.device.type for tensor in drawn} == {device}
+
+
+def test_a_model_on_several_devices_stays_there():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta"))
+    assert resolve_device("auto", net) == torch.device("cpu")
+    with pytest.raises(ArgumentError, match=r"device='cpu': the model lies on several devices \(cpu, meta\).*'auto'"):
+        resolve_device("cpu", net)
