@@ -190,9 +190,9 @@ def run(
     check_paddings(paddings)
     training = make_boxes(settings.n_training, seed=_PUBLISHED_SEED)
     tests = _tests(training, settings.n_test)
-    which = [(padding, seed) for padding in paddings for seed in range(settings.seeds)]
+    key = [(padding, seed) for padding in paddings for seed in range(settings.seeds)]
     # Made here, since the random state is shared by all threads.
-    models = [red_green_net(padding, seed=seed) for padding, seed in which]
+    models = [red_green_net(padding, seed=seed) for padding, seed in key]
     with side_by_side() as pool:
         work = [pool.submit(train_on_boxes, model, training, settings) for model in models]
         bar = tqdm(work, unit="network", desc="red_green", disable=None if progress else True)

@@ -171,10 +171,10 @@ def run(
     settings = choose_preset(PRESETS, preset, seeds)
     check_paddings(paddings)
     images = rook_images()
-    which = [(padding, seed) for padding in paddings for seed in range(settings.seeds)]
+    key = [(padding, seed) for padding in paddings for seed in range(settings.seeds)]
     epochs = sorted({round(epoch) for epoch in np.linspace(0, settings.epochs, _SHOWN)})
     networks, histories = [], []
-    for padding, seed in tqdm(which, unit="network", desc="rook", disable=None if progress else True):
+    for padding, seed in tqdm(key, unit="network", desc="rook", disable=None if progress else True):
         networks.append(rook_net(padding, seed=seed))
         histories.append(_train(networks[-1], images, epochs))
     classes = torch.arange(len(LABELS))

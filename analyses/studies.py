@@ -131,7 +131,9 @@ def beside_published(published: xr.DataArray, here: xr.DataArray) -> dict[str, x
         "here_by_seed": here.transpose("seed", *mean.dims),
     }
     return {
-        name: variable.assign_attrs(long_name=f"{here.attrs['long_name']}, {_SPOKEN[name]}", units=here.attrs["units"])
+        name: variable.assign_attrs(
+            long_name=f"{here.attrs['long_name']}, {_MEANINGS[name]}", units=here.attrs["units"]
+        )
         for name, variable in numbers.items()
     }
 
@@ -200,7 +202,7 @@ def study_result(
     )
 
 
-_SPOKEN = {
+_MEANINGS = {
     "published": "as published",
     "here": "mean over seeds",
     "here_sd": "standard deviation over seeds",

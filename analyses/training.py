@@ -180,7 +180,7 @@ def _outputs(
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with borrowed(model, device, options.seed):
         for numbers, pixels in _numbered(images, options, takes_grey(model)):
-            yield numbers, [model(as_floats(each, dtype)[0].to(device)) for each in placed(pixels, numbers)]
+            yield numbers, [model(as_floats(item, dtype)[0].to(device)) for item in placed(pixels, numbers)]
 
 
 def _numbered(images: Any, options: Options, grey: bool) -> Iterable[tuple[list[int], Tensor]]:

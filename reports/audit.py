@@ -32,8 +32,8 @@ def _agreement(result: xr.Dataset) -> str:
             f"All {known.sizes['case']} published counts of uneven down-samplings are found again, exactly; "
             "they follow from the architecture and have no error."
         )
-    listed = "; ".join(f"{c.case.item()}: {c.here:.0f}, published {c.published:.0f}" for c in _cases(wrong))
-    return f"{wrong.sizes['case']} of {known.sizes['case']} published counts are not found again: {listed}."
+    joined = "; ".join(f"{c.case.item()}: {c.here:.0f}, published {c.published:.0f}" for c in _cases(wrong))
+    return f"{wrong.sizes['case']} of {known.sizes['case']} published counts are not found again: {joined}."
 
 
 def _by_size(result: xr.Dataset) -> list[str]:
@@ -44,9 +44,9 @@ def _by_size(result: xr.Dataset) -> list[str]:
         if not here.size:
             continue
         uneven = here[here > 0]
-        which = f"{uneven.size or 'none'} of the {here.size} networks that pad where they down-sample"
+        key = f"{uneven.size or 'none'} of the {here.size} networks that pad where they down-sample"
         what = f"leave padding unread, in {_span(uneven)} layers" if uneven.size else "leaves any padding unread"
-        sentences.append(f"At {size:.0f} × {size:.0f} pixels, {which} {what}.")
+        sentences.append(f"At {size:.0f} × {size:.0f} pixels, {key} {what}.")
     return sentences
 
 

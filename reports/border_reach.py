@@ -20,8 +20,15 @@ _FAINTEST = 1e-9  # of the signal's variance, below the rounding of single preci
 
 def findings(result: xr.Dataset) -> list[str]:
     """Say how far the border reaches in the last layer, how much it is, and how this compares with theory."""
-    told = [_framing(result), _share(result), _deepest(result), _theory(result), *_effective(result), *_limits(result)]
-    return [sentence for sentence in told if sentence]
+    formatted = [
+        _framing(result),
+        _share(result),
+        _deepest(result),
+        _theory(result),
+        *_effective(result),
+        *_limits(result),
+    ]
+    return [sentence for sentence in formatted if sentence]
 
 
 def _framing(result: xr.Dataset) -> str:
@@ -57,9 +64,9 @@ def _share_of(result: xr.Dataset, layer: str) -> str:
     over_seeds = estimate(100 * share.values)
     if np.isnan(over_seeds.half_width):
         error = 100 * float(result.share_se.sel(layer=layer).mean())
-        return f"{Estimate(over_seeds.mean, error, 1).told(decimals=2)} % (± standard error over images)"
+        return f"{Estimate(over_seeds.mean, error, 1).formatted(decimals=2)} % (± standard error over images)"
     # The share is that of a mean square difference: it can exceed 100 %, but is not below 0.
-    return f"{over_seeds.told(decimals=1, within=(0, np.inf))} %"
+    return f"{over_seeds.formatted(decimals=1, within=(0, np.inf))} %"
 
 
 def _deepest(result: xr.Dataset) -> str:
@@ -69,7 +76,7 @@ def _deepest(result: xr.Dataset) -> str:
     reaches = {
         threshold: "the middle of the crop"
         if float(last.sel(threshold=threshold)) >= _half_crop(result)[-1]
-        else f"{estimate(by_seed.sel(threshold=threshold).values).told(decimals=1, within=(0, np.inf))} pixels"
+        else f"{estimate(by_seed.sel(threshold=threshold).values).formatted(decimals=1, within=(0, np.inf))} pixels"
         for threshold in ("1 %", "detectable")
     }
     return (
@@ -117,7 +124,7 @@ def _effective(result: xr.Dataset) -> list[str]:
     whole = f"{theoretical:.0f}" if np.isfinite(theoretical) else "more than the larger image"
     sentences = [
         f"The effective receptive field of {last.layer.item()} is "
-        f"{estimate(field).told(decimals=1, within=(0, np.inf))} pixels wide; in theory, {whole}."
+        f"{estimate(field).formatted(decimals=1, within=(0, np.inf))} pixels wide; in theory, {whole}."
     ]
     reached = result.here.sel(threshold="1 %").values
     inside = (reached > 0) & (reached < _half_crop(result))

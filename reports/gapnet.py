@@ -46,16 +46,16 @@ def findings(result: xr.Dataset) -> list[str]:
 
 def _location(result: xr.Dataset, grid: int) -> str:
     """Say how well the two networks of the paper tell the cell, and what a permutation of their own adds."""
-    told = {net: _last(result, "location", net, grid) for net in result.net.values}
-    if not {"GAPNet", "PermuteNet"} <= {net for net, score in told.items() if score.is_known}:
+    scores = {net: _last(result, "location", net, grid) for net in result.net.values}
+    if not {"GAPNet", "PermuteNet"} <= {net for net, score in scores.items() if score.is_known}:
         return ""
     sentence = (
         f"With {grid}×{grid} cells (chance {_chance(result, 'location', grid)}), GAPNet tells the cell of "
-        f"{_percent(told['GAPNet'])} of the test images, PermuteNet that of {_percent(told['PermuteNet'])} in the "
+        f"{_percent(scores['GAPNet'])} of the test images, PermuteNet that of {_percent(scores['PermuteNet'])} in the "
         "last epoch."
     )
-    if "PermuteNet, by image" in told:
-        sentence += f" With a permutation for each image it is {_percent(told['PermuteNet, by image'])}."
+    if "PermuteNet, by image" in scores:
+        sentence += f" With a permutation for each image it is {_percent(scores['PermuteNet, by image'])}."
     return sentence
 
 
@@ -68,9 +68,9 @@ def _head(result: xr.Dataset, grid: int) -> str:
     head = estimate((by_net.sel(net="GAPNet") - by_net.sel(net="unpermuted")).values)
     if not permutation.is_known or not head.is_known:
         return ""
-    told = _percent(_last(result, "location", "unpermuted", grid))
+    share = _percent(_last(result, "location", "unpermuted", grid))
     return (
-        f"At {grid}×{grid} the same network as PermuteNet without the permutation tells {told}: without it − with it "
+        f"At {grid}×{grid} the same network as PermuteNet without the permutation tells {share}: without it − with it "
         f"is {_points(permutation)}{_undecided(permutation)}; GAPNet, which differs in its head as well, is ahead of "
         f"it by {_points(head)}{_undecided(head)}."
     )
@@ -101,15 +101,15 @@ def _remains(result: xr.Dataset, grid: int) -> str:
 
 
 def _image_class(result: xr.Dataset, grid: int) -> str:
-    told = {net: _last(result, "image class", net, grid) for net in result.net.values}
-    if not {"GAPNet", "PermuteNet"} <= {net for net, score in told.items() if score.is_known}:
+    scores = {net: _last(result, "image class", net, grid) for net in result.net.values}
+    if not {"GAPNet", "PermuteNet"} <= {net for net, score in scores.items() if score.is_known}:
         return ""
     sentence = (
         f"The class of the image ({grid}×{grid}, chance {_chance(result, 'image class', grid)}): GAPNet "
-        f"{_percent(told['GAPNet'])}, PermuteNet {_percent(told['PermuteNet'])} in the last epoch."
+        f"{_percent(scores['GAPNet'])}, PermuteNet {_percent(scores['PermuteNet'])} in the last epoch."
     )
-    if "unpermuted" in told:
-        sentence += f" Without the permutation it is {_percent(told['unpermuted'])}."
+    if "unpermuted" in scores:
+        sentence += f" Without the permutation it is {_percent(scores['unpermuted'])}."
     numbers = result.sel(measure="image class", grid=grid, epoch="best")
     lost = {
         name: float(numbers[name].sel(net="GAPNet") - numbers[name].sel(net="PermuteNet"))
@@ -168,11 +168,11 @@ def _chance(result: xr.Dataset, measure: str, grid: int) -> str:
 
 
 def _percent(value: Estimate) -> str:
-    return f"{value.told(decimals=1, within=(0, 100))} %"
+    return f"{value.formatted(decimals=1, within=(0, 100))} %"
 
 
 def _points(value: Estimate) -> str:
-    return f"{value.told(decimals=1)} points"
+    return f"{value.formatted(decimals=1)} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate, listed
+from probe.reports.page.estimates import Estimate, estimate, joined
 
 __all__ = ["add_figures", "draw_rings", "draw_scores", "findings"]
 
@@ -34,7 +34,7 @@ def findings(result: xr.Dataset) -> list[str]:
     result
         From `probe.analyses.location_dependent.study.run`.
     """
-    sentences = [_told(result, grid) for grid in result.grid.values]
+    sentences = [_formatted(result, grid) for grid in result.grid.values]
     sentences += [_blind(result)]
     sentences += [_rings(result, task) for task in ("classification", "segmentation")]
     sentences += [_canvases(result), _task(result, "classification"), _task(result, "segmentation")]
@@ -42,7 +42,7 @@ def findings(result: xr.Dataset) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _told(result: xr.Dataset, grid: int) -> str:
+def _formatted(result: xr.Dataset, grid: int) -> str:
     """List how often the cell is named, the most first."""
     chance = float(result.chance.sel(task="location", grid=grid))
     ordered = _descending(_by_padding(result.here_by_seed.sel(task="location", grid=grid).mean("canvas")))
@@ -50,7 +50,7 @@ def _told(result: xr.Dataset, grid: int) -> str:
         return ""
     return (
         f"Location, {grid}×{grid} cells (chance {chance:.1f} %), mean of the canvases: "
-        f"{listed(f'{padding} {_percent(score)}' for padding, score in ordered.items())}."
+        f"{joined(f'{padding} {_percent(score)}' for padding, score in ordered.items())}."
     )
 
 
@@ -59,12 +59,12 @@ def _blind(result: xr.Dataset) -> str:
     above = (result.here_by_seed - result.chance).sel(task="location").mean("canvas")
     scores = {grid: _by_padding(above.sel(grid=grid)) for grid in result.grid.values}
     known = [str(p) for p in result.padding.values if all(s[str(p)].is_known for s in scores.values())]
-    blind = [padding for padding in known if all(each[padding].low <= 0 for each in scores.values())]
+    blind = [padding for padding in known if all(one[padding].low <= 0 for one in scores.values())]
     if not known:
         return ""
     if not blind:
         return f"Under every padding that was scored the cell is told beyond chance{_and_error(result)} on some grid."
-    return f"That the cell is told beyond chance{_and_error(result)} is not shown on any grid under {listed(blind)}."
+    return f"That the cell is told beyond chance{_and_error(result)} is not shown on any grid under {joined(blind)}."
 
 
 def _and_error(result: xr.Dataset) -> str:
@@ -85,13 +85,13 @@ def _rings(result: xr.Dataset, task: str) -> str:
     better = {padding: cost for padding, cost in costs.items() if cost.low > 0}
     neither = [padding for padding, cost in costs.items() if cost.is_known and padding not in {**worse, **better}]
     parts = [
-        f"{verb} there under {listed(f'{padding} ({_points(cost)})' for padding, cost in found.items())}"
+        f"{verb} there under {joined(f'{padding} ({_points(cost)})' for padding, cost in found.items())}"
         for verb, found in (("lower", worse), ("higher", better))
         if found
     ]
     if neither:
         parts.append(
-            f"a difference is not shown{' beyond error' if _has_error(result) else ''} under {listed(neither)}"
+            f"a difference is not shown{' beyond error' if _has_error(result) else ''} under {joined(neither)}"
         )
     if not parts:
         return ""
@@ -116,7 +116,7 @@ def _canvases(result: xr.Dataset) -> str:
         verdict = _ONE_NETWORK
     return (
         f"Zero padding tells the cell ({grid}×{grid}) of "
-        f"{listed(f'{_percent(score)} on {canvas}' for canvas, score in scores.items())}; the largest difference, "
+        f"{joined(f'{_percent(score)} on {canvas}' for canvas, score in scores.items())}; the largest difference, "
         f"{first} − {last}, is {_points(difference)}, {verdict}."
     )
 
@@ -134,10 +134,10 @@ def _task(result: xr.Dataset, task: str) -> str:
     gaps = {padding: estimate((chosen.sel(padding=best) - chosen.sel(padding=padding)).values) for padding in others}
     ties = [padding for padding, gap in gaps.items() if gap.is_tie]
     if _has_error(result):
-        behind = f", not beyond error above {listed(ties)}" if ties else ""
+        behind = f", not beyond error above {joined(ties)}" if ties else ""
     else:
-        behind = f"{f', level with {listed(ties)}' if ties else ''} ({_ONE_NETWORK})"
-    numbers = listed(f"{padding} {_percent(score)}" for padding, score in ordered.items() if padding != best)
+        behind = f"{f', level with {joined(ties)}' if ties else ''} ({_ONE_NETWORK})"
+    numbers = joined(f"{padding} {_percent(score)}" for padding, score in ordered.items() if padding != best)
     return (
         f"{task.capitalize()} ({grid}×{grid}): {best} is highest with {_percent(ordered[best])}{behind}. "
         f"The others: {numbers}."
@@ -148,7 +148,7 @@ def _unlearned(result: xr.Dataset) -> str:
     """Name what scores no more than a constant answer, where content alone would do."""
     above = result.here.mean("canvas") - result.chance
     cases = [
-        f"{task} ({grid}×{grid}) under {listed(failing)}"
+        f"{task} ({grid}×{grid}) under {joined(failing)}"
         for task in ("classification", "segmentation")
         for grid in result.grid.values
         if (failing := [p for p in map(str, result.padding.values) if above.sel(task=task, grid=grid, padding=p) < 1])
@@ -156,7 +156,7 @@ def _unlearned(result: xr.Dataset) -> str:
     if not cases:
         return ""
     return (
-        f"Less than a point above a constant answer, so nothing was learned of it in this training: {listed(cases)}. "
+        f"Less than a point above a constant answer, so nothing was learned of it in this training: {joined(cases)}. "
         "That says nothing of what these networks could learn in a longer one."
     )
 
@@ -177,11 +177,11 @@ def _descending(scores: dict[str, Estimate]) -> dict[str, Estimate]:
 
 
 def _percent(score: Estimate) -> str:
-    return f"{score.told(decimals=1, within=(0, 100))} %"
+    return f"{score.formatted(decimals=1, within=(0, 100))} %"
 
 
 def _points(difference: Estimate) -> str:
-    return f"{difference.told(decimals=1, sign=True)} points"
+    return f"{difference.formatted(decimals=1, sign=True)} points"
 
 
 def add_figures(report: Report, result: xr.Dataset) -> None:
@@ -204,14 +204,14 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
         table=means,
     )
     rings = result.by_ring.mean(["seed", "canvas"]).to_series().dropna().rename("score (%)").reset_index()
-    spoken = "; ".join(
+    phrase = "; ".join(
         f"{r.task}, {r.grid}×{r.grid}, {r.padding}, ring {r.ring}: {r[-1]:.0f} %" for r in rings.itertuples(index=False)
     )
     report.add_section("Scores by distance to the border").add_figure(
         draw_rings(result),
         caption="Scores by the number of cells between the image and the border, a line for each padding: the mean "
         "over canvases and seeds, with the 95 % interval over seeds.",
-        alt=f"Scores by distance to the border. {spoken}.",
+        alt=f"Scores by distance to the border. {phrase}.",
         table=rings,
     )
 

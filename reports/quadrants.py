@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate, listed, written
+from probe.reports.page.estimates import Estimate, estimate, joined, written
 
 __all__ = ["add_figures", "draw_accuracy", "findings"]
 
@@ -43,19 +43,19 @@ def findings(result: xr.Dataset) -> list[str]:
 def _reach(result: xr.Dataset, net: str, training: str) -> str:
     """Say up to which border the corner is told on new images, and what becomes of it behind the next one."""
     accuracies = _by_border(result, net, training, _CLEAN)
-    told = list(takewhile(lambda border: _is_told(accuracies[border]), accuracies))
+    formatted = list(takewhile(lambda border: _is_told(accuracies[border]), accuracies))
     subject = f"{_name(net)}, {training}{'' if result.sizes['seed'] > 1 else ' (one network, without an error)'}:"
     beyond = " beyond error" if result.sizes["seed"] > 1 else ""
-    if not told:
-        least = _spoken(result, net, training, next(iter(accuracies)))
+    if not formatted:
+        least = _phrase(result, net, training, next(iter(accuracies)))
         return f"{subject} the corner is not told{beyond} at the least border, of {least}."
-    sentence = f"{subject} the corner is told up to a border of {_spoken(result, net, training, told[-1])}"
-    wider = [border for border in accuracies if border > told[-1]]
+    sentence = f"{subject} the corner is told up to a border of {_phrase(result, net, training, formatted[-1])}"
+    wider = [border for border in accuracies if border > formatted[-1]]
     if not wider:
         return f"{sentence}, the widest measured."
     again = [border for border in wider if _is_told(accuracies[border])]
-    then = f", but again at {_spoken(result, net, training, again[0])}" if again else ""
-    return f"{sentence}, and not{beyond} behind {_spoken(result, net, training, wider[0])}{then}."
+    then = f", but again at {_phrase(result, net, training, again[0])}" if again else ""
+    return f"{sentence}, and not{beyond} behind {_phrase(result, net, training, wider[0])}{then}."
 
 
 def _blind(result: xr.Dataset) -> str:
@@ -66,11 +66,11 @@ def _blind(result: xr.Dataset) -> str:
         str(net): sorted({int(b) for b in result.border.values if exact.sel(net=net, border=b).any("training")})
         for net in result.net.values
     }
-    parts = [f"{_name(net)} at {listed(map(str, found))} pixels" for net, found in borders.items() if found]
+    parts = [f"{_name(net)} at {joined(map(str, found))} pixels" for net, found in borders.items() if found]
     if not parts:
         return ""
     return (
-        f"Exactly 50 % in every seed, the answer to both corners being the same: {listed(parts)}. No border effect "
+        f"Exactly 50 % in every seed, the answer to both corners being the same: {joined(parts)}. No border effect "
         "reaches the features there, or training has not found it."
     )
 
@@ -107,11 +107,11 @@ def _is_told(accuracy: Estimate) -> bool:
     return accuracy.low > _CHANCE
 
 
-def _spoken(result: xr.Dataset, net: str, training: str, border: int) -> str:
+def _phrase(result: xr.Dataset, net: str, training: str, border: int) -> str:
     accuracy = _by_border(result, net, training, _CLEAN)[border]
     published = float(result.published.sel(net=net, training=training, border=border, test_set=_LEAKING))
     beside = "" if np.isnan(published) else f"; published {published:.4g} %"
-    return f"{border} pixels ({accuracy.told(decimals=1, within=(0, 100))} %{beside})"
+    return f"{border} pixels ({accuracy.formatted(decimals=1, within=(0, 100))} %{beside})"
 
 
 def _name(net: str) -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate, listed
+from probe.reports.page.estimates import Estimate, estimate, joined
 
 __all__ = ["add_figures", "findings"]
 
@@ -70,7 +70,7 @@ def _by_place(result: xr.Dataset) -> str:
         return ""
     numbers = [f"{padding} {_both(result, padding)}" for padding in paddings]
     return (
-        f"Networks with {listed(paddings)} padding go by place: where each class stands in the half in which the other "
+        f"Networks with {joined(paddings)} padding go by place: where each class stands in the half in which the other "
         f"was trained, they answer wrongly{_beyond(result)}. Accuracy in the trained and in the other half: "
         f"{'; '.join(numbers)}."
     )
@@ -102,7 +102,7 @@ def _anywhere(result: xr.Dataset) -> str:
     if same:
         numbers = [f"{padding} {_both(result, padding)}" for padding in same]
         sentences.append(
-            f"With {listed(same)} padding each network is exactly as good in the other half as in the trained one: "
+            f"With {joined(same)} padding each network is exactly as good in the other half as in the trained one: "
             f"{'; '.join(numbers)}. The move of 16 rows is a multiple of the total stride of 8, so this test cannot "
             "see what strides do."
         )
@@ -125,7 +125,7 @@ def _unlearned(result: xr.Dataset) -> str:
     failed = [p for p in _paddings(result) if _accuracy(result, p, "similar").is_known and not _learned(result, p)]
     if not failed:
         return ""
-    numbers = [f"{padding} {_spoken(result, padding, 'similar')}" for padding in failed]
+    numbers = [f"{padding} {_phrase(result, padding, 'similar')}" for padding in failed]
     return (
         "Not above chance even in the trained half, so that nothing can be said of the other one: "
         f"{'; '.join(numbers)}."
@@ -138,7 +138,7 @@ def _unpublished(result: xr.Dataset) -> str:
         for p in _paddings(result)
         if np.isnan(_published(result, p, "similar")) and _accuracy(result, p, "similar").is_known
     ]
-    return f"Not published before: {listed(paddings)}." if paddings else ""
+    return f"Not published before: {joined(paddings)}." if paddings else ""
 
 
 def _unseen(result: xr.Dataset) -> str:
@@ -147,12 +147,12 @@ def _unseen(result: xr.Dataset) -> str:
     if not known.sizes["padding"]:
         return ""
     losses = _losses(known)
-    told = "The published “similar” images were trained on"
+    formatted = "The published “similar” images were trained on"
     if not losses:
         beyond = " beyond its error" if result.sizes["seed"] > 1 else ""
-        return f"{told}; that accuracy is lost on unseen ones of the same places is not shown{beyond}."
-    values = listed(f"{padding} ({loss.told(decimals=1)} points)" for padding, loss in losses.items())
-    return f"{told}. On unseen ones of the same places the accuracy is lower under {values}."
+        return f"{formatted}; that accuracy is lost on unseen ones of the same places is not shown{beyond}."
+    values = joined(f"{padding} ({loss.formatted(decimals=1)} points)" for padding, loss in losses.items())
+    return f"{formatted}. On unseen ones of the same places the accuracy is lower under {values}."
 
 
 def _apart(result: xr.Dataset) -> str:
@@ -165,7 +165,7 @@ def _apart(result: xr.Dataset) -> str:
         f"Boxes far apart are recognised less often: a cell of the last map sees {_RECEPTIVE_FIELD} columns. "
         f"With {padding} padding {float(near.sel(padding=padding).mean()):.1f} % of unseen images are recognised with "
         f"boxes {_NEAR.start} to {_NEAR.stop} columns apart, and {float(far.sel(padding=padding).mean()):.1f} % at "
-        f"{_FAR.start} to {_FAR.stop}: lower by {loss.told(decimals=1)} points."
+        f"{_FAR.start} to {_FAR.stop}: lower by {loss.formatted(decimals=1)} points."
     )
     if padding == "circular":
         sentence += (
@@ -210,14 +210,14 @@ def _published(result: xr.Dataset, padding: str, test: str) -> float:
 
 def _both(result: xr.Dataset, padding: str) -> str:
     """Tell the accuracies of a padding in both halves with their intervals, and the published ones."""
-    here = " and ".join(_spoken(result, padding, test) for test in ("similar", "dissimilar"))
+    here = " and ".join(_phrase(result, padding, test) for test in ("similar", "dissimilar"))
     published = [_published(result, padding, test) for test in ("similar", "dissimilar")]
     return here if np.isnan(published).any() else f"{here} (published: {published[0]:.1f} and {published[1]:.1f} %)"
 
 
-def _spoken(result: xr.Dataset, padding: str, test: str) -> str:
+def _phrase(result: xr.Dataset, padding: str, test: str) -> str:
     found = estimate(result.here_by_seed.sel(padding=padding, test=test).values)
-    return f"{found.told(decimals=1, within=(0, 100))}\N{NO-BREAK SPACE}%"
+    return f"{found.formatted(decimals=1, within=(0, 100))}\N{NO-BREAK SPACE}%"
 
 
 def _pairs(result: xr.Dataset, suffix: str) -> str:

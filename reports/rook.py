@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from probe.plots.maps import draw_map
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import listed
+from probe.reports.page.estimates import joined
 
 __all__ = ["add_figures", "findings"]
 
@@ -37,7 +37,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
             _draw_history(maps),
             caption=f"Map after ReLU of the first network with {maps.attrs['padding']} padding, for the rook in each "
             "corner, by epoch of training. Only its largest value reaches the classes. All on one scale.",
-            alt=f"Maps by epoch. Largest value, {listed(map(str, maps.label.values))}: {_largest_values(maps)}.",
+            alt=f"Maps by epoch. Largest value, {joined(map(str, maps.label.values))}: {_largest_values(maps)}.",
         )
 
 
@@ -47,10 +47,10 @@ def _told_apart(result: xr.Dataset) -> str:
     if not counts:
         return f"None of the {known} networks tells the two corners apart."
     published = result.published.dropna("padding")
-    spoken = "; ".join(f"{p.item()} {float(published.sel(padding=p)):.0f} %" for p in published.padding)
+    phrase = "; ".join(f"{p.item()} {float(published.sel(padding=p)):.0f} %" for p in published.padding)
     return (
         f"Of {result.sizes['seed']} networks of one convolution for each padding so many tell the two corners apart: "
-        f"{listed(counts)} (published: {spoken or 'nothing'})."
+        f"{joined(counts)} (published: {phrase or 'nothing'})."
     )
 
 
@@ -63,12 +63,12 @@ def _blind(result: xr.Dataset) -> str:
     sentences = []
     if found:
         sentences.append(
-            f"Under {listed(found)} padding the maps of the two images are moved copies of each other, as theory says: "
+            f"Under {joined(found)} padding the maps of the two images are moved copies of each other, as theory says: "
             f"{_differing(result, found)}, and the accuracy is that of chance: {_accuracies(result, found)}."
         )
     if others:
         sentences.append(
-            f"Theory says that under {listed(others)} padding the maps of the two images are moved copies of each "
+            f"Theory says that under {joined(others)} padding the maps of the two images are moved copies of each "
             f"other, but here they are not, or not only: {_differing(result, others)}, and the accuracy, by chance "
             f"{_CHANCE:.0f} %, is {_accuracies(result, others)}."
         )
@@ -89,7 +89,7 @@ def _differing(result: xr.Dataset, paddings: list[str]) -> str:
 
 
 def _accuracies(result: xr.Dataset, paddings: list[str]) -> str:
-    return listed(f"{float(result.here.sel(padding=padding)):.0f} % ({padding})" for padding in paddings)
+    return joined(f"{float(result.here.sel(padding=padding)):.0f} % ({padding})" for padding in paddings)
 
 
 def _missed(result: xr.Dataset) -> str:
@@ -108,9 +108,9 @@ def _missed(result: xr.Dataset) -> str:
         + (f": {silent} of them have a filter that gives 0 everywhere, and so learns no more." if silent else ".")
     ]
     if some:
-        sentences.append(f"Under {listed(some)} others did, which differ from them in their first weights alone.")
+        sentences.append(f"Under {joined(some)} others did, which differ from them in their first weights alone.")
     if none:
-        sentences.append(f"Under {listed(none)} none did, so that its border tells the corners is not shown here.")
+        sentences.append(f"Under {joined(none)} none did, so that its border tells the corners is not shown here.")
     return " ".join(sentences)
 
 
@@ -126,7 +126,7 @@ def _largest_weights(result: xr.Dataset) -> str:
 def _largest_values(maps: xr.DataArray) -> str:
     largest = maps.max(maps.dims[-2:])
     return "; ".join(
-        f"epoch {epoch} {listed(f'{value:.2f}' for value in largest.sel(epoch=epoch).values)}"
+        f"epoch {epoch} {joined(f'{value:.2f}' for value in largest.sel(epoch=epoch).values)}"
         for epoch in maps.epoch.values
     )
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report, Section
-from probe.reports.page.estimates import Estimate, estimate, listed
+from probe.reports.page.estimates import Estimate, estimate, joined
 
 __all__ = ["add_figures", "findings"]
 
@@ -82,17 +82,17 @@ def _compare(result: xr.Dataset, measure: str, meaning: str, claim: str, *, says
     found = dict(_differences(result, measure))
     if not found:
         return ""
-    factors = [np.exp(each.mean) for each in found.values()]
-    falls = [name for name, each in found.items() if each.high < 0]
-    rises = [name for name, each in found.items() if each.low > 0]
+    factors = [np.exp(item.mean) for item in found.values()]
+    falls = [name for name, item in found.items() if item.high < 0]
+    rises = [name for name, item in found.items() if item.low > 0]
     ties = [name for name in found if name not in falls and name not in rises]
     for_it, against_it = (falls, rises) if says_lower else (rises, falls)
     verdict = f"speaks for it in {len(for_it)}, against it in {len(against_it)}, and decides nothing in {len(ties)}"
     return (
         f"Anti-aliasing changes {meaning} by a factor of {min(factors):.2f} to {max(factors):.2f}: it falls in "
         f"{len(falls)} of {len(found)} comparisons"
-        + (f", rises in {len(rises)} ({listed(rises)})" if rises else "")
-        + (f", and cannot be told from unchanged for {listed(ties)}" if ties else "")
+        + (f", rises in {len(rises)} ({joined(rises)})" if rises else "")
+        + (f", and cannot be told from unchanged for {joined(ties)}" if ties else "")
         + f". For the published claim, that {claim}: {verdict}."
     )
 
@@ -129,7 +129,7 @@ def _speed(result: xr.Dataset) -> str:
 
 
 def _ratios(result: xr.Dataset, measure: str) -> str:
-    return "; ".join(f"{name} {np.exp(each.mean):.2f}" for name, each in _differences(result, measure)) or "none"
+    return "; ".join(f"{name} {np.exp(item.mean):.2f}" for name, item in _differences(result, measure)) or "none"
 
 
 def _draw_numbers(result: xr.Dataset) -> Figure:

@@ -112,7 +112,7 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     table = comparison_table(result)
     about = result.here_by_seed.attrs
     quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
-    digits = 1 if units == "%" else _decimals(table["here ± 95 %"].map(lambda each: each.mean))
+    digits = 1 if units == "%" else _decimals(table["here ± 95 %"].map(lambda item: item.mean))
     section.add_paragraph(_agreement(table, units, digits))
     section.add_table(
         table,

@@ -246,29 +246,29 @@ def _others(readings: Sequence[Reading]) -> dict[str, xr.DataArray]:
     by_distance, by_layer = ("seed", "layer", "side", "distance"), ("seed", "layer")
     found = xr.Dataset(
         {
-            "difference": (by_distance, difference, _about("difference of features over their variance")),
-            "difference_se": (by_distance, difference_se, _about("standard error of the difference over images")),
-            "share": (by_layer, share, _about("difference over the whole crop")),
-            "share_se": (by_layer, share_se, _about("standard error of the share over images")),
+            "difference": (by_distance, difference, _described("difference of features over their variance")),
+            "difference_se": (by_distance, difference_se, _described("standard error of the difference over images")),
+            "share": (by_layer, share, _described("difference over the whole crop")),
+            "share_se": (by_layer, share_se, _described("standard error of the share over images")),
             "effective_field": (
                 by_layer,
                 [[r.effective[name] for name in names] for r in readings],
-                _about("effective receptive field", "pixel"),
+                _described("effective receptive field", "pixel"),
             ),
             "theoretical_reach": (
                 ("layer", "side"),
-                pixels * [each.reach for each in theory],
-                _about("cells that can read beyond the crop", "pixel"),
+                pixels * [item.reach for item in theory],
+                _described("cells that can read beyond the crop", "pixel"),
             ),
             "receptive_field": (
                 ("layer", "axis"),
-                [each.field for each in theory],
-                _about("theoretical receptive field", "pixel"),
+                [item.field for item in theory],
+                _described("theoretical receptive field", "pixel"),
             ),
             "outer_border": (
                 "layer",
-                [int(each.meets_outer_border) for each in theory],
-                _about("whether the border of the larger image can reach the crop"),
+                [int(item.meets_outer_border) for item in theory],
+                _described("whether the border of the larger image can reach the crop"),
             ),
         },
         coords={
@@ -282,7 +282,7 @@ def _others(readings: Sequence[Reading]) -> dict[str, xr.DataArray]:
     return {str(name): variable for name, variable in found.items()}
 
 
-def _about(long_name: str, units: str = "1") -> dict[str, str]:
+def _described(long_name: str, units: str = "1") -> dict[str, str]:
     return {"long_name": long_name, "units": units}
 
 

@@ -325,8 +325,8 @@ def _train(network: PooledNet, training: _Split, test: _Split, case: _Case, epoc
             canvases = place_on_grid(torch.where(flipped, images.flip(3), images), cells, case.grid)
             with torch.enable_grad():
                 optimiser.zero_grad()
-                told = cells if case.measure == "location" else training.labels[chosen]
-                functional.cross_entropy(network(canvases), told).backward()
+                classes_shown = cells if case.measure == "location" else training.labels[chosen]
+                functional.cross_entropy(network(canvases), classes_shown).backward()
                 optimiser.step()
         accuracies.append(_accuracy(network, test, case, _TEST_SEED + epoch))
     return accuracies
@@ -335,7 +335,7 @@ def _train(network: PooledNet, training: _Split, test: _Split, case: _Case, epoc
 def _accuracy(network: PooledNet, test: _Split, case: _Case, seed: int) -> float:
     network.eval()
     cells = assign_cells(range(len(test.labels)), case.grid**2, seed).to(test.labels.device)
-    told = cells if case.measure == "location" else test.labels
+    classes_shown = cells if case.measure == "location" else test.labels
     with torch.no_grad():
         predicted = torch.cat(
             [
@@ -343,7 +343,7 @@ def _accuracy(network: PooledNet, test: _Split, case: _Case, seed: int) -> float
                 for images, placed in zip(test.images.split(_TEST_BATCH), cells.split(_TEST_BATCH), strict=True)
             ]
         )
-    return 100 * float((predicted == told).float().mean())
+    return 100 * float((predicted == classes_shown).float().mean())
 
 
 def _read_out(

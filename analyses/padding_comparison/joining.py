@@ -42,7 +42,7 @@ class MeasuredNetwork:
     `shares` are those of `_SHARES` that are known of it.
     """
 
-    which: tuple[str, int, str]
+    key: tuple[str, int, str]
     layers: xr.Dataset
     channels: xr.Dataset
     shares: dict[str, float]
@@ -70,7 +70,7 @@ def join_networks(
     ]
     names = {dim: _in_order(list(score[dim].values) for score in scores) for dim in ("layer", "channel")}
     aligned = [score.reindex(names) for score in scores]
-    which = pd.MultiIndex.from_tuples([network.which for network in networks], names=_DIMS)
+    key = pd.MultiIndex.from_tuples([network.key for network in networks], names=_DIMS)
     joined = xr.concat(
         aligned,
         "network",
@@ -80,23 +80,23 @@ def join_networks(
         join="exact",
         combine_attrs="drop",
     )
-    joined = joined.assign_coords(xr.Coordinates.from_pandas_multiindex(which, "network")).unstack("network")
+    joined = joined.assign_coords(xr.Coordinates.from_pandas_multiindex(key, "network")).unstack("network")
     # Unstacking sorts; paddings and trainings have an order of their own.
-    paddings = list(dict.fromkeys(which.get_level_values("padding")))
-    trainings = [training for training in _TRAININGS if training in which.get_level_values("training")]
+    paddings = list(dict.fromkeys(key.get_level_values("padding")))
+    trainings = [training for training in _TRAININGS if training in key.get_level_values("training")]
     result = joined.reindex(padding=paddings, training=trainings)
     result = result.transpose(*_DIMS, ...).assign_coords(_coordinates(result, networks))
-    trained = [network for network in networks if network.which[2] == "trained"]
+    trained = [network for network in networks if network.key[2] == "trained"]
     chosen = {}
     for index, padding in enumerate(result.padding.values):
-        maps, chosen[f"strongest_channel_{index}"] = _last_maps([n for n in trained if n.which[0] == padding], index)
+        maps, chosen[f"strongest_channel_{index}"] = _last_maps([n for n in trained if n.key[0] == padding], index)
         result = result.assign(maps)
     result = finish(
         result,
         kind="padding_comparison",
         facts=_facts(networks).warned(warnings),
         settings=settings,
-        weights_digests={", ".join(map(str, n.which)): n.layers.attrs["weights_digest"] for n in networks},
+        weights_digests={", ".join(map(str, n.key)): n.layers.attrs["weights_digest"] for n in networks},
         **named,
     )
     return result.assign(chosen).assign(_shares(result, trained))
@@ -149,7 +149,7 @@ def _last_maps(networks: Sequence[MeasuredNetwork], index: int) -> tuple[dict[st
         strongest.append(chosen)
         decoded.append(layer_map(network.layers, "decoded_map", last).values)
         means.append(layer_map(network.layers, "mean_map", last).values[:, chosen])
-    about = {"padding": networks[0].which[0], "layer": last}
+    about = {"padding": networks[0].key[0], "layer": last}
     maps = {
         f"decoded_map_{index}": xr.Variable(("seed", "stimulus", "target", *dims), decoded, about),
         f"mean_map_{index}": xr.Variable(("seed", "stimulus", "strongest", *dims), means, about),
@@ -163,7 +163,7 @@ def _shares(result: xr.Dataset, trained: Sequence[MeasuredNetwork]) -> dict[str,
     for name, about in _SHARES.items():
         values = np.full((result.sizes["padding"], result.sizes["seed"]), np.nan)
         for network in trained:
-            padding, seed, _ = network.which
+            padding, seed, _ = network.key
             values[result.padding.values == padding, result.seed.values == seed] = network.shares.get(name, np.nan)
         if not np.isnan(values).all():
             found[name] = xr.Variable(("padding", "seed"), values, about)
@@ -176,7 +176,7 @@ def warnings_of(networks: Sequence[MeasuredNetwork]) -> list[str]:
     for network in networks:
         for result in (network.layers, network.channels):
             for message in json.loads(result.attrs["warnings"]):
-                paddings.setdefault(message, {})[network.which[0]] = None
+                paddings.setdefault(message, {})[network.key[0]] = None
     return [f"{', '.join(found)}: {message}" for message, found in paddings.items()]
 
 

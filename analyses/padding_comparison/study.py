@@ -167,7 +167,7 @@ def run(
         intact={} if own is None else own.intact,
         chance={} if own is None else own.chance,
         failed=failed,
-        seeds=sorted({network.which[1] for network in networks}),
+        seeds=sorted({network.key[1] for network in networks}),
         command=command,
     ).merge(shown, combine_attrs="override")
     here = result.r2.mean("target", skipna=False).assign_attrs(long_name="R² of position", units="1")
@@ -200,17 +200,17 @@ class _Measure:
         self,
         model: nn.Module,
         images: Any,
-        which: tuple[str, int, str],
+        key: tuple[str, int, str],
         *,
         progress: bool = False,
         **shares: float,
     ) -> MeasuredNetwork:
         """Measure the network that is `which` (padding, seed, training), in one reading of the images."""
         # Rolls of their own for each seed, so that its error over seeds holds what rolls contribute.
-        statistics = collect(model, images, progress=progress, **{"seed": which[1], **self.options})
+        statistics = collect(model, images, progress=progress, **{"seed": key[1], **self.options})
         last = statistics.layers[-1].name
         layers, channels = layerwise(statistics, alpha=self.alpha, maps=last), channelwise(statistics)
-        return MeasuredNetwork(which, layers, channels, shares)
+        return MeasuredNetwork(key, layers, channels, shares)
 
 
 def _digit_networks(
@@ -219,19 +219,19 @@ def _digit_networks(
     """Train and measure a network for each padding and seed, and measure its untrained twin."""
     training, held_out = load_digits()
     shown = {seed: _shown_digits(held_out, preset.n_images, seed) for seed in range(preset.seeds)}
-    which = [(padding, seed) for padding in paddings for seed in range(preset.seeds)]
+    key = [(padding, seed) for padding in paddings for seed in range(preset.seeds)]
     # Made here, since the random state is shared by all threads.
-    models = [with_padding(small_net(seed=seed), padding) for padding, seed in which]
-    twins = [with_padding(small_net(seed=seed), padding) for padding, seed in which]
+    models = [with_padding(small_net(seed=seed), padding) for padding, seed in key]
+    twins = [with_padding(small_net(seed=seed), padding) for padding, seed in key]
     with (
         side_by_side() as pool,
-        tqdm(total=len(which), unit="network", desc="digits", disable=None if progress else True) as bar,
+        tqdm(total=len(key), unit="network", desc="digits", disable=None if progress else True) as bar,
     ):
         trained = []
-        for (_, seed), model in zip(which, models, strict=True):
+        for (_, seed), model in zip(key, models, strict=True):
             batches = digit_batches(training, steps=preset.steps, batch_size=preset.batch_size, seed=seed)
             trained.append(pool.submit(train, model, batches, steps=preset.steps))
-        for (padding, seed), model, twin, done in zip(which, models, twins, trained, strict=True):
+        for (padding, seed), model, twin, done in zip(key, models, twins, trained, strict=True):
             images, placed_anew, labels = shown[seed]
             yield measure(twin, images, (padding, seed, "untrained"))
             done.result()

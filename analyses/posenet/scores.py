@@ -90,11 +90,11 @@ def join_scores(results: Sequence[Scores], settings: Sequence[Setting]) -> tuple
         run = {"seed": scores.seed, "training": scores.training}
         for (setting, readout, images), batches in scores.by_image.items():
             values = np.concatenate(batches)
-            which = {**run, "setting": setting.name, "readout": readout, "images": images}
-            which["target"] = list(setting.targets)
-            here.loc[which] = values.mean(axis=0)
+            chosen_key = {**run, "setting": setting.name, "readout": readout, "images": images}
+            chosen_key["target"] = list(setting.targets)
+            here.loc[chosen_key] = values.mean(axis=0)
             if len(values) > 1:
-                errors.loc[which] = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+                errors.loc[chosen_key] = values.std(axis=0, ddof=1) / np.sqrt(len(values))
         for (name, readout), spent in scores.seconds.items():
             seconds.loc[{**run, "setting": name, "readout": readout}] = spent
     others = {

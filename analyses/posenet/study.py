@@ -342,8 +342,8 @@ def _published_numbers(here: xr.DataArray) -> xr.DataArray:
     published = xr.full_like(here.isel(seed=0, drop=True), np.nan)
     for (setting, target, images), scores in PUBLISHED.items():
         if setting in published.setting:
-            which = {"setting": setting, "target": target, "images": images}
-            published.loc[{**which, "training": "natural", "readout": "descent", "measure": list(MEASURES)}] = np.array(
+            key = {"setting": setting, "target": target, "images": images}
+            published.loc[{**key, "training": "natural", "readout": "descent", "measure": list(MEASURES)}] = np.array(
                 scores
             )
     return published

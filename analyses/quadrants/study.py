@@ -223,7 +223,7 @@ def run(
             given = (weights.get(name) if name in NETS else model) if training == _GIVEN else None
             return _accuracies(name, training, given, sets, chosen, seed)
 
-        jobs = {(seed, *which): pool.submit(measure, seed, *which) for seed in range(seeds) for which in plan}
+        jobs = {(seed, *key): pool.submit(measure, seed, *key) for seed in range(seeds) for key in plan}
         for (seed, name, training, border), job in jobs.items():
             here.loc[{"seed": seed, "net": name, "training": training, "border": border}] = job.result()
             bar.update()
@@ -270,8 +270,8 @@ def _accuracies(
     return [_percent_right(readout(features), classes) for features, classes in outputs]
 
 
-def _percent_right(told: Tensor, classes: Tensor) -> float:
-    return 100 * float((told == classes).double().mean())
+def _percent_right(predicted: Tensor, classes: Tensor) -> float:
+    return 100 * float((predicted == classes).double().mean())
 
 
 def _read_patches(images: Any, transform: Transform | None, preset: str, warned: list[str]) -> Tensor:

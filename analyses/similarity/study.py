@@ -252,15 +252,15 @@ def _joined(
     relative_speed = speed.copy()
     maps: dict[tuple[str, str], list[xr.DataArray]] = {}
     for case, found, frames_per_second in measured:
-        which = {"seed": case.seed, "features": list(case.layers), "variant": case.variant, "size": case.size}
-        speed.loc[which] = found.attrs["shifts_per_second"]
-        relative_speed.loc[which] = found.attrs["shifts_per_second"] / frames_per_second
+        key = {"seed": case.seed, "features": list(case.layers), "variant": case.variant, "size": case.size}
+        speed.loc[key] = found.attrs["shifts_per_second"]
+        relative_speed.loc[key] = found.attrs["shifts_per_second"] / frames_per_second
         for measure, name in zip(MEASURES, ("global_similarity", "local_roughness"), strict=True):
             by_object = found[name].mean("reference")
-            here.loc[{**which, "measure": measure}] = by_object.mean("object").values
+            here.loc[{**key, "measure": measure}] = by_object.mean("object").values
             if by_object.sizes["object"] > 1:
                 error = by_object.std("object", ddof=1) / np.sqrt(by_object.sizes["object"])
-                errors.loc[{**which, "measure": measure}] = error.values
+                errors.loc[{**key, "measure": measure}] = error.values
         maps.setdefault((case.net, case.size), []).append(found.similarity.expand_dims(variant=[case.variant]))
     others = {
         "objects_se": _described(errors.mean("seed"), "standard error over objects, mean over seeds", "1"),

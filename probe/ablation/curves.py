@@ -139,9 +139,9 @@ def ablation_curve(
     strengths = (
         mean_activity(model, images, replace(options, task="mean activity"), name) if "matched" in controls else None
     )
-    with open_reader(model, images, options, labels=any(each.needs_labels for each in scores.values())) as reader:
+    with open_reader(model, images, options, labels=any(one.needs_labels for one in scores.values())) as reader:
         place = reader.layer(name)
-        orders = {which: channel_order(each, place) for which, each in rankings.items()}
+        orders = {key: channel_order(one, place) for key, one in rankings.items()}
         plan = plan_curves(orders, check_counts(counts, place.n_channels), draws, seed, strengths, controls)
         behind = [later for later in reader.layers("auto")[0] if later.depth > place.depth]
         if by_position and not behind:
@@ -164,8 +164,8 @@ def ablation_curve(
             model, images, options, layer=place, behind=behind, settings=plan.settings, mode=mode, reference=reference
         )
         estimates |= {f"{_POSITION}:{later}": found for later, found in readouts.items()}
-    curves = {which: contrast(estimates, plan, which, controls) for which in rankings}
-    messages = [message for which, each in rankings.items() for message in _doubts(curves[which], each, facts)]
+    curves = {key: contrast(estimates, plan, key, controls) for key in rankings}
+    messages = [message for key, one in rankings.items() for message in _doubts(curves[key], one, facts)]
     warned: list[str] = []
     for message in messages:
         warn(message, warned)
@@ -179,7 +179,7 @@ def ablation_curve(
             "autocast": options.precision and str(options.precision),
         },
         layer=place.name,
-        method=", ".join(_method(each) for each in rankings.values()),
+        method=", ".join(_method(one) for one in rankings.values()),
         mode=mode,
         sharing=sharing,
         folds=len(next(iter(estimates.values())).left_out),

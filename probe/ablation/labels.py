@@ -130,13 +130,13 @@ class LabelCheck:
         if not outside:
             return []
         share = sum(share for _, share in outside)
-        told = ", ".join(f"{value} ({100 * part:.2g} %)" for value, part in outside[:_MOST_TOLD])
-        told += ", …" if len(outside) > _MOST_TOLD else ""
+        found = ", ".join(f"{value} ({100 * part:.2g} %)" for value, part in outside[:_MOST_TOLD])
+        found += ", …" if len(outside) > _MOST_TOLD else ""
         classes = f"the {self._n_classes} classes of the model, 0 to {self._n_classes - 1}"
         if share > _NEARLY_ALL:
             raise ImagesError(
-                f"labels: {told} are none of {classes}: {100 * share:.3g} % of all labels. Give each the number of its "
-                "class, from 0 on."
+                f"labels: {found} are none of {classes}: {100 * share:.3g} % of all labels. Give each the number of "
+                "its class, from 0 on."
             )
         known = set(self._counts) - set(_VOID)
         if self._n_classes in known and min(known) > 0:
@@ -150,7 +150,7 @@ class LabelCheck:
             )
         if share > _MUCH or {value for value, _ in outside} - {*_VOID, self._n_classes}:
             return [
-                f"labels: {told} are none of {classes}, and are left out as void: {100 * share:.2g} % of all labels."
+                f"labels: {found} are none of {classes}, and are left out as void: {100 * share:.2g} % of all labels."
             ]
         return []
 

@@ -71,7 +71,7 @@ def from_torchvision(name: str, weights: str | None, arguments: Arguments, seed:
     except (TypeError, ValueError) as error:
         if not arguments:
             raise
-        raise ArgumentError(f"model-args: {name} does not take {_spoken(arguments)}: {error}.") from error
+        raise ArgumentError(f"model-args: {name} does not take {_phrase(arguments)}: {error}.") from error
     except (OSError, RuntimeError) as error:
         if choice is None:
             raise
@@ -127,7 +127,7 @@ def from_timm(name: str, weights: str | None, arguments: Arguments, seed: int) -
     try:
         model = timm.create_model(full, pretrained=weights is not None, **arguments)
     except TypeError as error:
-        raise ArgumentError(f"model-args: {name} does not take {_spoken(arguments)}: {error}.") from error
+        raise ArgumentError(f"model-args: {name} does not take {_phrase(arguments)}: {error}.") from error
     except Exception as error:
         if weights is None:
             raise
@@ -201,7 +201,7 @@ def from_function(name: str, arguments: Arguments, seed: int, *, is_told: bool) 
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
         raise ArgumentError(
-            f"model {name!r}: cannot be called with {_spoken(arguments)}: {error}. It takes "
+            f"model {name!r}: cannot be called with {_phrase(arguments)}: {error}. It takes "
             f"{inspect.signature(function)}; pass --model-args NAME=VALUE,..."
         ) from None
     except ValueError:
@@ -209,7 +209,7 @@ def from_function(name: str, arguments: Arguments, seed: int, *, is_told: bool) 
     model = _called(function, name, arguments)
     if not is_told:
         return Made(model, "", standard)
-    return Made(model, _told(name, model, lambda: _called(function, name, arguments), seed), standard)
+    return Made(model, _noted(name, model, lambda: _called(function, name, arguments), seed), standard)
 
 
 def _called(function: Callable[..., Any], name: str, arguments: Arguments) -> nn.Module:
@@ -221,7 +221,7 @@ def _called(function: Callable[..., Any], name: str, arguments: Arguments) -> nn
     return model
 
 
-def _told(name: str, model: nn.Module, make: Callable[[], nn.Module], seed: int) -> str:
+def _noted(name: str, model: nn.Module, make: Callable[[], nn.Module], seed: int) -> str:
     try:
         torch.manual_seed(seed + 1)
         other = make().state_dict()
@@ -299,7 +299,7 @@ def _failed_download(weights: str, place: str, error: Exception) -> ModelError:
     )
 
 
-def _spoken(arguments: Arguments) -> str:
+def _phrase(arguments: Arguments) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "no arguments"
 
 

@@ -77,17 +77,17 @@ class KeyValues(click.ParamType):
             if (
                 not isinstance(call, ast.Call)
                 or call.args
-                or len({each.arg for each in call.keywords} - {None}) < len(call.keywords)
+                or len({item.arg for item in call.keywords} - {None}) < len(call.keywords)
             ):
                 raise SyntaxError
         except (SyntaxError, ValueError):
             self.fail(f"{value!r} is not NAME=VALUE,... as Python writes it, such as depth=3,bias=False", param, ctx)
         found: dict[str, Any] = {}
-        for each in call.keywords:
-            text = ast.unparse(each.value)
+        for item in call.keywords:
+            text = ast.unparse(item.value)
             try:
-                found[str(each.arg)] = ast.literal_eval(each.value)
+                found[str(item.arg)] = ast.literal_eval(item.value)
             except ValueError:
-                hint = f"; text is quoted: {each.arg}={text!r}" if text.isidentifier() else ""
-                self.fail(f"{each.arg}={text} is no number, text, True, False, None or list of these{hint}", param, ctx)
+                hint = f"; text is quoted: {item.arg}={text!r}" if text.isidentifier() else ""
+                self.fail(f"{item.arg}={text} is no number, text, True, False, None or list of these{hint}", param, ctx)
         return found

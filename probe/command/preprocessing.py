@@ -59,7 +59,7 @@ def plain(normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:
     >>> plain()[1]
     'own size, ImageNet mean and standard deviation'
     """
-    return transforms.Compose(_to_tensor(normalisation)), f"own size, {_spoken(normalisation)}"
+    return transforms.Compose(_to_tensor(normalisation)), f"own size, {_phrase(normalisation)}"
 
 
 def standard(size: int | None, warned: list[str], normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:
@@ -86,14 +86,14 @@ def standard(size: int | None, warned: list[str], normalisation: Normalisation =
     side = size or _RESIZE
     steps = [transforms.Resize(side), transforms.CenterCrop(crop), *_to_tensor(normalisation)]
     watched = Watched(transforms.Compose(steps), side, warned)
-    return watched, f"resize {side}, crop {crop}, {_spoken(normalisation)}"
+    return watched, f"resize {side}, crop {crop}, {_phrase(normalisation)}"
 
 
 def _to_tensor(normalisation: Normalisation) -> list[torch.nn.Module | Transform]:
     return [transforms.ToTensor(), transforms.Normalize(*normalisation)]
 
 
-def _spoken(normalisation: Normalisation) -> str:
+def _phrase(normalisation: Normalisation) -> str:
     mean, deviation = (tuple(round(float(value), 4) for value in values) for values in normalisation)
     return (
         "ImageNet mean and standard deviation"

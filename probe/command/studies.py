@@ -178,7 +178,7 @@ def audit(
 
 def _by_network(weights: tuple[str, ...]) -> dict[str, str]:
     """Take NET=FILE apart."""
-    pairs = [each.partition("=") for each in weights]
+    pairs = [item.partition("=") for item in weights]
     if not all(sign and file for _, sign, file in pairs):
         raise click.UsageError("--weights needs --model; for networks of the study itself, pass NET=FILE.")
     return {network: file for network, _, file in pairs}

@@ -92,7 +92,7 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
         """Return a batch as one tensor, which may have been a list of images."""
         if isinstance(image, list | tuple) and axes_of(image) == 4:
             rows: list[tuple[int, Any, Any]] = [
-                (place, row_tensor(each, None, self.grey), None) for place, each in enumerate(image)
+                (place, row_tensor(item, None, self.grey), None) for place, item in enumerate(image)
             ]
             return _stacked(rows)[0]
         return check_shape(as_tensor(image), self._makes_batches)
@@ -138,8 +138,8 @@ def _check_clear(element: Any) -> None:
     """Refuse images in a list, which may be a batch, or one with its label; a tuple of two is the latter."""
     if not isinstance(element, list | tuple) or len(element) < (2 if isinstance(element, list) else 3):
         return
-    shapes = {tuple(each.shape) if hasattr(each, "shape") else getattr(each, "size", None) for each in element}
-    if all(axes_of(each) == 3 and not isinstance(each, list | tuple) for each in element) and len(shapes) == 1:
+    shapes = {tuple(item.shape) if hasattr(item, "shape") else getattr(item, "size", None) for item in element}
+    if all(axes_of(item) == 3 and not isinstance(item, list | tuple) for item in element) and len(shapes) == 1:
         raise ImagesError(
             f"images: a {type(element).__name__} of {len(element)} images of one size, which may be a batch, or an "
             "image with its label. Stack a batch with torch.stack; give an image and its label as a tuple."

@@ -187,7 +187,7 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
@@ -198,15 +198,15 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
         raise IllConditionedError(next(iter(unscored.values())))
     for reason in dict.fromkeys(unscored.values()):
         layers = [name for name in unscored if unscored[name] == reason]
-        warn(f"not scored: {_listed(layers)}: {reason}", warned)
+        warn(f"not scored: {_first_names(layers)}: {reason}", warned)
     valid = result.valid.values.all(axis=1)
     if not valid.all():
-        warn(f"not finite: {_listed(names[~valid])} gave NaN or infinity and is not scored.", warned)
+        warn(f"not finite: {_first_names(names[~valid])} gave NaN or infinity and is not scored.", warned)
     few = result.samples_per_feature.values < _FEW_SAMPLES
     if few.any():
         warn(
-            f"fewer than {_FEW_SAMPLES} samples a feature in {_listed(names[few])}: r2 underestimates what can be read "
-            "there. Pass more images, or positions=None.",
+            f"fewer than {_FEW_SAMPLES} samples a feature in {_first_names(names[few])}: r2 underestimates what can be "
+            "read there. Pass more images, or positions=None.",
             warned,
         )
     if n_images < _FEW_IMAGES:
@@ -217,11 +217,11 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
         )
     dead = result.n_dead.values.max(axis=1)
     if dead.any():
-        warn(f"{dead.sum()} channels do not vary and are left out, in {_listed(names[dead > 0])}.", warned)
+        warn(f"{dead.sum()} channels do not vary and are left out, in {_first_names(names[dead > 0])}.", warned)
     constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None] & ~np.isin(names, list(unscored))[:, None]
     for index in np.flatnonzero(constant.any(axis=0)):
         target = str(result.target.values[index])
-        warn(f"target {target!r} is constant on the grid of {_listed(names[constant[:, index]])}: NaN.", warned)
+        warn(f"target {target!r} is constant on the grid of {_first_names(names[constant[:, index]])}: NaN.", warned)
 
 
 def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[str]) -> None:
@@ -229,8 +229,8 @@ def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[s
         layer.name for layer in statistics.layers if statistics.moments[statistics.stimuli[0], layer.name].maps is None
     ]
     if several:
-        warn(f"omega2 and maps need images of one size; omega2 is NaN in {_listed(several)}.", warned)
+        warn(f"omega2 and maps need images of one size; omega2 is NaN in {_first_names(several)}.", warned)
     unknown = np.isnan(result.r2.values).all(axis=(1, 2))
     if unknown.any():
         layers = list(dict.fromkeys(result.layer.values[unknown]))
-        warn(f"{unknown.sum()} channels do not vary or are not finite: NaN, in {_listed(layers)}.", warned)
+        warn(f"{unknown.sum()} channels do not vary or are not finite: NaN, in {_first_names(layers)}.", warned)

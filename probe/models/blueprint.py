@@ -11,7 +11,7 @@ from probe.errors import PaddingError
 from probe.models.copies import copied
 from probe.models.layers import described, running_layer
 
-__all__ = ["blueprint", "failure_of", "smallest_input", "told"]
+__all__ = ["blueprint", "failure_of", "reason_of", "smallest_input"]
 
 LARGEST_INPUT = 2**14
 
@@ -55,11 +55,11 @@ def failure_of(plan: nn.Module, shape: tuple[int, ...]) -> str:
         with torch.no_grad():
             plan(torch.empty(*shape, dtype=parameter.dtype, device="meta"))
     except Exception as error:  # whatever the model's own code raises
-        return told(error, plan)
+        return reason_of(error, plan)
     return ""
 
 
-def told(error: Exception, model: nn.Module) -> str:
+def reason_of(error: Exception, model: nn.Module) -> str:
     """Return where in a model an exception arose, its type, and the first line of its message.
 
     Examples

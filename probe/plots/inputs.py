@@ -110,7 +110,7 @@ def check_alike(results: Mapping[str, xr.Dataset], *coordinates: str) -> None:
     (first, one), *others = results.items()
     for name, other in others:
         for coordinate in coordinates:
-            labels, own = (list(map(str, each[coordinate].values)) for each in (one, other))
+            labels, own = (list(map(str, item[coordinate].values)) for item in (one, other))
             if labels != own:
                 raise ArgumentError(
                     f"result: {first!r} and {name!r} differ in {coordinate}: "

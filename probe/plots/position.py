@@ -121,7 +121,7 @@ def plot_layers(
     ['natural images', 'rolled images']
     """
     results = results_by_name(result, "layerwise", _VARIABLES)
-    chosen = {name: _with_targets(each, targets) for name, each in results.items()}
+    chosen = {name: _with_targets(item, targets) for name, item in results.items()}
     inches = check_width(width, ax)
     if is_several(result, label=label, color=color):
         return _draw_several(chosen, ax, inches)

@@ -182,8 +182,8 @@ def open_reader(
 
 def noting_images(numbers: Sequence[int], stimulus: str, images: Tensor) -> AbstractContextManager[None]:
     """Note on an exception of the model on which images it ran."""
-    which = f"images {min(numbers)} to {max(numbers)} ({stimulus})"
-    return noting(f"while the model ran on {which}, shape {tuple(images.shape)}")
+    key = f"images {min(numbers)} to {max(numbers)} ({stimulus})"
+    return noting(f"while the model ran on {key}, shape {tuple(images.shape)}")
 
 
 def single(layers: Sequence[Layer], request: Any) -> Layer:

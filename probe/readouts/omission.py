@@ -185,7 +185,7 @@ def score_omissions(gram: ChannelGram, folds: Sequence[Sequence[int]], n_targets
             fold_errors, fold_added = _crossed_errors(omissions[first].of(finite), omissions[second].of(finite), sums)
             errors += fold_errors / len(of_fold)
             added[finite] += fold_added / len(of_fold)
-    ever_live = torch.stack([each.live for each in omissions.values()]).any(dim=0)
+    ever_live = torch.stack([item.live for item in omissions.values()]).any(dim=0)
     losses = torch.where(ever_live[:, None], added / sst, torch.nan)
     return OmissionScores(r2=(1 - errors / sst).cpu().numpy(), losses=losses.cpu().numpy())
 

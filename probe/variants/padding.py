@@ -163,9 +163,9 @@ def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None
         settled = type(model.get_submodule(name)) in CONVERTIBLE or (padding == "partial" and "pool" in function)
         if not settled:
             reasons[name] = reasons.get(name) or f"{function} in its code"
-    parts = [_listed("not converted", reasons)]
+    parts = [_first_names("not converted", reasons)]
     if padding == "circular":
-        parts.append(_listed("positions are told apart otherwise than by padding", found.otherwise))
+        parts.append(_first_names("positions are told apart otherwise than by padding", found.otherwise))
         if found.not_tried:
             parts.append(
                 f"not tried whether a rolled image gives rolled maps: {found.not_tried}. Padding in code that is not "
@@ -175,13 +175,13 @@ def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None
         warnings.warn(f"padding={padding!r}: {'. '.join(filter(None, parts))}.", ProbeWarning, stacklevel=3)
 
 
-def _listed(heading: str, reasons: Mapping[str, str]) -> str:
+def _first_names(heading: str, reasons: Mapping[str, str]) -> str:
     names_by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names_by_reason.setdefault(reason, []).append(name or "the model")
     names_by_reason.pop("", None)
-    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_by_reason.items())
-    return f"{heading}: {listed}" if listed else ""
+    joined = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_by_reason.items())
+    return f"{heading}: {joined}" if joined else ""
 
 
 def _found_by_rolling(model: nn.Module, images: Tensor | None) -> Findings:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.errors import ModelError
-from probe.models.blueprint import blueprint, told
+from probe.models.blueprint import blueprint, reason_of
 from probe.models.copies import copied
 from probe.models.geometry import pair
 from probe.models.layers import module_names, running_layer
@@ -130,7 +130,7 @@ def roll_images(model: nn.Module, images: Tensor | None = None) -> Findings:
             with judge:
                 model(pair)
         except Exception as error:  # whatever the model's own code raises
-            return Findings(not_tried=told(error, model))
+            return Findings(not_tried=reason_of(error, model))
     return judge.findings
 
 
@@ -170,7 +170,7 @@ def _grids_of(model: nn.Module, images: Tensor) -> set[Size]:
         with torch.no_grad(), torch.device(images.device), sizes:
             model(images)
     except Exception as error:  # whatever the model's own code raises
-        raise _NotTriedError(told(error, model)) from error
+        raise _NotTriedError(reason_of(error, model)) from error
     return sizes.found
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ModelError
-from probe.models.blueprint import blueprint, told
+from probe.models.blueprint import blueprint, reason_of
 from probe.models.capture import input_grids
 from probe.windows.windows import Windows
 
@@ -78,7 +78,7 @@ def _unread(shadow: nn.Module, images: Tensor, windows: WindowsOf) -> tuple[np.n
         with torch.device("meta"):
             grids = input_grids(shadow, images)
     except Exception as error:  # whatever the model's own code raises at a size that it cannot take
-        return unread, told(error, shadow)
+        return unread, reason_of(error, shadow)
     for (name, _), grid in grids.items():
         if name in windows:
             unread += [sum(axis.unread(size)) for axis, size in zip(windows[name], grid, strict=True)]

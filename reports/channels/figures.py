@@ -83,8 +83,8 @@ def draw_changes(result: xr.Dataset) -> Figure:
         ax.axvspan(found[0].low - intact, found[0].high - intact, color=_RANDOM, alpha=0.3, linewidth=0)
         ax.axvline(found[0].random - intact, color=_RANDOM, linewidth=1)
         ax.axvline(0, color=_INTACT, linewidth=0.8, linestyle=":")
-        changes = [each.ranked.mean - intact for each in found]
-        halves = [each.difference.half_width for each in found]
+        changes = [one.ranked.mean - intact for one in found]
+        halves = [one.difference.half_width for one in found]
         ax.errorbar(changes, range(len(rankings)), xerr=halves, fmt="o", color=_RANKED, markersize=4, capsize=2)
         ax.set_title(score, fontsize="medium", parse_math=False)
         ax.set_yticks(range(len(rankings)), rankings, parse_math=False)
@@ -115,7 +115,7 @@ def draw_position(result: xr.Dataset) -> Figure:
             (before, _INTACT, "nothing removed"),
             (after, _RANKED, "ranked channels removed"),
         ):
-            mean, half = np.array([each.mean for each in found]), np.array([each.half_width for each in found])
+            mean, half = np.array([one.mean for one in found]), np.array([one.half_width for one in found])
             ax.plot(depth, mean, ".-", color=colour, label=label)
             ax.fill_between(depth, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
             if is_thin(result).any():

@@ -9,7 +9,7 @@ import xarray as xr
 
 from probe.intervals import CONFIDENCE, half_width
 from probe.reports.channels.estimates import later_layers, main_ranking, position
-from probe.reports.page.estimates import Estimate, listed, written
+from probe.reports.page.estimates import Estimate, joined, written
 from probe.reports.page.removals import (
     CONTROLS,
     Against,
@@ -79,8 +79,8 @@ def _need(result: xr.Dataset, judged: Judged) -> str:
     beside = f"without {count} random ones it is {written(found.random)} ({_band(found)})"
     if judged["matched"][key] != "unknown":
         beside += f", without {count} {_OTHERS['matched']} {written(matched.random)} ({_band(matched)})"
-    told = f"{place} is {found.ranked} instead of {found.intact}; {beside}."
-    return f"{told} {_judge(key, judged, found, matched)}"
+    formatted = f"{place} is {found.ranked} instead of {found.intact}; {beside}."
+    return f"{formatted} {_judge(key, judged, found, matched)}"
 
 
 def _band(found: Removal) -> str:
@@ -101,11 +101,11 @@ def _judge(key: Key, judged: Judged, found: Removal, matched: Removal) -> str:
             f"ones it is {found.difference}, but some draws of these fall as low, so that this is undecided."
         )
     if by_random == "more":
-        told = f"The model needs them more than random ones: the difference is {found.difference}."
+        formatted = f"The model needs them more than random ones: the difference is {found.difference}."
         if by_matched == "unknown":
-            return f"{told} Whether it needs them more than others as active is not known."
+            return f"{formatted} Whether it needs them more than others as active is not known."
         return (
-            f"{told} Whether it needs them more than others as active cannot be told: that difference is "
+            f"{formatted} Whether it needs them more than others as active cannot be told: that difference is "
             f"{matched.difference}, so their activity may explain the harm."
         )
     if by_random == "less":
@@ -128,7 +128,7 @@ def _all_rankings(result: xr.Dataset, judged: Judged) -> str:
         return ""
     n_rankings, n_scores = result.sizes["ranking"], result.sizes["score"]
     setting = (
-        f"Over {_counted(n_rankings, 'ranking')}, {_counted(len(counts), 'count')} ({listed(map(str, counts))} "
+        f"Over {_counted(n_rankings, 'ranking')}, {_counted(len(counts), 'count')} ({joined(map(str, counts))} "
         f"channels) and {_counted(n_scores, 'score')}, each beside random and as active channels: {n_known} "
         "comparisons, corrected together after Holm."
     )
@@ -141,10 +141,10 @@ def _all_rankings(result: xr.Dataset, judged: Judged) -> str:
         )
     parts = []
     if more or as_active:
-        parts.append(f"{score} falls further than without random channels for {listed(more or ['none'])}")
-        parts.append(f"further than without as active ones for {listed(as_active or ['none'])}")
+        parts.append(f"{score} falls further than without random channels for {joined(more or ['none'])}")
+        parts.append(f"further than without as active ones for {joined(as_active or ['none'])}")
     if less:
-        parts.append(f"{score} falls less than without random channels for {listed(less)}")
+        parts.append(f"{score} falls less than without random channels for {joined(less)}")
     return f"{setting} Beyond chance: {'; '.join(parts)}. All else is undecided."
 
 
@@ -158,7 +158,7 @@ def _hits(found: Mapping[Key, Verdict], wanted: Verdict) -> list[str]:
     for (_, ranking, count), verdict in found.items():
         if verdict == wanted:
             counts.setdefault(ranking, []).append(str(count))
-    return [f"{ranking} ({listed(those)})" for ranking, those in counts.items()]
+    return [f"{ranking} ({joined(those)})" for ranking, those in counts.items()]
 
 
 def _other_scores(result: xr.Dataset, judged: Judged) -> list[str]:
@@ -191,7 +191,7 @@ def _sides(result: xr.Dataset, judged: Judged) -> list[str]:
         for ranking, aimed in _with_side(result.ranking.values)
         if aimed == side and {side, other} <= scores.keys()
     ]
-    return [_side(result, judged, *each, n_compared=len(compared)) for each in compared]
+    return [_side(result, judged, *item, n_compared=len(compared)) for item in compared]
 
 
 def _with_side(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -244,7 +244,7 @@ def _position(result: xr.Dataset) -> str:
     if "r2" not in result:
         return ""
     layer, stimulus = reading_layer(result), "rolled"
-    before, after = (position(result, layer, stimulus, removed=which) for which in ("nothing", "ranked"))
+    before, after = (position(result, layer, stimulus, removed=chosen_key) for chosen_key in ("nothing", "ranked"))
     where = f"at {layer}" if layer != result.attrs["layer"] else f"from the channels of {layer} that are left"
     if not before.is_known or not after.is_known:
         return f"How well position can be read {where} is not known: the readout has no score there."
@@ -288,11 +288,11 @@ def _agreement(result: xr.Dataset) -> str:
     count = int(result.n_first.values[np.abs(result.n_first.values - _removed(result)).argmin()])
     shared = [float(result.overlap.sel(ranking=a, other=b, n_first=count)) for a, b in known]
     expected = float(result.overlap_expected.sel(n_first=count))
-    sentence = f"Rank correlation of {listed(closest)}: {written(known[closest])}"
+    sentence = f"Rank correlation of {joined(closest)}: {written(known[closest])}"
     if len(known) > 1:
         sentence = (
-            f"The rankings agree best between {listed(closest)} (rank correlation {written(known[closest])}) and least "
-            f"between {listed(farthest)} ({written(known[farthest])})"
+            f"The rankings agree best between {joined(closest)} (rank correlation {written(known[closest])}) and least "
+            f"between {joined(farthest)} ({written(known[farthest])})"
         )
     return (
         f"{sentence}; of their first {count} channels, two rankings share {100 * np.mean(shared):.0f} % on average, "
@@ -312,8 +312,8 @@ def _stability(result: xr.Dataset) -> str:
     known = {name: value for name, value in values.items() if np.isfinite(value)}
     if not known:
         return ""
-    each = listed(f"{name} {written(value)}" for name, value in known.items())
-    sentence = f"Split-half stability (rank correlation between two halves of the images): {each}."
+    item = joined(f"{name} {written(value)}" for name, value in known.items())
+    sentence = f"Split-half stability (rank correlation between two halves of the images): {item}."
     if unstable := [name for name, value in known.items() if value < _STABLE]:
-        sentence += f" Below {_STABLE}, for {listed(unstable)}, the order depends much on which images are taken."
+        sentence += f" Below {_STABLE}, for {joined(unstable)}, the order depends much on which images are taken."
     return sentence

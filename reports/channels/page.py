@@ -10,7 +10,7 @@ from probe.reports.channels.findings import findings, reading_layer
 from probe.reports.channels.tables import agreement_table, position_table, ranking_table
 from probe.reports.channels.texts import DEFINITIONS, methods, ranking_meanings
 from probe.reports.page.document import Report, Section
-from probe.reports.page.estimates import listed, written
+from probe.reports.page.estimates import joined, written
 from probe.reports.page.opening import add_findings, add_shown, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.reports.page.removals import main_score, removal, removal_table
@@ -75,7 +75,7 @@ def _summary(result: xr.Dataset) -> str:
     return (
         f"The {result.sizes['channel']} channels of {result.attrs['layer']} are ranked {rankings} by how much they "
         f"depend on position, on {result.attrs.get('n_images', '?')} images; then the first are removed, and "
-        f"{listed(map(str, result.score.values))} measured on {result.attrs.get('eval_n_images', '?')} others, beside "
+        f"{joined(map(str, result.score.values))} measured on {result.attrs.get('eval_n_images', '?')} others, beside "
         "random channels."
     )
 

@@ -159,8 +159,8 @@ def _draw_line(
 ) -> None:
     """Draw an estimate for each layer, with its interval as a band; layers of too few samples are grey points."""
     depth = np.arange(len(estimates))
-    means = np.array([each.mean for each in estimates])
-    half = np.array([each.half_width for each in estimates])
+    means = np.array([item.mean for item in estimates])
+    half = np.array([item.half_width for item in estimates])
     ax.plot(depth, means, line, color=colour, linewidth=1.6, marker="." if line == "-" else None, label=label)
     if line == "-":
         ax.fill_between(depth, means - half, means + half, color=colour, alpha=0.22, linewidth=0)

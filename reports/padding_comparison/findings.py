@@ -17,7 +17,7 @@ from probe.reports.padding_comparison.estimates import (
     position_r2,
     unbroken,
 )
-from probe.reports.page.estimates import Estimate, listed
+from probe.reports.page.estimates import Estimate, joined
 
 __all__ = ["findings", "percent"]
 
@@ -59,7 +59,7 @@ def _best(result: xr.Dataset, layer: str, rolled: Mapping[str, Estimate]) -> str
     present = [padding for padding, score in scores.items() if score.is_present]
     if not present:
         highest, score = next(iter(scores.items()))
-        if all(each.is_none for each in scores.values()):
+        if all(item.is_none for item in scores.values()):
             sentence = f"position can be read under no padding: even at {layer}, where it is highest, R² is negligible"
         else:
             sentence = f"no padding shows position beyond its error, even at {layer}, where R² is highest"
@@ -93,7 +93,7 @@ def _runners_up(chosen: xr.Dataset, scores: Mapping[str, Estimate], best: str) -
     }
     ties = [f"{padding} ({scores[padding]})" for padding, difference in behind.items() if difference.is_tie]
     if ties:
-        return f" A tie: {listed(ties)} cannot be told apart from it."
+        return f" A tie: {joined(ties)} cannot be told apart from it."
     for padding, difference in behind.items():
         return f" Next is {_named(chosen, padding)} with {scores[padding]}, lower by {difference}."
     return ""
@@ -112,7 +112,7 @@ def _blind(result: xr.Dataset, layer: str, rolled: Mapping[str, Estimate]) -> st
     if len(known) > 1 and not blind and not unclear:
         sentences.append("No padding ranked here is blind to position: on rolled images every R² is above 0.")
     if missing := [padding for padding, score in rolled.items() if not score.is_known]:
-        sentences.append(f"Not scored: {listed(missing)} padding.")
+        sentences.append(f"Not scored: {joined(missing)} padding.")
     return " ".join(sentences)
 
 
@@ -146,7 +146,7 @@ def _content(result: xr.Dataset, layer: str, rolled: Mapping[str, Estimate]) -> 
     known = _descending(added)
     if not known:
         return ""
-    parts = listed(f"{padding} {part}" for padding, part in known.items())
+    parts = joined(f"{padding} {part}" for padding, part in known.items())
     return f"What content adds at {layer} cannot be told from 0 under any padding (natural − rolled: {parts})."
 
 
@@ -166,8 +166,8 @@ def _share(result: xr.Dataset, padding: str) -> str:
         return ""
     names = {"accuracy": "accuracy", "agreement_with_own": "predictions as its own"}
     shares = [
-        f"{spoken} {percent(float(result[name].sel(padding=padding).mean()))}"
-        for name, spoken in names.items()
+        f"{phrase} {percent(float(result[name].sel(padding=padding).mean()))}"
+        for name, phrase in names.items()
         if name in result
     ]
     return f" ({', '.join(shares)})" if shares else ""
@@ -182,7 +182,7 @@ def _last(result: xr.Dataset, layer: str) -> str:
     if last == layer:
         return ""
     known = _descending(position_estimates(result, layer=last, stimulus="rolled", training="trained"))
-    return f"At {last}, the last layer: {listed(f'{padding} {score}' for padding, score in known.items())}."
+    return f"At {last}, the last layer: {joined(f'{padding} {score}' for padding, score in known.items())}."
 
 
 def _learned(result: xr.Dataset, layer: str) -> str:
@@ -207,13 +207,13 @@ def _learned(result: xr.Dataset, layer: str) -> str:
     raised = _descending({p: change for p, change in known.items() if p not in still and change.mean > 0})
     lowered = _descending({p: change for p, change in known.items() if p not in still and change.mean < 0})
     parts = [
-        f"{verb} under {listed(f'{padding} ({change.told(sign=True)})' for padding, change in changed.items())}"
+        f"{verb} under {joined(f'{padding} ({change.formatted(sign=True)})' for padding, change in changed.items())}"
         for verb, changed in (("rises", raised), ("falls", lowered))
         if changed
     ]
     if still:
-        parts.append(f"does not change, or not beyond its error, under {listed(still)}")
-    return f"With training, R² on rolled images at {layer} {listed(parts)}." if parts else ""
+        parts.append(f"does not change, or not beyond its error, under {joined(still)}")
+    return f"With training, R² on rolled images at {layer} {joined(parts)}." if parts else ""
 
 
 def _accuracy(result: xr.Dataset) -> str:
@@ -248,7 +248,7 @@ def _descending(scores: Mapping[str, Estimate]) -> dict[str, Estimate]:
 def _scored(scores: Mapping[str, Estimate]) -> str:
     """List paddings with their R²."""
     first, *rest = (f"{padding} ({score})" for padding, score in scores.items())
-    return listed([first.replace("(", "(R² ", 1), *rest])
+    return joined([first.replace("(", "(R² ", 1), *rest])
 
 
 def percent(share: float) -> str:

@@ -23,7 +23,7 @@ from probe.reports.padding_comparison.findings import findings, percent
 from probe.reports.padding_comparison.tables import channel_table, depth_table, network_table, overview_table
 from probe.reports.padding_comparison.texts import PADDINGS, definitions, digit_methods, given_methods, readout_methods
 from probe.reports.page.document import Report, Section
-from probe.reports.page.estimates import listed
+from probe.reports.page.estimates import joined
 from probe.reports.page.opening import PRESET_NOTES, add_findings, add_shown, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.reports.page.samples import sample_notes
@@ -162,7 +162,7 @@ def _add_maps(section: Section, result: xr.Dataset) -> None:
         spans.append(f"{padding} {float(decoded.min()):z.2f} to {float(decoded.max()):z.2f}".replace("-", "−"))
     section.add_figure(
         draw_decoded_maps(result),
-        caption=f"Where the readout of {listed(layers)} believes each position to be, given the mean activation there "
+        caption=f"Where the readout of {joined(layers)} believes each position to be, given the mean activation there "
         "(−1: top or left; 1: bottom or right). All on one scale; a perfect readout shows an even ramp, a blind one "
         "nothing. Maps shrink without padding and grow with full padding.",
         alt=f"Maps of decoded row and column, a column for each padding. Range on rolled images: {'; '.join(spans)}.",
@@ -174,7 +174,7 @@ def _add_maps(section: Section, result: xr.Dataset) -> None:
         ranges.append(f"{padding} {float(mean.max() - mean.min()):.2f} (channel {channel})")
     section.add_figure(
         draw_mean_maps(result),
-        caption=f"Mean activation at each position of {listed(layers)}, about its average over the map, of the "
+        caption=f"Mean activation at each position of {joined(layers)}, about its average over the map, of the "
         "channels that depend most on position on rolled images (highest ω²), in the first network of each padding. "
         "Each row has a scale of its own.",
         alt="Maps of mean activation, a column for each padding. Highest minus lowest value of the first channel on "

@@ -35,7 +35,7 @@ def overview_table(result: xr.Dataset, layer: str) -> pd.DataFrame:
         columns["R² rolled, untrained"] = position_estimates(
             result, layer=layer, stimulus="rolled", training="untrained"
         )
-    columns |= {spoken: padding_estimates(result[name]) for name, spoken in _SHARES.items() if name in result}
+    columns |= {phrase: padding_estimates(result[name]) for name, phrase in _SHARES.items() if name in result}
     table = pd.DataFrame({"padding": [str(padding) for padding in result.padding.values]})
     if is_given(result):
         lost, own = broken(result), own_padding(result)

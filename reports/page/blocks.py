@@ -213,7 +213,7 @@ def _column(name: str, series: pd.Series, spec: str | None, digits: int) -> Colu
 
 def _cell(value: Any, spec: str | None, digits: int) -> Cell:
     if isinstance(value, Estimate):
-        return Cell(value.told(decimals=digits), str(value.mean)) if value.is_known else Cell(None)
+        return Cell(value.formatted(decimals=digits), str(value.mean)) if value.is_known else Cell(None)
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return Cell(None)
     if isinstance(value, bool):

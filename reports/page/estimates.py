@@ -7,7 +7,7 @@ import numpy as np
 
 from probe.intervals import half_width
 
-__all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "listed", "written"]
+__all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "joined", "written"]
 
 NEGLIGIBLE = 0.01
 """An R² or a difference below this, in its own units, is called none, whatever its error."""
@@ -69,9 +69,11 @@ class Estimate:
         return self.is_known and not self.is_tie and abs(self.mean) >= NEGLIGIBLE
 
     def __str__(self) -> str:
-        return self.told()
+        return self.formatted()
 
-    def told(self, *, decimals: int = _DECIMALS, sign: bool = False, within: tuple[float, float] | None = None) -> str:
+    def formatted(
+        self, *, decimals: int = _DECIMALS, sign: bool = False, within: tuple[float, float] | None = None
+    ) -> str:
         """Return the mean and its interval, rounded to two significant digits of the interval's half width.
 
         Parameters
@@ -86,9 +88,9 @@ class Estimate:
 
         Examples
         --------
-        >>> Estimate(0.5123, 0.0247, 5).told().replace("\N{NO-BREAK SPACE}", " ")
+        >>> Estimate(0.5123, 0.0247, 5).formatted().replace("\N{NO-BREAK SPACE}", " ")
         '0.512 ± 0.025'
-        >>> Estimate(97.0, 8.1, 3).told(within=(0, 100))
+        >>> Estimate(97.0, 8.1, 3).formatted(within=(0, 100))
         '97.0 (88.9 to 100.0)'
         """
         if not np.isfinite(self.mean):
@@ -149,7 +151,7 @@ def interval(mean: float, standard_error: float, *, degrees: int) -> Estimate:
     return Estimate(float(mean), float(half_width(standard_error, degrees)), int(np.isfinite(mean)))
 
 
-def listed(words: Iterable[str]) -> str:
+def joined(words: Iterable[str]) -> str:
     """Join words as in a sentence.
 
     Examples

@@ -37,7 +37,7 @@ def lead_with_a_picture(report: Report) -> None:
         for block in section.blocks:
             if isinstance(block, Picture):
                 section.blocks.remove(block)
-                lists = [place for place, each in enumerate(first.blocks) if isinstance(each, BulletList)]
+                lists = [place for place, item in enumerate(first.blocks) if isinstance(item, BulletList)]
                 first.blocks.insert(lists[0] + 1 if lists else len(first.blocks), block)
                 if not section.blocks:
                     report.sections.remove(section)

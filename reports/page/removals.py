@@ -145,7 +145,7 @@ def verdicts(result: xr.Dataset) -> dict[Against, dict[Key, Verdict]]:
     found = {
         (against, key): removal(result, key[1], key[0], key[2], against=against) for against in measured for key in keys
     }
-    corrected = holm({place: each.p for place, each in found.items()})
+    corrected = holm({place: one.p for place, one in found.items()})
     return {
         against: {
             key: _verdict(found[against, key], corrected[against, key]) if against in measured else "unknown"
@@ -193,10 +193,10 @@ def removal_table(result: xr.Dataset, score: str | None = None) -> pd.DataFrame:
         if score not in (None, name):
             continue
         row: dict[str, object] = {"score": name, "ranking": ranking, "removed": count}
-        for against, spoken in zip(CONTROLS, ("random", "as active"), strict=True):
+        for against, phrase in zip(CONTROLS, ("random", "as active"), strict=True):
             if against in result:
                 found = removal(result, ranking, name, count, against=against)
-                row |= {"ranked first": found.ranked, spoken: found.random, f"− {spoken}": found.difference}
+                row |= {"ranked first": found.ranked, phrase: found.random, f"− {phrase}": found.difference}
         row["needed"] = _needed(judged["random"][key], judged["matched"][key])
         rows.append(row)
     return pd.DataFrame(rows)

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from probe.reports.page.estimates import listed
+from probe.reports.page.estimates import joined
 
 __all__ = ["THIN_COLOUR", "is_thin", "sample_notes", "thin_layers"]
 
@@ -34,7 +34,7 @@ def sample_notes(result: xr.Dataset, n_images: int) -> list[str]:
     """
     notes = []
     if thin := thin_layers(result):
-        named = listed(thin) if len(thin) <= _MOST_NAMED else f"{', '.join(thin[:_MOST_NAMED])} and others"
+        named = joined(thin) if len(thin) <= _MOST_NAMED else f"{', '.join(thin[:_MOST_NAMED])} and others"
         notes.append(
             f"Few samples: in {len(thin)} of {result.sizes['layer']} layers ({named}) the readout saw fewer than "
             f"{_FEW_SAMPLES} samples for each channel. R² there, grey in the figures, may be far too low."

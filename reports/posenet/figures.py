@@ -33,13 +33,13 @@ def draw_images(result: xr.Dataset) -> Figure:
         ax = grid[row, column]
         ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         for number, (encoder, setting) in enumerate(encoders.items()):
-            which = {"setting": setting, "target": target, "training": training, "readout": "descent"}
+            key = {"setting": setting, "target": target, "training": training, "readout": "descent"}
             offset = 0.16 * (number - (len(encoders) - 1) / 2)
             for place, name in enumerate(images):
-                seen = correlations(result).sel({**which, "images": name}).values
+                seen = correlations(result).sel({**key, "images": name}).values
                 label = encoder if place == 0 else None
                 ax.plot(np.full(len(seen), place + offset), seen, ".", color=colours[encoder], label=label)
-                published = float(result.published.sel({**which, "images": name, "measure": "SPC"}))
+                published = float(result.published.sel({**key, "images": name, "measure": "SPC"}))
                 ax.plot(place + offset, published, "D", color=colours[encoder], markersize=4.5, fillstyle="none")
         ax.set_xticks(range(len(images)), images, rotation=90)
         if row == 0:
@@ -64,8 +64,8 @@ def draw_blocks(result: xr.Dataset) -> Figure:
             ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             for training in map(str, result.training.values):
                 _draw_line(ax, [correlation_at(result, name, training, target) for name in blocks.values()], training)
-            which = {"target": target, "measure": "SPC", "images": "natural", "training": "natural"}
-            published = result.published.sel({**which, "setting": list(blocks.values()), "readout": "descent"}).values
+            key = {"target": target, "measure": "SPC", "images": "natural", "training": "natural"}
+            published = result.published.sel({**key, "setting": list(blocks.values()), "readout": "descent"}).values
             ax.plot(published, "D:", color=_PUBLISHED, markersize=4, fillstyle="none", label="published")
             ax.set_xticks(range(len(blocks)), list(blocks), parse_math=False)
             ax.set_ylim(*_CORRELATIONS)
@@ -79,8 +79,8 @@ def draw_blocks(result: xr.Dataset) -> Figure:
 
 
 def _draw_line(ax: Axes, estimates: Sequence[Estimate], training: str) -> None:
-    means = np.array([each.mean for each in estimates])
-    half = np.nan_to_num([each.half_width for each in estimates])
+    means = np.array([item.mean for item in estimates])
+    half = np.nan_to_num([item.half_width for item in estimates])
     colour = STIMULUS_COLOURS[training]
     ax.plot(means, ".-", color=colour, label=training)
     ax.fill_between(range(len(means)), means - half, means + half, color=colour, alpha=0.2, linewidth=0)
@@ -95,7 +95,7 @@ def draw_readouts(result: xr.Dataset) -> Figure:
         pairs = [
             scores.sel(measure="SPC").mean("seed") for _, name, _, scores in fitted_twice(result) if name == training
         ]
-        points = [(float(each.sel(readout="descent")), float(each.sel(readout="closed form"))) for each in pairs]
+        points = [(float(item.sel(readout="descent")), float(item.sel(readout="closed form"))) for item in pairs]
         left.plot(*np.array(points).T, ".", color=STIMULUS_COLOURS[training], label=training)
     left.set(xlabel="correlation, gradient descent", ylabel="correlation, closed form", aspect="equal")
     left.legend(frameon=False, title="fitted to, tested on")

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import NEGLIGIBLE, Estimate, estimate, listed
+from probe.reports.page.estimates import NEGLIGIBLE, Estimate, estimate, joined
 from probe.reports.page.provenance import json_attribute
 from probe.reports.posenet.figures import draw_blocks, draw_images, draw_maps, draw_readouts
 from probe.reports.posenet.scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
@@ -82,10 +82,12 @@ def _by_encoder(result: xr.Dataset) -> str:
     if not scores:
         return ""
     blind = [name for name, score in scores.items() if not score.low > 0]
-    told = f"On rolled images, whose content cannot tell position, H is read with a correlation of {_listing(scores)}."
+    formatted = (
+        f"On rolled images, whose content cannot tell position, H is read with a correlation of {_listing(scores)}."
+    )
     if not blind:
-        return f"{told} All are above 0{_beyond(result, 'their error')}."
-    return f"{told} Not above 0{_beyond(result, 'its error')}: {listed(blind)}."
+        return f"{formatted} All are above 0{_beyond(result, 'their error')}."
+    return f"{formatted} Not above 0{_beyond(result, 'its error')}: {joined(blind)}."
 
 
 def _beyond(result: xr.Dataset, error: str) -> str:
@@ -94,7 +96,7 @@ def _beyond(result: xr.Dataset, error: str) -> str:
 
 
 def _listing(scores: dict[str, Estimate]) -> str:
-    return listed([f"{score} from {name}" for name, score in scores.items()])
+    return joined([f"{score} from {name}" for name, score in scores.items()])
 
 
 def _content(result: xr.Dataset) -> str:
@@ -107,13 +109,13 @@ def _content(result: xr.Dataset) -> str:
     scores = {target: score for target, score in scores.items() if score.is_known}
     if not scores:
         return ""
-    told = [target for target, score in scores.items() if score.low > 0]
-    values = listed([f"{target} {score}" for target, score in scores.items()])
-    if not told:
+    formatted = [target for target, score in scores.items() if score.low > 0]
+    values = joined([f"{target} {score}" for target, score in scores.items()])
+    if not formatted:
         return f"Natural content alone tells no map{_beyond(result, 'its error')}: read from the pixels, {values}."
     return (
-        f"Natural content alone tells {listed(told)}{_beyond(result, 'its error')}: read from the pixels of natural "
-        f"images, the correlations are {values}."
+        f"Natural content alone tells {joined(formatted)}{_beyond(result, 'its error')}: read from the pixels of "
+        f"natural images, the correlations are {values}."
     )
 
 
@@ -176,9 +178,9 @@ def _closed_form(result: xr.Dataset) -> str:
     if not scored:
         return ""
     found = {key: _difference(scores) for key, scores in scored.items()}
-    lower = {key: each for key, each in found.items() if each.differs and each.mean < 0}
-    higher = [each for each in found.values() if each.differs and each.mean > 0]
-    median = np.median([each.mean for each in found.values()])
+    lower = {key: item for key, item in found.items() if item.differs and item.mean < 0}
+    higher = [item for item in found.values() if item.differs and item.mean > 0]
+    median = np.median([item.mean for item in found.values()])
     sentence = (
         f"In {len(found)} comparisons the closed form is higher than gradient descent"
         f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}, where differences below "
@@ -197,9 +199,9 @@ def _closed_form(result: xr.Dataset) -> str:
 def _errors(scored: list[xr.DataArray]) -> str:
     """Say how often the closed form errs less than gradient descent, and how often more."""
     found = [_difference(scores, "MAE") for scores in scored]
-    less = sum(each.differs and each.mean < 0 for each in found)
-    more = sum(each.differs and each.mean > 0 for each in found)
-    median = np.median([each.mean for each in found])
+    less = sum(item.differs and item.mean < 0 for item in found)
+    more = sum(item.differs and item.mean > 0 for item in found)
+    median = np.median([item.mean for item in found])
     return f"Its mean absolute error is smaller in {less}, larger in {more}; the median difference is {median:+z.3f}."
 
 

@@ -22,8 +22,8 @@ def encoder_settings(result: xr.Dataset) -> dict[str, str]:
 
 def correlation_at(result: xr.Dataset, setting: str, training: str, target: str = "H") -> Estimate:
     """Return what the published readout reaches on the kind of images that it was fitted to."""
-    which = {"setting": setting, "training": training, "target": target, "images": training}
-    return estimate(correlations(result).sel({**which, "readout": "descent"}).values)
+    key = {"setting": setting, "training": training, "target": target, "images": training}
+    return estimate(correlations(result).sel({**key, "readout": "descent"}).values)
 
 
 def block_settings(result: xr.Dataset) -> dict[str, dict[str, str]]:

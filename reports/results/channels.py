@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from probe.plots.ablation import plot_ablation
 from probe.plots.channels import plot_channels
 from probe.plots.comparison import plot_ranking
-from probe.reports.page.estimates import interval, listed, written
+from probe.reports.page.estimates import interval, joined, written
 from probe.reports.page.provenance import json_attribute
 from probe.reports.page.removals import CONTROLS, headline, main_score, removal, removal_table, verdicts
 
@@ -74,7 +74,7 @@ def ranking_findings(result: xr.Dataset) -> list[str]:
     about = f"{result.sizes['channel']} channels of {result.attrs['layer']}"
     if not known:
         return [f"None of the {about} could be ranked: their scores are not finite, or they do not vary."]
-    first = listed(str(int(channel)) for channel in result["index"].values[: min(3, known)])
+    first = joined(str(int(channel)) for channel in result["index"].values[: min(3, known)])
     return [
         f"By {result.attrs['method']}, channel{'s' if known > 1 else ''} {first} come first of the {about}.",
         f"The stability of the ranking is {written(float(result.stability), 2)}.",
@@ -103,10 +103,10 @@ def agreement_findings(result: xr.Dataset) -> list[str]:
         return ["How far the rankings agree is not known: they have no finite scores in common."]
     best, least = max(known, key=lambda pair: known[pair]), min(known, key=lambda pair: known[pair])
     if best == least:
-        return [f"The rank correlation of {listed(best)} is {written(known[best], 2)}."]
+        return [f"The rank correlation of {joined(best)} is {written(known[best], 2)}."]
     return [
-        f"The rankings agree best between {listed(best)} (rank correlation {written(known[best], 2)}) and least "
-        f"between {listed(least)} ({written(known[least], 2)})."
+        f"The rankings agree best between {joined(best)} (rank correlation {written(known[best], 2)}) and least "
+        f"between {joined(least)} ({written(known[least], 2)})."
     ]
 
 
@@ -156,8 +156,8 @@ def ablation_findings(result: xr.Dataset) -> list[str]:
     for against in CONTROLS:
         if judged[against][key] == "more":
             found = removal(curve, ranking, score, count, against=against)
-            spoken = "random ones" if against == "random" else "others as active"
-            beyond.append(f"{spoken} ({written(found.random)}; difference {found.difference})")
+            phrase = "random ones" if against == "random" else "others as active"
+            beyond.append(f"{phrase} ({written(found.random)}; difference {found.difference})")
     found = removal(curve, ranking, score, count)
     return [
         f"Without the {count} channels of {result.attrs['layer']} that {ranking} ranks first, {score} is "

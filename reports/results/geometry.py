@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from probe.plots.auditing import plot_audit, plot_foveation
-from probe.reports.page.estimates import listed
+from probe.reports.page.estimates import joined
 
 __all__ = [
     "audit_figures",
@@ -32,7 +32,7 @@ def audit_findings(result: xr.Dataset) -> list[str]:
     names = [str(name) for name in result.layer.values[uneven]]
     if not names:
         return [f"All {int(at_risk.sum())} layers that pad and have a stride above 1 read all of their padding."]
-    named = listed(names[:_MOST_NAMED]) + (f", among {len(names)}" if len(names) > _MOST_NAMED else "")
+    named = joined(names[:_MOST_NAMED]) + (f", among {len(names)}" if len(names) > _MOST_NAMED else "")
     among = f"{len(names)} of the {int(at_risk.sum())} layers that pad and have a stride above 1"
     sentence = f"{among} leave padding unread: {named}."
     larger = result.even_size.sel(direction="larger").values
@@ -86,7 +86,7 @@ def similarity_findings(result: xr.Dataset) -> list[str]:
         return ["No layer could be compared: their features are not finite, or do not answer to the object."]
     ordered = known.sortby(known)
     values = [f"{layer} {float(ordered.sel(layer=layer)):.4f}" for layer in ordered.layer.values[:_MOST_NAMED]]
-    return [f"Global similarity, lowest first (1: the layer does not tell where an object is): {listed(values)}."]
+    return [f"Global similarity, lowest first (1: the layer does not tell where an object is): {joined(values)}."]
 
 
 def similarity_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:

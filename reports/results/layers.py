@@ -97,7 +97,7 @@ def pooled_findings(result: xr.Dataset) -> list[str]:
             sentences.append(f"Readout {readout}: no layer could be scored.")
             continue
         layer = max(known, key=lambda name: known[name].mean)
-        score = known[layer].told(decimals=1, within=(0, 100))
+        score = known[layer].formatted(decimals=1, within=(0, 100))
         beyond = "" if known[layer].low > 100 * chance else ", which is not above chance beyond its error"
         sentences.append(
             f"Readout {readout}: the cell is told best from {layer}, of {score} % of held-out images "

@@ -30,7 +30,7 @@ def test_the_interval_is_that_of_scipy():
     ],
 )
 def test_it_is_told_with_two_significant_digits_of_its_interval(values, options, told):
-    assert estimate(np.array(values)).told(**options) == told
+    assert estimate(np.array(values)).formatted(**options) == told
 
 
 @pytest.mark.parametrize(
