@@ -242,7 +242,11 @@ def test_one_network_is_said_to_have_no_error(result):
     assert "lower there under zeros (−20.0 points)" in border
     assert "a difference is not shown under" in border and border.endswith("(of one network each, without an error).")
     (task,) = (s for s in said if s.startswith("Classification (3×3)"))
-    assert "is highest with" in task and "(of one network each, without an error). The others" in task
+    assert task == "Classification (3×3): 0.0 % under all paddings alike."
+    unlike = made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)})
+    unlike.here_by_seed.loc[{"task": "classification", "padding": "zeros"}] = 70.0
+    (task,) = (s for s in sentences(unlike) if s.startswith("Classification (3×3)"))
+    assert "zeros is highest with 70.0 % (of one network each, without an error). The others" in task
     told = sentences(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
     assert told == (
         "Under every padding that was scored the cell is told beyond chance (of one network each, without an error) "
