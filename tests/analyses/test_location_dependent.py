@@ -220,13 +220,14 @@ def sentences(result):
 def test_findings_say_which_padding_knows_the_cell(result):
     location = dict.fromkeys(probe.PADDINGS, (11.0, 11.2)) | {"zeros": (90.0, 90.2), "full": (30.0, 80.0)}
     said = sentences(made(result, location))
-    assert (
-        "3×3 cells (chance 11.1 %), mean of the canvases: zeros 90.1 (90.0 and 90.2) %, full 55.0 (30.0 and 80.0) %"
-        in said[0]
+    scores = "zeros 90.1 (90.0 and 90.2) %, full 55.0 (30.0 and 80.0) %"
+    assert f"3×3 cells (chance 11.1 %), mean of the canvases: {scores}" in said[0]
+    assert said[1] == (
+        "That the cell is told beyond chance and error is not shown on any grid under reflect, replicate, circular, "
+        "partial, valid and full."
     )
-    assert said[1].startswith("Under reflect, replicate, circular, partial, valid and full the cell is not told")
     everywhere = sentences(made(result, dict.fromkeys(probe.PADDINGS, (90.0, 90.2))))
-    assert everywhere[1] == "Under every padding the cell is told beyond chance and error on some grid."
+    assert everywhere[1] == "Under every padding that was scored the cell is told beyond chance and error on some grid."
 
 
 def test_one_network_is_said_to_have_no_error(result):
@@ -234,15 +235,22 @@ def test_one_network_is_said_to_have_no_error(result):
     location = dict.fromkeys(probe.PADDINGS, 11.0) | {"zeros": 90.0}
     said = sentences(made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)}))
     assert not any("beyond error" in sentence or "and error" in sentence for sentence in said)
-    assert said[1].endswith("is not told beyond chance (of one network each, without an error) on any grid.")
+    assert said[1].startswith(
+        "That the cell is told beyond chance (of one network each, without an error) is not shown on any grid under"
+    )
     (border,) = (s for s in said if s.startswith("Classification in cells"))
     assert "lower there under zeros (−20.0 points)" in border
     assert "a difference is not shown under" in border and border.endswith("(of one network each, without an error).")
     (task,) = (s for s in said if s.startswith("Classification (3×3)"))
-    assert "is highest with" in task and "(of one network each, without an error). The others" in task
+    assert task == "Classification (3×3): 0.0 % under all paddings alike."
+    unlike = made(single, location, {"zeros": (40.0, 60.0), "full": (50.0, 50.0)})
+    unlike.here_by_seed.loc[{"task": "classification", "padding": "zeros"}] = 70.0
+    (task,) = (s for s in sentences(unlike) if s.startswith("Classification (3×3)"))
+    assert "zeros is highest with 70.0 % (of one network each, without an error). The others" in task
     told = sentences(made(single, dict.fromkeys(probe.PADDINGS, 90.0)))[1]
     assert told == (
-        "Under every padding the cell is told beyond chance (of one network each, without an error) on some grid."
+        "Under every padding that was scored the cell is told beyond chance (of one network each, without an error) "
+        "on some grid."
     )
     canvases = single.isel(canvas=[0, 0]).assign_coords(canvas=["black", "white"])
     canvases.here_by_seed.loc[{"task": "location", "padding": "zeros", "canvas": "white"}] = 5.0

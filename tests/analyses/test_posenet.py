@@ -403,12 +403,13 @@ def test_one_seed_is_said_to_have_no_error(tiny):
     assert not any("beyond" in sentence for sentence in sentences)
     marked = [sentence for sentence in sentences if "(of one network each, without an error)" in sentence]
     assert marked[0].startswith("On rolled images") and marked[1].startswith("Natural content alone")
-    assert marked[2].startswith("In ") and "closed form is higher than gradient descent (of one" in marked[2]
+    assert marked[2].startswith("Zeros around the pixels tell position (of one network each, without an error)")
+    assert marked[3].startswith("In ") and "closed form is higher than gradient descent (of one" in marked[3]
     unpadded = {"image, 3×3": "vgg16 all, 3×3", "resnet all, 3×3": "vgg16 unpadded all, 3×3"}
     renamed = single.assign_coords(setting=[unpadded.get(name, name) for name in single.setting.values])
     renamed.here_by_seed.loc[{"setting": "vgg16 all, 3×3"}] = 0.9
     renamed.here_by_seed.loc[{"setting": "vgg16 unpadded all, 3×3"}] = 0.1
-    assert page._borders(renamed).endswith("lower by 0.800 (of one network each, without an error).")
+    assert page._borders(renamed).endswith("with − without is 0.800 (of one network each, without an error).")
     assert "beyond its error over seeds" in " ".join(page.findings(tiny))
 
 
