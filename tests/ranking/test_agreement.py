@@ -6,7 +6,6 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 import probe
-from probe.ranking.strengths import rank_correlation
 from probe.testing import noise_images, padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,20 +27,6 @@ def ranking(scores, method="flip", axis="horizontal", region="overall", layer="c
             "stimulus": stimulus or ("natural" if axis else "rolled"),
         },
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("n_values", [4, 1000])
-def test_rank_correlation_is_scipys(seed, n_values):
-    first, second = np.random.default_rng(seed).integers(n_values, size=(2, 30)).astype(float)
-    assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    "second", [[np.nan, np.nan, 1.0], [2.0, 2.0, 2.0]], ids=["one channel known to both", "all equal"]
-)
-def test_a_correlation_that_is_not_defined_is_nan(second):
-    assert np.isnan(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array(second)))
 
 
 def test_channels_without_a_score_do_not_count_as_agreement():
