@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 import probe
+from probe.intervals import jackknife
 from probe.readouts.channels import score_channels
 from probe.readouts.targets import target_maps
 from probe.sums.moments import PositionMoments
@@ -49,6 +50,26 @@ def textbook_omega2(values):
     ms_error = (residuals**2).sum() / ((n_positions - 1) * (n_images - 1))
     ss_total = ((values - grand) ** 2).sum()
     return (ss_position - (n_positions - 1) * ms_error) / (ss_total + ms_error)
+
+
+def test_errors_over_folds_of_unequal_size_are_those_of_the_delete_m_j_jackknife():
+    maps, groups = activations(), np.repeat(list("abcde"), [3, 11, 8, 6, 2])
+    result = probe.channelwise(
+        Same(), maps, layers="same", stimuli="natural", targets="column", groups=groups, progress=False
+    ).squeeze(["stimulus", "target"])
+    column = probe.TARGETS["column"](*maps.shape[2:])
+
+    def correlation(values):
+        return stats.pearsonr(values.ravel(), np.tile(column, (len(values), 1, 1)).ravel()).statistic ** 2
+
+    def omega2(values):
+        return textbook_omega2(values.reshape(len(values), -1))
+
+    for channel, values in enumerate(maps.numpy().swapaxes(0, 1)):
+        for name, score in (("r2", correlation), ("omega2", omega2)):
+            left_out = np.array([score(values[groups != label]) for label in "abcde"])
+            expected = jackknife(score(values), left_out, [3, 11, 8, 6, 2])
+            assert result[f"{name}_se"].values[channel] == pytest.approx(expected, rel=1e-6)
 
 
 def test_omega_squared_needs_two_images_beside_each_fold():
