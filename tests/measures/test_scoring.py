@@ -142,6 +142,23 @@ class TestValues:
         with pytest.warns(ProbeWarning, match=r"fewer than 5 samples a feature in conv1.*Pass more images"):
             result = run(probe.layerwise, padded_net(depth=1, width=16), IMAGES, positions=3)
         assert result.samples_per_feature.sel(layer="conv1") == 20 * 3 / 16
+        enough = run(probe.layerwise, padded_net(depth=1, width=16), IMAGES, positions=4)
+        assert enough.samples_per_feature.sel(layer="conv1") == 5 and enough.attrs["warnings"] == "[]"
+
+    def test_samples_a_feature_are_those_of_the_stimulus_with_most_features(self):
+        """A channel that reads a black column alone is dead under one stimulus."""
+
+        class Column(nn.Module):
+            def forward(self, images):
+                return torch.cat([images, images[..., :1].expand_as(images)[:, :1] * images[:, 1:2]], dim=1)
+
+        images = IMAGES.clone()
+        images[..., 0] = 0
+        for stimuli in (("natural", "rolled"), ("rolled", "natural")):
+            with pytest.warns(ProbeWarning, match="1 channels do not vary and are left out, in 0"):
+                result = run(probe.layerwise, nn.Sequential(Column()), images, layers="0", stimuli=stimuli)
+            assert result.n_dead.sel(layer="0", stimulus=["natural", "rolled"]).values.tolist() == [1, 0]
+            assert result.samples_per_feature.item() == 20 * 64 / 4
 
 
 class Chosen(nn.Module):

@@ -51,7 +51,7 @@ def test_correlations_follow_the_ranks_of_regions():
 def test_overlap_is_the_share_in_common():
     first, second = ranking([9, 8, 7, 6, 5, 4, 3, 2, 1, 0]), ranking([9, 0, 7, 1, 8, 2, 6, 3, 5, 4], "omega2", "", "")
     agreement = probe.compare_rankings(first, second, top=[3, 5, 100])
-    assert agreement.top.values.tolist() == [3, 5, 10]
+    assert agreement.top.values.tolist() == [3, 5, 10] and agreement.attrs["n_channels"] == 10
     # First 3: 0 1 2 and 0 4 2. First 5: 0 1 2 3 4 and 0 4 2 6 8.
     np.testing.assert_allclose(agreement.overlap.sel(ranking="flip", other="omega2"), [2 / 3, 3 / 5, 1])
     np.testing.assert_allclose(agreement.overlap_expected, [0.3, 0.5, 1])
@@ -109,7 +109,8 @@ def test_channels_without_a_score_are_neither_agreement_nor_chance():
     np.testing.assert_allclose(agreement.overlap_expected, [0.5, 1.0])
     alone = probe.compare_rankings(ranking(first[:100]), ranking(second[:100], method="shift"), top=[50, 100])
     np.testing.assert_array_equal(agreement.overlap, alone.overlap)
-    unknown = probe.compare_rankings(ranking(first), ranking(second * np.nan, method="shift"), top=[50])
+    unknown = probe.compare_rankings(ranking(first), ranking(second * np.nan, method="shift"), top=[50, 300])
+    assert unknown.top.values.tolist() == [50, 200]
     assert np.isnan([*unknown.overlap.values.ravel(), *unknown.overlap_expected.values]).all()
 
 

@@ -104,9 +104,9 @@ def test_the_triangle_of_nearly_dependent_loads_is_as_exact_as_the_penalty_asks(
 
 def test_the_triangle_of_dependent_loads():
     loads = torch.randn(10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    loads = torch.cat([loads, loads[:, :1]], dim=1)
-    triangle = _triangle(loads, ALPHA)
-    torch.testing.assert_close(triangle.T @ triangle, loads.T @ loads)
+    for dependent in (torch.cat([loads, loads[:, :1]], dim=1), torch.cat([0 * loads[:, :1], loads], dim=1)):
+        triangle = _triangle(dependent, ALPHA)
+        torch.testing.assert_close(triangle.T @ triangle, dependent.T @ dependent)
 
 
 def test_channels_live_by_their_deviation_beside_their_own_mean_and_what_was_summed():

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import probe
 from probe.images.stimuli import apply_stimulus
-from probe.intervals import half_width
+from probe.intervals import half_width, jackknife
 from probe.reading.cells import draw_cells
 from probe.readouts.scores import position_bits, score_readout
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps
@@ -85,6 +85,24 @@ def test_the_default_path_equals_scikit_learn():
         np.testing.assert_allclose(found.r2, r2, atol=1e-6)
         np.testing.assert_allclose(found.r2_null, crossed_r2(features, flat[shuffled.ravel()], folds), atol=1e-6)
         np.testing.assert_allclose(found.bits, -0.5 * np.log2(1 - np.maximum(r2, 0)), atol=1e-5)
+
+
+def test_errors_over_folds_of_unequal_size_are_those_of_the_delete_m_j_jackknife():
+    maps, groups = activations(), np.repeat(range(5), [3, 11, 8, 6, 2])
+    result = probe.layerwise(
+        Same(), maps, layers="same", stimuli="natural", positions=None, groups=groups, progress=False
+    ).squeeze(["layer", "stimulus"])
+    features, _ = samples_of(maps)
+    folds = np.repeat(groups, 42)
+    targets = np.tile(target_maps({n: probe.TARGETS[n] for n in ("row", "column")}, 6, 7).reshape(2, -1).T, (30, 1))
+    products, deviations = crossed_products(features, targets, folds), (targets - targets.mean(axis=0)) ** 2
+
+    def r2(chosen):
+        return 1 - products[chosen].sum(axis=0) / deviations[chosen].sum(axis=0)
+
+    np.testing.assert_allclose(result.r2, r2(folds >= 0), atol=1e-9)
+    left_out = np.stack([r2(folds != fold) for fold in range(5)])
+    np.testing.assert_allclose(result.r2_se, jackknife(r2(folds >= 0), left_out, [3, 11, 8, 6, 2]), rtol=1e-6)
 
 
 class TestWithoutPosition:

@@ -106,3 +106,35 @@ def test_states_round_trip():
     moments = PositionMoments(1, 2, torch.zeros(3, dtype=torch.float64), (4, 5))
     moments.update(TARGETS, images(0, 6), [(0, 0, 6)])
     assert torch.equal(PositionMoments.from_state(moments.state()).maps, moments.maps)
+
+
+def test_many_batches_in_single_precision_are_summed_in_double():
+    """In single precision the same batch, added 300 times, would be rounded to the same side each time."""
+    generator = torch.Generator().manual_seed(0)
+    features, design = torch.rand(4000, 2, generator=generator), torch.rand(4000, 2, generator=generator)
+    gram = Gram(1, 2, torch.zeros(2, dtype=torch.float64), torch.float32)
+    for _ in range(300):
+        gram.update(design, features, [(0, 0, 4000)])
+    expected = 300 * direct(design.double(), features.double())
+    assert ((gram.upper([0]) - expected) / expected).triu().abs().max() < 1e-6
+
+
+def test_a_pilot_that_is_far_from_most_samples_is_left_for_their_mean():
+    """The first images may be black: about their mean, products of the others in single precision lose digits."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(40, 2, generator=generator)
+    rest = 1000 + torch.randn(12_000, 2, generator=generator) @ torch.tensor([[1.0, 0.3], [0.0, 1.0]])
+    gram = Gram(3, 1, pilot_mean(first), torch.float32)
+    gram.update(torch.zeros(40, 1), first, [(0, 0, 40)])
+    for start in range(0, 12_000, 1000):
+        gram.update(torch.zeros(1000, 1), rest[start : start + 1000], [(1 + (start >= 4000), 0, 1000)])
+    upper = gram.upper([2])
+    means = upper[0, 2:] / 8000
+    torch.testing.assert_close(gram.pilot + means, rest[4000:].double().mean(dim=0), rtol=1e-7, atol=0)
+    covariance = upper[2:, 2:] / 8000 - torch.outer(means, means)
+    expected = torch.cov(rest[4000:].double().T, correction=0)
+    torch.testing.assert_close(covariance.triu(), expected.triu(), rtol=0, atol=1e-3)
+    both = gram.upper([0, 1, 2])
+    assert both[0, 0] == 12_040
+    everything = torch.cat([first, rest]).double()
+    torch.testing.assert_close(both[0, 2:] + 12_040 * gram.pilot, everything.sum(dim=0), rtol=1e-7, atol=0)

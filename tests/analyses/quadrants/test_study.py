@@ -142,8 +142,8 @@ def sentences(result):
 def test_findings_say_up_to_which_border_the_corner_is_told(result):
     changed = made(result, b0=(100, 100), b32=(90, 90.2), b64=(50, 58), b128=(50, 50))
     assert sentences(changed)[0] == (
-        "ResNet-18, random, frozen: the corner is told up to a border of 32 pixels (90.1 (90.0 and 90.2) %; published 100 %), "
-        "and not beyond error behind 64 pixels (54.0 (50.0 and 58.0) %; published 80.5 %)."
+        "ResNet-18, random, frozen: the corner is told up to a border of 32 pixels (90.1 (90.0 and 90.2) %; "
+        "published 100 %), and not beyond error behind 64 pixels (54.0 (50.0 and 58.0) %; published 80.5 %)."
     )
     assert "0 pixels (100.0 ± 0.0 %; published 100 %), the widest measured." in sentences(made(result, b0=100))[0]
     untold = sentences(made(result, b0=50))[0]
