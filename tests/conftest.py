@@ -4,6 +4,7 @@ import random
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,7 @@ def state_of_process():
         "torch": torch.get_rng_state().tolist(),
         "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")),
+        "matplotlib": dict.copy(matplotlib.rcParams),
         "hooks": {
             kind: list(hooks.items())
             for kind, hooks in vars(torch.nn.modules.module).items()

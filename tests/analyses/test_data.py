@@ -1,32 +1,18 @@
-"""Tests of what the studies share: nets, data and training."""
-
-import threading
-import time
+"""Digits on their canvas, and folders of images beside label maps."""
 
 import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from torch import nn
+from PIL import Image
 
-from probe.analyses.data import CANVAS, digit_batches, load_digits, place_digits
-from probe.analyses.nets import small_net
-from probe.analyses.training import predict, rolled_agreement, side_by_side, train
-from probe.reading.options import Options
-from probe.testing import noise_images
+from probe.analyses.data import CANVAS, ClassFolder, LabelledFolder, digit_batches, load_digits, place_digits
+from probe.errors import ImagesError
+from probe.images.batches import open_images
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def test_nets_of_one_seed_are_equal_and_the_random_state_stays():
-    before = torch.get_rng_state()
-    first, second, other = small_net(seed=3), small_net(seed=3), small_net(seed=4)
-    assert torch.equal(torch.get_rng_state(), before)
-    for name, weights in first.state_dict().items():
-        assert torch.equal(weights, second.state_dict()[name])
-    assert not torch.equal(first.conv1.weight, other.conv1.weight)
 
 
 def test_digits_are_split_without_overlap():
@@ -72,72 +58,79 @@ def test_batches_of_one_seed_are_equal():
     assert not torch.equal(first[0][0], other)
 
 
-def test_training_learns_and_leaves_evaluation_mode():
-    training, held_out = load_digits()
-    model = small_net()
-    with torch.no_grad():  # as a caller may have it
-        train(model, digit_batches(training, steps=60, batch_size=32, seed=0), steps=60)
-    assert not any(module.training for module in model.modules())
-    images = place_digits(held_out.strokes[:200], generator(9))
-    assert (predict(model, images) == held_out.labels[:200]).float().mean() > 0.3  # by chance: 0.1
+@pytest.fixture
+def folders(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("a/2", "a/1", "b/3"):
+        for kind, shape in (("images", (4, 6, 3)), ("labels", (4, 6))):
+            path = tmp_path / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 12, shape, dtype=np.uint8)).save(path)
+    return tmp_path / "images", tmp_path / "labels"
 
 
-def test_training_side_by_side_is_training_one_by_one():
-    training, _ = load_digits()
-    models = [small_net(seed=seed) for seed in range(3)]
-    n_threads = torch.get_num_threads()
-    with side_by_side() as pool:
-        batches = [digit_batches(training, steps=5, batch_size=16, seed=seed) for seed in range(3)]
-        done = [pool.submit(train, model, part, steps=5) for model, part in zip(models, batches, strict=True)]
-        assert [future.result() for future in done] == [None] * 3
-    assert torch.get_num_threads() == n_threads
-    for seed, model in enumerate(models):
-        alone = small_net(seed=seed)
-        train(alone, digit_batches(training, steps=5, batch_size=16, seed=seed), steps=5)
-        for name, weights in alone.state_dict().items():
-            torch.testing.assert_close(model.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
+def pixels_of(path):
+    return torch.from_numpy(np.array(Image.open(path)))
 
 
-@pytest.mark.parametrize(("device", "n_at_a_time"), [("cpu", 2), (torch.device("cuda", 0), 1)])
-def test_on_a_gpu_one_network_is_trained_at_a_time(device, n_at_a_time):
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with side_by_side(device) as pool:
-            jobs = [pool.submit(lambda: time.sleep(0.05) or threading.get_ident()) for _ in range(4)]
-            assert len({job.result() for job in jobs}) == n_at_a_time
-    finally:
-        torch.set_num_threads(n_threads)
+def test_rows_are_images_and_their_classes_in_sorted_order(folders):
+    images, labels = folders
+    rows = LabelledFolder(images, labels)
+    assert len(rows) == 3
+    for index, name in enumerate(("a/1.png", "a/2.png", "b/3.png")):
+        image, label = rows[index]
+        assert torch.from_numpy(np.array(image)).equal(pixels_of(images / name))
+        assert label.equal(pixels_of(labels / name).long())
 
 
-def test_an_error_beside_training_restores_the_threads():
-    n_threads = torch.get_num_threads()
-    with pytest.raises(KeyboardInterrupt), side_by_side() as pool:
-        started = [pool.submit(time.sleep, 0.05) for _ in range(100)]
-        raise KeyboardInterrupt
-    assert torch.get_num_threads() == n_threads
-    assert any(future.cancelled() for future in started)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_labels_stay_with_their_images_through_folds_and_workers(folders, num_workers):
+    rows = LabelledFolder(*folders)
+    source = open_images(
+        rows, batch_size=2, num_workers=num_workers, transform=None, input_key=None, max_images=None, first_image=0,
+        fold_of=lambda number, origin: -number, labels=True,
+    )  # fmt: skip
+    seen = {}
+    for batch in source:
+        seen |= dict(zip(batch.numbers, batch.labels, strict=True))
+    assert list(seen) == [2, 1, 0]
+    assert all(label.equal(rows[number][1]) for number, label in seen.items())
 
 
-class Mean(nn.Module):
-    def forward(self, images):
-        return torch.cat([images.mean((2, 3)), -images.mean((2, 3))], dim=1)
+def test_an_image_without_a_label_and_one_that_cannot_be_read(folders):
+    images, labels = folders
+    (images / "b" / "3.png").write_bytes(b"no image")
+    rows = LabelledFolder(images, labels)
+    assert "3.png" in rows[2].path
+    (labels / "a" / "2.png").unlink()
+    with pytest.raises(ImagesError, match=r"1 of 3 images have none, .*2\.png"):
+        LabelledFolder(images, labels)
 
 
-class Corner(nn.Module):
-    """Predicts the sign of one pixel, which a shift moves."""
+def test_classes_are_the_folders_in_sorted_order_empty_ones_and_links_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    for place, name in enumerate(("root/cat/deep/1", "store/1", "root/dog/2")):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[place]).save(path)
+    (tmp_path / "root" / "cow").mkdir()
+    (tmp_path / "root" / "bee").symlink_to(tmp_path / "store", target_is_directory=True)
+    rows = ClassFolder(tmp_path / "root")
+    assert rows.classes == ["bee", "cat", "cow", "dog"]
+    assert [label for _, label in rows] == [0, 1, 3]
+    assert all((np.asarray(rows[row][0]) == pixels[place]).all() for row, place in enumerate((1, 0, 2)))
+    source = open_images(
+        rows, batch_size=2, num_workers=0, transform=None, input_key=None, max_images=None, first_image=0,
+        fold_of=lambda number, origin: -number, labels=True,
+    )  # fmt: skip
+    assert [label for batch in source for label in batch.labels] == [3, 1, 0]
 
-    def forward(self, images):
-        return torch.stack([images[:, 0, 0, 0], -images[:, 0, 0, 0]], dim=1)
 
-
-def test_agreement_at_two_rolls():
-    images = noise_images(400, size=8)[:, :1]
-    options = Options(batch_size=64)
-    assert rolled_agreement(Mean(), images, options) == 1
-    assert rolled_agreement(Corner(), images, options) == pytest.approx(0.5, abs=0.08)
-
-
-def test_agreement_needs_logits():
-    images = noise_images(10, size=8)
-    assert np.isnan(rolled_agreement(nn.Conv2d(3, 4, 3), images, Options()))
+def test_greys_of_sixteen_bits_beside_labels_keep_their_range_or_are_told(tmp_path):
+    for name, scale in (("a", 257), ("b", 1)):
+        (tmp_path / name / "cat").mkdir(parents=True)
+        values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 11 * scale
+        Image.fromarray(values).save(tmp_path / name / "cat" / "1.png")
+        rows = ClassFolder(tmp_path / name)
+        assert (np.asarray(rows[0][0])[:, :, 0] == values // scale).all()
+        assert len(rows.guesses()) == (scale == 1)

@@ -40,6 +40,12 @@ def test_a_net_that_cannot_know_position_is_at_chance(net, colour):
     assert (abs(result.accuracy - CHANCE) < NOISE).all()
 
 
+def test_chance_is_the_share_of_the_most_common_cell():
+    counts = np.bincount(assign_cells(range(94), GRID**2, seed=0).numpy())
+    assert counts.max() > counts.min()
+    assert pooled(pointwise_net(depth=1), IMAGES[:94]).chance.item() == counts.max() / 94
+
+
 def test_zero_padding_tells_the_cell(with_zeros):
     accuracy = with_zeros.accuracy.sel(readout="ordered")
     assert accuracy.sel(layer="conv4").item() > 5 * CHANCE

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 import probe
-from probe.errors import ArgumentError, ImagesError, TooLargeError
+from probe.errors import ArgumentError
 from probe.testing import CoordinateNet, noise_images, padded_net, pointwise_net
 
 
@@ -91,74 +90,6 @@ class TestKnownAnswers:
         assert np.allclose(result.r2.sel(target="column").values[3], 0)
 
 
-def collect_in_double(images, **options):
-    net = padded_net("zeros", depth=2).double()
-    return probe.layerwise(net, images, positions=30, maps="conv2", progress=False, **options)
-
-
-def assert_same(first, second):
-    for name, values in first.data_vars.items():
-        assert np.allclose(values, second[name], atol=1e-9), name
-
-
-class TestInvariance:
-    images = shaded_images(23, 12).double()
-
-    @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 5}, {"batch_size": 100}])
-    def test_batch_size(self, options):
-        assert_same(collect_in_double(self.images), collect_in_double(self.images, **options))
-
-    def test_workers(self):
-        rows = TensorDataset(self.images)
-        assert_same(collect_in_double(self.images), collect_in_double(rows, num_workers=2, batch_size=6))
-
-    def test_order_of_arrival(self):
-        loader = DataLoader(TensorDataset(self.images), batch_size=4)
-        batches = (self.images[start : start + 3] for start in range(0, 23, 3))
-        expected = collect_in_double(self.images)
-        assert_same(expected, collect_in_double(loader))
-        assert_same(expected, collect_in_double(batches))
-
-    def test_two_runs_merged(self, tmp_path):
-        net = padded_net("zeros", depth=2).double()
-        options = {"positions": 30, "progress": False}
-        first = probe.collect(net, self.images[:9], **options)
-        second = probe.collect(net, self.images[9:], first_image=9, **options)
-        path = second.save(tmp_path / "second.pt")
-        merged = first.merge(probe.Statistics.load(path))
-        expected = probe.collect(net, self.images, **options)
-        assert_same(probe.layerwise(expected, maps="conv2"), probe.layerwise(merged, maps="conv2"))
-        assert_same(probe.channelwise(expected, maps="conv2"), probe.channelwise(merged, maps="conv2"))
-        assert merged.facts.images_digest == expected.facts.images_digest
-        assert merged.images == [(0, 9), (9, 23)]
-
-    def test_collected_statistics_give_what_the_model_gives(self):
-        net = padded_net("zeros", depth=2).double()
-        statistics = probe.collect(net, self.images, progress=False)
-        assert_same(probe.layerwise(net, self.images, progress=False), probe.layerwise(statistics))
-        assert_same(probe.channelwise(net, self.images, progress=False), probe.channelwise(statistics))
-
-    def test_the_same_bits_twice(self):
-        net = padded_net("zeros", depth=2)
-        first, second = (probe.layerwise(net, self.images.float(), progress=False) for _ in range(2))
-        assert first.drop_attrs().identical(second.drop_attrs())
-
-    def test_a_generator_is_read_once_for_all_stimuli(self):
-        reads = []
-
-        def batches():
-            for start in range(0, 20, 5):
-                reads.append(start)
-                yield self.images[start : start + 5]
-
-        result = probe.layerwise(
-            padded_net("zeros", depth=2).double(), batches(), stimuli=tuple(probe.STIMULI), progress=False
-        )
-        assert reads == [0, 5, 10, 15]
-        assert result.sizes["stimulus"] == 4
-        assert np.isfinite(result.r2.sel(layer="conv2")).all()
-
-
 class TestResult:
     def test_dimensions_facts_and_provenance(self):
         result = probe.layerwise(padded_net("zeros"), noise_images(20), seed=3, progress=False)
@@ -195,69 +126,7 @@ class TestResult:
         with pytest.raises(KeyError, match="no mean_map of layer 'conv2'"):
             probe.results.layer_map(result, "mean_map", "conv2")
 
-    def test_few_samples_are_warned_of(self):
-        with pytest.warns(probe.ProbeWarning, match="fewer than 5 samples a feature in conv1, conv2"):
-            result = probe.layerwise(padded_net("zeros", depth=2), noise_images(20), positions=3, progress=False)
-        assert result.samples_per_feature.values.tolist() == [20, 60 / 16, 60 / 16]
-        assert "fewer than 5" in result.attrs["warnings"]
-
-    def test_few_images_are_warned_of(self):
-        with pytest.warns(probe.ProbeWarning, match="19 images: cells of one image are alike.*Pass more images"):
-            probe.layerwise(padded_net("zeros", depth=1), noise_images(19), progress=False)
-
-    def test_one_layer_with_nan_is_marked_and_the_rest_scored(self):
-        class Broken(torch.nn.Module):
-            def forward(self, maps):
-                return maps * torch.nan
-
-        net = torch.nn.Sequential(padded_net("zeros", depth=1), Broken())
-        with pytest.warns(probe.ProbeWarning, match="not finite: 1 gave NaN or infinity and is not scored"):
-            result = probe.layerwise(net, noise_images(20), layers=["0.conv1", "1"], progress=False)
-        assert result.valid.values.tolist() == [[True, True], [False, False]]
-        assert np.isnan(result.r2.sel(layer="1")).all()
-        assert np.isfinite(result.r2.sel(layer="0.conv1")).all()
-
-
-class TestMemory:
-    def test_list_layers_shows_what_the_statistics_take(self):
-        net, images = padded_net("zeros", depth=2), noise_images(20)
-        listed = probe.list_layers(net, images).loc["conv2", "MB"]
-        gram = probe.collect(net, images, progress=False).grams["natural", "conv2"]
-        assert listed == pytest.approx(2 * gram.nbytes / 1e6, abs=1e-3)
-
-    def test_statistics_that_do_not_fit_are_refused_with_the_cure(self, monkeypatch):
-        monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 100_000}))
-        with pytest.raises(TooLargeError, match=r"would take .* GB, and .* free on cpu. Choose fewer layers="):
-            probe.layerwise(padded_net("zeros"), noise_images(10), progress=False)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"folds": 1}, "folds=1: expected a whole number of at least 2"),
-        ({"alpha": -1}, "alpha=-1: expected a number above 0"),
-        ({"positions": 0}, "positions=0: expected 'auto', None"),
-        ({"positions": "some"}, "positions='some': expected 'auto', None"),
-        ({"seed": -1}, "seed=-1: expected a whole number of at least 0"),
-        ({"batch_size": 2.5}, "batch_size=2.5: expected a whole number"),
-        ({"max_images": 0}, "max_images=0"),
-        ({"stimuli": "blurred"}, "stimuli='blurred': choose one or more, each once, from natural"),
-        ({"targets": "depth"}, "unknown target 'depth'"),
-        ({"autocast": "int8"}, "autocast='int8'"),
-        ({"layout": "CHW"}, "unknown layout 'CHW'"),
-        ({"groups": [1, 2]}, "groups: 2 distinct labels are too few for folds=5"),
-    ],
-)
-def test_wrong_arguments(options, message):
-    with pytest.raises(ArgumentError, match=message):
-        probe.layerwise(padded_net("zeros"), noise_images(10), progress=False, **options)
-
 
 def test_no_images_given():
     with pytest.raises(ArgumentError, match="images: none given"):
         probe.layerwise(padded_net("zeros"))
-
-
-def test_fewer_images_than_folds():
-    with pytest.raises(ImagesError, match="3 images leave 2 of 5 folds without any"):
-        probe.layerwise(padded_net("zeros"), noise_images(3), progress=False)

@@ -132,6 +132,16 @@ def test_a_real_network_with_views_that_need_contiguous_rows():
         np.testing.assert_allclose(itself, 1, atol=1e-6)
 
 
+def test_what_is_told_of_each_object_follows_from_its_map():
+    result = shifted(padded_net("zeros"), ["conv2", "conv4"], objects=OBJECTS[:1])
+    for name, expected in (
+        ("global_similarity", result.similarity.mean(["row", "column"]).values),
+        ("local_roughness", local_roughness(result.similarity.values)),
+    ):
+        np.testing.assert_allclose(result[name].isel(object=0), expected, atol=1e-6)
+    assert (result.global_similarity < 0.999).any()
+
+
 def test_roughness_counts_along_both_axes():
     stripes = np.tile([0.0, 1.0], (6, 3))
     assert local_roughness(stripes) == local_roughness(stripes.T) == 0.5

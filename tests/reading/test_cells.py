@@ -42,3 +42,10 @@ def test_each_cell_is_drawn_equally_often():
         counts = np.bincount(drawn.ravel(), minlength=20)
         # 4,000 images draw each cell with probability 1/4: 1,000 ± 27.
         assert abs(counts - 1000).max() < 5 * 27.4
+
+
+def test_the_positions_of_the_null_know_nothing_of_the_cells():
+    for count in (8, None):
+        cells, shuffled = draw_cells(0, range(2000), 8, count)
+        # Of 16,000 pairs, each is equal with probability 1/8: 2,000 ± 42.
+        assert abs((cells == shuffled).sum() - 2000) < 5 * 42

@@ -1,25 +1,153 @@
-"""A progress bar tells what is being done."""
+"""A model at work on images: the user's own code, errors that say where they arose, several at once."""
 
+import copy
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
 import probe
 from probe.reading import reader
 from probe.testing import noise_images, padded_net
+from tests.lived_in import IMAGES, LivedInNet, UsersError, run, scores
 
-NET, IMAGES = padded_net(depth=2), noise_images(40, 8)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class FailingNet(nn.Module):
+    """Fail at one run on a batch of so many images, counted from 0."""
+
+    def __init__(self, size, run):
+        super().__init__()
+        self.layer = nn.Identity()
+        self.size, self.runs_left = size, run
+
+    def forward(self, images):
+        if len(images) == self.size:
+            self.runs_left -= 1
+            if self.runs_left < 0:
+                raise UsersError
+        return self.layer(images)
+
+
+class TestUsersCode:
+    @pytest.mark.parametrize(
+        ("size", "run_number", "note"),
+        [
+            (2, 0, "the first image, shape (1, 3, 8, 8)"),
+            (4, 0, "images 0 to 15 (natural), shape (4, 3, 8, 8)"),
+            (4, 3, "images 1 to 16 (rolled), shape (4, 3, 8, 8)"),
+        ],
+    )
+    def test_the_note_names_the_images_and_the_stimulus(self, size, run_number, note):
+        with pytest.raises(UsersError) as raised:
+            run(probe.collect, FailingNet(size, run_number), layers="layer", batch_size=4)
+        assert raised.value.__notes__ == [f"probe: while the model ran on {note}."]
+
+    def test_hooks_of_the_user_run_first_and_what_they_change_is_measured(self, left_as_found):
+        plain, changed = padded_net(depth=2), padded_net(depth=2)
+        changed.conv1.register_forward_hook(lambda module, inputs, output: 3 * output)
+        with left_as_found(changed):
+            result = run(probe.channelwise, changed, maps="conv1")
+        expected = run(probe.channelwise, plain, maps="conv1")
+        maps = [probe.results.layer_map(r, "mean_map", "conv1") for r in (result, expected)]
+        np.testing.assert_allclose(maps[0], 3 * maps[1], rtol=1e-4, atol=1e-5)
+
+    def test_training_mode_changes_neither_results_nor_buffers(self, left_as_found):
+        model = LivedInNet().train()
+        with left_as_found(model):
+            result = scores(model)
+        assert result.identical(scores(copy.deepcopy(model).eval()))
+
+    def test_an_input_overwritten_in_place_is_whole_for_the_next_stimulus(self):
+        class Overwriting(nn.Conv2d):
+            def forward(self, images):
+                return super().forward(images.mul_(0).add_(1))
+
+        grey, before = noise_images(20, 8)[:, :1].contiguous(), noise_images(20, 8)[:, :1]
+        first = scores(Overwriting(1, 2, 1), grey, layers="input", stimuli=("natural", "rolled"))
+        second = scores(Overwriting(1, 2, 1), grey, layers="input", stimuli=("rolled", "natural"))
+        assert torch.equal(grey, before)
+        assert first.sel(stimulus="rolled").identical(second.sel(stimulus="rolled"))
+
+    def test_draws_of_the_users_code_follow_from_the_seed(self):
+        class Drawing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.drawn = nn.Identity()
+
+            def forward(self, images):
+                return self.drawn(images + torch.randn_like(images))
+
+        model = Drawing()
+        first, again, other = (scores(model, layers="drawn", seed=seed) for seed in (1, 1, 2))
+        assert first.identical(again)
+        assert not first.identical(other)
+
+    def test_inside_inference_mode_statistics_can_be_merged_outside(self):
+        model = padded_net(depth=1)
+        with torch.inference_mode():
+            first = run(probe.collect, model, IMAGES[:10])
+        second = run(probe.collect, model, IMAGES[10:], first_image=10)
+        assert first.merge(second).images == [(0, 10), (10, 20)]
+
+
+class TestSeveralAtOnce:
+    def test_threads_that_measure_one_model_wait_for_each_other(self, left_as_found):
+        model = LivedInNet()
+        expected = scores(LivedInNet())
+        with left_as_found(model), ThreadPoolExecutor(3) as pool:
+            results = list(pool.map(lambda _: scores(model), range(3)))
+        assert all(result.identical(expected) for result in results)
+
+    def test_a_measurement_inside_a_measurement(self, left_as_found):
+        model, inner = LivedInNet(), []
+
+        def batches():
+            yield IMAGES[:10]
+            inner.append(scores(model))
+            yield IMAGES[10:]
+
+        with left_as_found(model):
+            outer = scores(model, batches())
+        expected = scores(LivedInNet())
+        assert inner[0].identical(expected)
+        np.testing.assert_allclose(outer.r2, expected.r2, atol=1e-5)
+
+
+class TestTransforms:
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_an_error_keeps_its_type_and_names_the_image(self, num_workers, left_as_found):
+        model = LivedInNet()
+        with pytest.raises(UsersError) as raised, left_as_found(model):
+            run(probe.layerwise, model, TensorDataset(IMAGES), transform=broken_transform, num_workers=num_workers)
+        told = str(raised.value) + "".join(getattr(raised.value, "__notes__", []))
+        assert "cannot turn this one" in told
+        assert "probe: while image 7 was read and transformed." in told
+
+
+def broken_transform(image):
+    if torch.equal(image, IMAGES[7]):
+        raise UsersError("cannot turn this one")
+    return image
+
+
+NET, MANY = padded_net(depth=2), noise_images(40, 8)
 
 CALLS = {
-    "layerwise": lambda: probe.layerwise(NET, IMAGES),
-    "channelwise": lambda: probe.channelwise(NET, IMAGES),
-    "collect": lambda: probe.collect(NET, IMAGES),
-    "pooled": lambda: probe.pooled(NET, IMAGES, grid=2),
-    "ranking flip": lambda: probe.rank_channels(NET, IMAGES, "relu2"),
-    "ranking readout": lambda: probe.rank_channels(NET, IMAGES, "relu2", method="readout"),
+    "layerwise": lambda: probe.layerwise(NET, MANY),
+    "channelwise": lambda: probe.channelwise(NET, MANY),
+    "collect": lambda: probe.collect(NET, MANY),
+    "pooled": lambda: probe.pooled(NET, MANY, grid=2),
+    "ranking flip": lambda: probe.rank_channels(NET, MANY, "relu2"),
+    "ranking readout": lambda: probe.rank_channels(NET, MANY, "relu2", method="readout"),
     "ablation": lambda: probe.ablation_curve(
-        NET, IMAGES, range(16), layer="relu1", score="agreement", counts=[2], draws=2, controls=["random"]
+        NET, MANY, range(16), layer="relu1", score="agreement", counts=[2], draws=2, controls=["random"]
     ),
 }
 

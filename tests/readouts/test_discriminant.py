@@ -49,19 +49,29 @@ class WithinClasses(EmpiricalCovariance):
         return self
 
 
+def discriminant_of_scikit_learn(alpha):
+    discriminant = LinearDiscriminantAnalysis(
+        solver="lsqr", covariance_estimator=WithinClasses(alpha), priors=np.full(N_CLASSES, 1 / N_CLASSES)
+    )
+    return make_pipeline(StandardScaler(), discriminant)
+
+
 @pytest.mark.parametrize("alpha", [1e-6, 1e-3, 0.3])
 def test_it_is_the_discriminant_of_scikit_learn_on_standardised_vectors(alpha):
     vectors, classes, folds = example()
-
-    def theirs():
-        discriminant = LinearDiscriminantAnalysis(
-            solver="lsqr", covariance_estimator=WithinClasses(alpha), priors=np.full(N_CLASSES, 1 / N_CLASSES)
-        )
-        return make_pipeline(StandardScaler(), discriminant)
-
-    expected = held_out_by(theirs, vectors, classes, folds)
+    expected = held_out_by(lambda: discriminant_of_scikit_learn(alpha), vectors, classes, folds)
     assert counted(vectors, classes, folds, alpha=alpha).tolist() == expected.tolist()
     assert 0.4 < expected.sum() / len(classes) < 0.95
+
+
+def test_the_penalty_is_relative_to_the_variance_within_the_training_folds():
+    """Of a fold that is far from the others, the variance over all images says nothing about theirs."""
+    vectors, classes, _ = example()
+    order = np.argsort(classes, kind="stable")
+    vectors, classes, folds = vectors[order], classes[order], np.arange(len(classes)) % N_FOLDS
+    vectors[:, :3] += 30 * (folds == 0)[:, None]
+    expected = held_out_by(lambda: discriminant_of_scikit_learn(0.3), vectors, classes, folds)
+    assert counted(vectors, classes, folds, alpha=0.3).tolist() == expected.tolist()
 
 
 def test_it_does_as_well_as_logistic_regression():

@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from captum import attr
-from sklearn.linear_model import Ridge
-from sklearn.preprocessing import StandardScaler
 
 import probe
 from probe.readouts.omission import score_omissions
@@ -43,12 +40,6 @@ def samples(net, images):
     targets = np.stack(np.meshgrid(*coordinates, indexing="ij"), axis=-1).reshape(-1, 2)
     features = maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
     return features, np.tile(targets, (len(images), 1)), np.repeat(np.arange(len(images)), height * width)
-
-
-def fitted(features, targets):
-    scaler = StandardScaler().fit(features)
-    readout = Ridge(ALPHA * len(features)).fit(scaler.transform(features), targets)
-    return lambda others: readout.predict(scaler.transform(others)), readout.coef_ / scaler.scale_
 
 
 @pytest.fixture(scope="module")
@@ -116,74 +107,3 @@ def test_a_constant_target_has_no_losses(net, images):
 def test_too_small_a_penalty_for_channels_that_are_one_is_an_error(gram):
     with pytest.raises(probe.errors.ArgumentError, match="alpha=1e-18 is too small"):
         score_omissions(gram, [[fold] for fold in range(FOLDS)], 2, 1e-18)
-
-
-def by_channel(ranking):
-    return ranking.score.values[np.argsort(ranking.index.values)]
-
-
-def rank(net, images, method, **options):
-    with pytest.warns(probe.ProbeWarning, match="1 of 10 channels of conv3"):
-        return probe.rank_channels(
-            net, images, "conv3", method=method, stimulus="natural", folds=FOLDS, positions=None, progress=False,
-            **options,
-        )  # fmt: skip
-
-
-def test_the_ranking_by_readout_is_the_mean_loss_over_targets(net, images, gram):
-    losses = score_omissions(gram, [[fold] for fold in range(FOLDS)], 2, ALPHA).losses.mean(axis=1)
-    np.testing.assert_allclose(by_channel(rank(net, images, "readout")), losses, atol=1e-12)
-
-
-def absolute_contributions(features, targets):
-    """Mean of |weight · (feature − mean)| over samples and targets, shape (channel,)."""
-    _, weights = fitted(features, targets)
-    return (np.abs(weights).mean(axis=0)) * np.abs(features - features.mean(axis=0)).mean(axis=0)
-
-
-def test_attribution_is_weight_times_deviation(net, images, samples):
-    features, targets, numbers = samples
-    live = [channel for channel in range(10) if channel != 4]
-    ranking = rank(net, images, "attribution")
-    np.testing.assert_allclose(by_channel(ranking)[live], absolute_contributions(features[:, live], targets), rtol=1e-9)
-    halves = [
-        absolute_contributions(features[numbers % 2 == half][:, live], targets[numbers % 2 == half]) for half in (0, 1)
-    ]
-    ranks = [np.argsort(np.argsort(half)) for half in halves]
-    assert float(ranking.stability) == pytest.approx(np.corrcoef(ranks)[0, 1])
-
-
-@pytest.mark.parametrize(
-    "method",
-    ["LayerIntegratedGradients", "LayerDeepLift", "LayerDeepLiftShap", "LayerFeatureAblation", "LayerGradientShap"],
-)
-def test_captums_methods_agree_on_a_linear_readout(net, images, method):
-    expected = by_channel(rank(net, images, "attribution"))
-    np.testing.assert_allclose(by_channel(rank(net, images, "attribution", captum_method=method)), expected, rtol=1e-6)
-
-
-def test_another_name_selects_another_method(net, images, samples):
-    features, targets, _ = samples
-    live = [channel for channel in range(10) if channel != 4]
-    # Internal influence is the gradient alone: |weight| of the standardised channel.
-    _, weights = fitted(features[:, live], targets)
-    expected = np.abs(weights).mean(axis=0) * features[:, live].std(axis=0)
-    ranking = rank(net, images, "attribution", captum_method="InternalInfluence")
-    np.testing.assert_allclose(by_channel(ranking)[live], expected, rtol=1e-6)
-    assert attr.InternalInfluence.__name__ in ranking.attrs["settings"]
-
-
-def test_fewer_positions_estimate_the_same_attribution(net, images):
-    every = by_channel(rank(net, images, "attribution"))
-    with pytest.warns(probe.ProbeWarning, match="1 of 10 channels of conv3"):
-        some = probe.rank_channels(
-            net, images, "conv3", method="attribution", stimulus="natural", folds=FOLDS, positions=40, progress=False
-        )
-    live = np.isfinite(every)
-    assert not np.array_equal(by_channel(some)[live], every[live])
-    assert np.corrcoef(by_channel(some)[live], every[live])[0, 1] > 0.95
-
-
-def test_attribution_does_not_depend_on_batches(net, images):
-    whole, parts = (by_channel(rank(net, images, "attribution", batch_size=size)) for size in (14, 3))
-    np.testing.assert_allclose(parts, whole, rtol=1e-9)

@@ -5,55 +5,24 @@ import functools
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import probe
-from probe.errors import ArgumentError
 from probe.images.stimuli import apply_stimulus
-from probe.intervals import half_width
+from probe.intervals import half_width, jackknife
 from probe.reading.cells import draw_cells
-from probe.readouts.channels import score_channels
 from probe.readouts.scores import position_bits, score_readout
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps
-from probe.sums.gram import Gram, pilot_mean
-from probe.sums.moments import PositionMoments
+from probe.sums.gram import Gram
+from tests.activations import CASES, FOLDS, Same, activations, samples_of
 from tests.oracles import crossed_products, crossed_r2
 
-FOLDS = 5
 ALPHA = 1e-3
 
 pytestmark = pytest.mark.filterwarnings("ignore:images. values reach")
-
-
-class Identity(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.same = torch.nn.Identity()
-
-    def forward(self, images):
-        return self.same(images)
-
-
-def activations(count=30, n_channels=4, size=(6, 7), seed=0, *, offset=0.0, loud=1.0):
-    """Correlated channels, some of which know position, of shape (image, channel, row, column)."""
-    generator = np.random.default_rng(seed)
-    maps = generator.standard_normal((count, n_channels, *size))
-    maps = np.einsum("ij,njhw->nihw", generator.standard_normal((n_channels, n_channels)), maps)
-    row, column = target_maps({n: probe.TARGETS[n] for n in ("row", "column")}, *size)
-    maps[:, 0] += 2 * row
-    maps[:, 1] += row * column + column
-    maps[:, -1] *= loud
-    return torch.from_numpy(maps + offset * maps.std(axis=(0, 2, 3), keepdims=True))
-
-
-def samples_of(maps):
-    """Features of every cell, shape (sample, channel), and the fold of each."""
-    features = maps.double().flatten(2).transpose(1, 2).numpy()
-    return features.reshape(-1, features.shape[2]), np.repeat(np.arange(len(maps)) % FOLDS, features.shape[1])
 
 
 def with_controls(names, size):
@@ -63,15 +32,6 @@ def with_controls(names, size):
     return np.stack(
         [np.stack([t, *c]).reshape(1 + N_CONTROLS, -1).T for t, c in zip(targets, controls, strict=True)], 1
     )
-
-
-CASES = {
-    "plain": {},
-    "offset of 1,000 deviations": {"offset": 1000.0},
-    "a channel a thousand times the others": {"loud": 1000.0},
-    "more channels than a block": {"n_channels": 140},
-    "1.2 samples a feature": {"count": 10, "n_channels": 100, "size": (3, 4)},
-}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +45,7 @@ def test_r2_equals_scikit_learn(case, dtype):
     tolerance = 1e-6 if dtype == torch.float64 else 1e-4
     names = ("row", "column", "radius", "stripes_row")
     result = probe.layerwise(
-        Identity(), maps, layers="same", targets=names, stimuli="natural", positions=None, progress=False
+        Same(), maps, layers="same", targets=names, stimuli="natural", positions=None, progress=False
     ).sel(layer="same", stimulus="natural")
     features, folds = samples_of(maps)
     design = np.tile(with_controls(names, maps.shape[2:]), (len(maps), 1, 1))
@@ -110,7 +70,7 @@ def test_the_default_path_equals_scikit_learn():
     maps = activations(count=40, n_channels=5, size=(9, 14), seed=3)
     maps[:, 3] = 2.5
     n_cells, drawn, seed = 9 * 14, 21, 4
-    result = probe.layerwise(Identity(), maps, layers="same", positions=drawn, seed=seed, progress=False)
+    result = probe.layerwise(Same(), maps, layers="same", positions=drawn, seed=seed, progress=False)
     numbers = list(range(len(maps)))
     cells, shuffled = draw_cells(seed, numbers, n_cells, drawn)
     flat = target_maps({name: probe.TARGETS[name] for name in ("row", "column")}, 9, 14).reshape(2, -1).T
@@ -127,12 +87,22 @@ def test_the_default_path_equals_scikit_learn():
         np.testing.assert_allclose(found.bits, -0.5 * np.log2(1 - np.maximum(r2, 0)), atol=1e-5)
 
 
-def test_bits_are_capped_by_the_rows_and_by_the_columns():
-    maps = torch.from_numpy(target_maps({n: probe.TARGETS[n] for n in ("row", "column")}, 4, 64)).expand(20, 2, 4, 64)
+def test_errors_over_folds_of_unequal_size_are_those_of_the_delete_m_j_jackknife():
+    maps, groups = activations(), np.repeat(range(5), [3, 11, 8, 6, 2])
     result = probe.layerwise(
-        Identity(), maps, layers="same", stimuli="natural", positions=None, alpha=1e-9, progress=False
-    )
-    np.testing.assert_allclose(result.bits.values.ravel(), [2, 6])
+        Same(), maps, layers="same", stimuli="natural", positions=None, groups=groups, progress=False
+    ).squeeze(["layer", "stimulus"])
+    features, _ = samples_of(maps)
+    folds = np.repeat(groups, 42)
+    targets = np.tile(target_maps({n: probe.TARGETS[n] for n in ("row", "column")}, 6, 7).reshape(2, -1).T, (30, 1))
+    products, deviations = crossed_products(features, targets, folds), (targets - targets.mean(axis=0)) ** 2
+
+    def r2(chosen):
+        return 1 - products[chosen].sum(axis=0) / deviations[chosen].sum(axis=0)
+
+    np.testing.assert_allclose(result.r2, r2(folds >= 0), atol=1e-9)
+    left_out = np.stack([r2(folds != fold) for fold in range(5)])
+    np.testing.assert_allclose(result.r2_se, jackknife(r2(folds >= 0), left_out, [3, 11, 8, 6, 2]), rtol=1e-6)
 
 
 class TestWithoutPosition:
@@ -197,47 +167,10 @@ def test_known_position_is_read_as_well_from_few_samples(per_channel):
     assert np.mean(found) == pytest.approx(0.2, abs=3 * np.std(found) / np.sqrt(len(found)))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("case", ["plain", "offset of 1,000 deviations", "a channel a thousand times the others"])
-def test_channel_scores_equal_their_formulas(case, dtype):
-    maps = activations(**CASES[case]).to(dtype)
-    tolerance = 1e-6 if dtype == torch.float64 else 1e-4
-    result = probe.channelwise(Identity(), maps, layers="same", stimuli="natural", progress=False)
-    folds = np.arange(len(maps)) % FOLDS
-    for channel, values in enumerate(maps.double().numpy().swapaxes(0, 1)):
-        found = result.isel(channel=channel).sel(stimulus="natural")
-        for name in ("row", "column"):
-            target = np.tile(probe.TARGETS[name](*maps.shape[2:]), (len(maps), 1, 1))
-
-            def correlation(keep, values=values, target=target):
-                return stats.pearsonr(values[keep].ravel(), target[keep].ravel()).statistic ** 2
-
-            everything = correlation(folds >= 0)
-            left_out = [correlation(folds != fold) for fold in range(FOLDS)]
-            assert found.r2.sel(target=name).item() == pytest.approx(everything, abs=tolerance)
-            by_hand = np.sqrt((FOLDS - 1) / FOLDS * ((left_out - np.mean(left_out)) ** 2).sum())
-            assert found.r2_se.sel(target=name).item() == pytest.approx(by_hand, abs=tolerance)
-        assert found.omega2.item() == pytest.approx(textbook_omega2(values.reshape(len(maps), -1)), abs=tolerance)
-        left_out = [textbook_omega2(values[folds != fold].reshape((folds != fold).sum(), -1)) for fold in range(FOLDS)]
-        by_hand = np.sqrt((FOLDS - 1) / FOLDS * ((left_out - np.mean(left_out)) ** 2).sum())
-        assert found.omega2_se.item() == pytest.approx(by_hand, abs=tolerance)
-
-
-def textbook_omega2(values):
-    """ω² of the columns of a table (image, position): two-way analysis of variance without replication."""
-    n_images, n_positions = values.shape
-    grand = values.mean()
-    ss_position = n_images * ((values.mean(axis=0) - grand) ** 2).sum()
-    residuals = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + grand
-    ms_error = (residuals**2).sum() / ((n_positions - 1) * (n_images - 1))
-    ss_total = ((values - grand) ** 2).sum()
-    return (ss_position - (n_positions - 1) * ms_error) / (ss_total + ms_error)
-
-
 def test_mean_and_decoded_maps_equal_scikit_learn():
     maps = activations()
     result = probe.layerwise(
-        Identity(), maps, layers="same", stimuli="natural", positions=None, maps="same", progress=False
+        Same(), maps, layers="same", stimuli="natural", positions=None, maps="same", progress=False
     )
     mean_map = probe.results.layer_map(result, "mean_map", "same").sel(stimulus="natural")
     assert mean_map.dims == ("channel", "row", "column")
@@ -251,7 +184,7 @@ def test_mean_and_decoded_maps_equal_scikit_learn():
 
 def test_null_is_what_scikit_learn_finds_for_shuffled_positions():
     maps = activations(count=200)
-    result = probe.layerwise(Identity(), maps, layers="same", stimuli="natural", positions=None, progress=False)
+    result = probe.layerwise(Same(), maps, layers="same", stimuli="natural", positions=None, progress=False)
     generator = np.random.default_rng(0)
     target = probe.TARGETS["row"](6, 7).ravel()
     scores = []
@@ -268,44 +201,16 @@ def test_groups_are_held_out_together():
     maps = activations(count=20)
     groups = np.repeat(list("abcdefghij"), 2)
     result = probe.layerwise(
-        Identity(), maps, layers="same", stimuli="natural", positions=None, groups=groups, progress=False
+        Same(), maps, layers="same", stimuli="natural", positions=None, groups=groups, progress=False
     )
     # Pairs in order are the folds of the labels a to j, modulo 5: reorder the images so that number % 5 says the same.
     order = np.argsort(np.argsort(np.repeat(np.arange(10) % 5, 2), kind="stable"), kind="stable")
     place = np.array([fold + 5 * (rank % 4) for fold, rank in zip(np.repeat(np.arange(10) % 5, 2), order, strict=True)])
     reordered = torch.empty_like(maps)
     reordered[place] = maps
-    expected = probe.layerwise(Identity(), reordered, layers="same", stimuli="natural", positions=None, progress=False)
+    expected = probe.layerwise(Same(), reordered, layers="same", stimuli="natural", positions=None, progress=False)
     assert np.allclose(result.r2, expected.r2)
     assert np.allclose(result.r2_fold, expected.r2_fold)
-
-
-def test_constant_targets_and_dead_channels_are_not_scored():
-    maps = activations(n_channels=5, size=(1, 30))
-    maps[:, 4] = 0.7
-    maps[:, 1] = activations(size=(1, 30), seed=4)[:, 0]
-    with pytest.warns(probe.ProbeWarning) as caught:
-        result = probe.layerwise(
-            Identity(), maps.float(), layers="same", stimuli="natural", positions=None, progress=False
-        )
-    messages = " ".join(str(w.message) for w in caught)
-    assert "target 'row' is constant on the grid of same" in messages
-    assert "1 channels do not vary and are left out, in same" in messages
-    assert np.isnan(result.r2.sel(target="row")).all()
-    assert np.isnan(result.bits.sel(target="row")).all()
-    assert np.isfinite(result.r2.sel(target="column")).all()
-    without = probe.layerwise(
-        Identity(), maps[:, :4].float(), layers="same", targets="column", stimuli="natural", positions=None,
-        progress=False,
-    )  # fmt: skip
-    assert result.r2.sel(target="column").item() == pytest.approx(without.r2.item(), abs=1e-7)
-    assert result.samples_per_feature.item() == 30 * 30 / 4
-    with pytest.warns(probe.ProbeWarning, match="1 channels do not vary or are not finite: NaN, in same"):
-        channels = probe.channelwise(
-            Identity(), maps.float(), layers="same", targets="column", stimuli="natural", progress=False
-        )
-    assert np.isnan(channels.omega2.values[4]).all()
-    assert np.isfinite(channels.omega2.values[:4]).all()
 
 
 @pytest.mark.filterwarnings("ignore:10 images")
@@ -313,7 +218,7 @@ def test_a_channel_that_varies_in_one_fold_alone_is_left_out_of_the_others():
     maps = activations(count=10)
     maps[1:, 2] = 0.0
     maps[0, 2] = torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
-    result = probe.layerwise(Identity(), maps, layers="same", stimuli="natural", positions=None, progress=False)
+    result = probe.layerwise(Same(), maps, layers="same", stimuli="natural", positions=None, progress=False)
     features, folds = samples_of(maps)
     row = np.tile(probe.TARGETS["row"](6, 7).ravel(), 10)[:, None]
     assert result.r2.sel(target="row").item() == pytest.approx(crossed_r2(features, row, folds).item(), abs=1e-6)
@@ -329,45 +234,10 @@ def test_bits():
 def test_a_target_far_from_zero_is_read_as_well(offset):
     maps = activations().float()
     options = {"layers": "same", "stimuli": "natural", "positions": None, "maps": "same", "progress": False}
-    plain = probe.layerwise(Identity(), maps, targets="row", **options)
+    plain = probe.layerwise(Same(), maps, targets="row", **options)
     moved = probe.layerwise(
-        Identity(), maps, targets={"moved": lambda h, w: probe.TARGETS["row"](h, w) + offset}, **options
+        Same(), maps, targets={"moved": lambda h, w: probe.TARGETS["row"](h, w) + offset}, **options
     )
     assert np.allclose(moved.r2, plain.r2, atol=1e-6)
     decoded = (probe.results.layer_map(result, "decoded_map", "same").values for result in (plain, moved))
     assert np.allclose(next(decoded) + offset, next(decoded), atol=1e-4)
-
-
-def test_omega_squared_needs_two_images_beside_each_fold():
-    result = probe.channelwise(Identity(), activations(count=3), layers="same", folds=2, progress=False)
-    assert np.isfinite(result.omega2).all()
-    assert np.isnan(result.omega2_se).all()
-
-
-def test_alpha_too_small_for_equal_channels():
-    maps = activations()
-    gram = Gram(FOLDS, 1 + 1 + N_CONTROLS, pilot_mean(torch.zeros(1, 2, dtype=torch.float64)))
-    twice = maps[:, :1].flatten().double()
-    features = torch.stack([twice, twice], dim=1)
-    design = torch.randn(len(features), 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    bounds = np.linspace(0, len(features), FOLDS + 1).astype(int)
-    gram.update(design, features, [(f, bounds[f], bounds[f + 1]) for f in range(FOLDS)])
-    assert np.isfinite(score_readout(gram, 1, 1e-3).r2).all()
-    with pytest.raises(ArgumentError, match="alpha=1e-18 is too small for channels that depend on each other"):
-        score_readout(gram, 1, 1e-18)
-    with pytest.raises(ArgumentError, match="alpha=0: expected a number above 0"):
-        probe.layerwise(Identity(), maps, layers="same", alpha=0, progress=False)
-
-
-def test_channel_scores_of_merged_moments_equal_those_of_all():
-    maps = activations(count=20)
-    table = torch.from_numpy(target_maps({"row": probe.TARGETS["row"]}, 6, 7))
-    whole = PositionMoments(2, 1, torch.zeros(4, dtype=torch.float64), (6, 7))
-    whole.update(table, maps, [(0, 0, 10), (1, 10, 20)])
-    first = PositionMoments(2, 1, torch.ones(4, dtype=torch.float64), (6, 7))
-    first.update(table, maps[:10], [(0, 0, 10)])
-    second = PositionMoments(2, 1, -torch.ones(4, dtype=torch.float64), (6, 7))
-    second.update(table, maps[10:], [(1, 0, 10)])
-    first.merge(second)
-    for name in ("r2", "omega2", "mean_map"):
-        assert np.allclose(getattr(score_channels(first), name), getattr(score_channels(whole), name), atol=1e-9)

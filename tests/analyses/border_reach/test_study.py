@@ -7,9 +7,7 @@ from torch import nn
 
 import probe
 from probe.analyses.border_reach import study as border_reach
-from probe.analyses.border_reach.profiles import align, by_distance
 from probe.errors import ArgumentError, ImagesError, ProbeWarning
-from probe.models.capture import survey
 from probe.reports.border_reach import add_figures, findings
 from probe.reports.page.document import Report
 from probe.testing import noise_images, padded_net
@@ -94,17 +92,7 @@ def test_images_that_can_be_read_once_are_shared_out_as_well():
     np.testing.assert_allclose(once.share, again.share, rtol=1e-6)
 
 
-def test_sides_are_told_apart_in_the_middle_third():
-    masks = by_distance(7, 6)
-    assert masks.shape == (4, 3, 7, 6)
-    assert masks[0, 1].nonzero()[0].tolist() == [1, 1] and masks[0, 1].nonzero()[1].tolist() == [2, 3]
-    assert masks[3, 0].nonzero()[0].tolist() == [2, 3, 4] and masks[3, 0].nonzero()[1].tolist() == [5, 5, 5]
-    assert by_distance(1, 1).all() and by_distance(2, 2).sum() == 8
-
-
 def test_dead_maps_have_no_share():
-    site = align(survey(nn.ReLU(), torch.ones(1, 1, 4, 4)), [], margin=2)[0]
-    assert site == []
     model = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1))
     nn.init.zeros_(model[0].weight)
     assert measure(model).share.isnull().all() and measure(model).here.isnull().all()

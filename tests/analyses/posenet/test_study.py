@@ -1,39 +1,23 @@
 """The study of maps of position read from features, and its page."""
 
-import re
-
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 import torchvision
-from PIL import Image
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import nn
-from torch.nn import functional
 
 import probe
-from probe.analyses.posenet import images as posenet_images
 from probe.analyses.posenet import study as posenet
-from probe.analyses.posenet.images import FeatureSource, find_images, resized
 from probe.analyses.posenet.numbers import PUBLISHED
 from probe.analyses.posenet.readouts import (
     POSITION_MAPS,
     BlockReader,
-    ClosedForm,
     Descent,
-    absolute_errors,
-    position_maps,
-    rank_correlations,
 )
 from probe.analyses.posenet.scores import Setting
-from probe.errors import ImagesError
 from probe.reports.page.document import Report
 from probe.reports.posenet import page
 from probe.reports.posenet.scores import fitted_twice
-from probe.testing import CoordinateNet, noise_images, padded_net, pointwise_net
+from probe.testing import CoordinateNet, noise_images, padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,200 +45,10 @@ def rolled(images):
 # Scores.
 
 
-def test_rank_correlation_is_spearmans_with_ties_too():
-    read = torch.randn(3, 5, 8, 8).mul(2).round()
-    expected = [[scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(i, position_maps(MAPS, 8), strict=True)]
-                for i in read]  # fmt: skip
-    np.testing.assert_allclose(rank_correlations(read, MAPS), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("noise", [0, 1e-7])
-def test_a_constant_map_tells_no_position(noise):
-    read = 3 + noise * torch.randn(1, 1, 8, 8)
-    assert rank_correlations(read, ["H"]) == 0
-
-
-def test_errors_of_constants_are_the_known_chance_levels():
-    """The levels of the released maps: 0.25, 0.197 for the best constant under G, 0.637 for stripes from −1 to 1."""
-    true = position_maps(MAPS, 224)
-    constants = true.flatten(1).median(dim=1).values[:, None, None].expand_as(true)
-    np.testing.assert_allclose(absolute_errors(constants[None], MAPS), [[0.25, 0.25, 0.197, 0.637, 0.637]], atol=1e-3)
-
-
-def test_maps_run_as_published():
-    h, v, g, hs, _ = position_maps(MAPS, 64)
-    assert (h[0].diff() > 0).all() and (h[:, 0].diff() == 0).all() and torch.equal(v, h.T)
-    assert (g[32, 32] > 0.99) and g[0, 0] < 0.02
-    assert (hs[0].diff() == 0).all(), "HS varies along rows"
-    assert ((hs[:, 0] - 0.5).sign().diff() != 0).sum() == 5, "2.5 periods cross the middle five times"
-
-
 # Readouts.
 
 
-@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (3, 0), (3, 1)])
-def test_the_closed_form_is_scikit_learns_ridge(kernel, padding):
-    features = torch.randn(6, 4, 7, 7).mul(5).add(3)
-    closed = ClosedForm(kernel=kernel, padding=padding, targets=MAPS, size=16)
-    for part in features.split(4):
-        closed.update(part)
-    side = 7 + 2 * padding - kernel + 1
-    samples = functional.unfold(features, kernel, padding=padding).transpose(1, 2).flatten(0, 1).numpy()
-    true = position_maps(MAPS, side).flatten(1).T.repeat(6, 1).numpy()
-    ridge = make_pipeline(StandardScaler(), Ridge(alpha=len(samples) * 1e-3)).fit(samples, true)
-    expected = torch.from_numpy(ridge.predict(samples)).reshape(6, side, side, 5).permute(0, 3, 1, 2)
-    expected = functional.interpolate(expected, (16, 16), mode="bilinear")
-    np.testing.assert_allclose(closed.predict(features), expected, atol=1e-4)
-    assert closed.seconds > 0
-
-
-def test_both_readouts_read_coordinates():
-    images = noise_images(16, 16)
-    features = BlockReader(CoordinateNet(), {"f1": "identity"}, grid=16, device=CPU)(images)
-    closed = ClosedForm(kernel=1, padding=0, targets=MAPS, size=16)
-    closed.update(features)
-    np.testing.assert_allclose(rank_correlations(closed.predict(features), MAPS)[:, :2], 1, atol=3e-3)
-    assert absolute_errors(closed.predict(features), MAPS)[:, :2].max() < 2e-3
-    fitted = descent(5, kernel=1, n_steps=200)
-    for _ in range(200):
-        fitted.update(features)
-    assert rank_correlations(fitted.predict(features), MAPS)[:, :2].min() > 0.99
-
-
-@pytest.mark.parametrize(
-    ("net", "layer", "knows"),
-    [(padded_net("zeros"), "conv4", True), (padded_net("circular"), "conv4", False), (pointwise_net(), "4", False)],
-    ids=["zeros", "circular", "pointwise"],
-)
-def test_nets_that_cannot_know_position_are_read_at_chance(net, layer, knows):
-    images = rolled(noise_images(32, 16))
-    features = BlockReader(net, {"f1": layer}, grid=16, device=CPU)(images)
-    readouts = [ClosedForm(kernel=1, padding=0, targets=("G",), size=16), descent(16, ("G",), kernel=1, n_steps=600)]
-    for readout in readouts:
-        for _ in range(1 if isinstance(readout, ClosedForm) else 600):
-            readout.update(features[:16])
-        correlation = rank_correlations(readout.predict(features[16:]), ["G"]).mean()
-        assert correlation > 0.3 if knows else abs(correlation) < 0.1
-
-
-def test_readouts_of_several_maps_are_fitted_as_if_apart():
-    features = torch.randn(8, 3, 8, 8)
-    joint, apart = descent(3, ("H", "G")), descent(3, ("G",))
-    with torch.no_grad():
-        apart.stacks[0][0].weight.copy_(joint.stacks[0][0].weight[1:])
-    for _ in range(5):
-        joint.update(features)
-        apart.update(features)
-    torch.testing.assert_close(joint.predict(features)[:, 1:], apart.predict(features))
-
-
-def test_depth_and_the_learning_rate_follow_the_protocol():
-    deep = descent(4, ("H", "V"), depth=3, n_steps=3)
-    kinds = [type(module).__name__ for module in deep.stacks[0]]
-    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 2 + ["Conv2d", "BatchNorm2d", "Sigmoid"]
-    assert [m.weight.shape[0] for m in deep.stacks[0] if isinstance(m, nn.Conv2d)] == [4, 4, 1]
-    rates = []
-    for _ in range(3):
-        rates.append(deep.optimiser.param_groups[0]["lr"])
-        deep.update(torch.randn(2, 4, 9, 9))
-    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01])
-
-
-def test_blocks_are_resized_to_one_grid_and_stacked(left_as_found):
-    net, images = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)).train(), noise_images(2, 10)
-    with left_as_found(net):
-        reader = BlockReader(net, {"f1": "0", "f2": "2"}, grid=6, device=CPU)
-        stacked = reader(images)
-    convolved = net[0](images)
-    parts = [convolved, functional.max_pool2d(convolved.relu(), 2)]
-    expected = [functional.interpolate(part, (6, 6), mode="bilinear", align_corners=True) for part in parts]
-    torch.testing.assert_close(stacked, torch.cat(expected, dim=1))
-    assert reader.channels == {"f1": slice(0, 4), "f2": slice(4, 8)}
-    with pytest.raises(probe.errors.LayerNotFoundError, match="'9' cannot be read: it is not called"):
-        BlockReader(net, {"f1": "9"}, grid=6, device=CPU)(images)
-
-
 # Images.
-
-
-def save_images(folder, names):
-    for number, name in enumerate(names):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (20 + number, 30), (10 * number, 0, 0)).save(path)
-
-
-def found(images, **options):
-    return find_images(images, **{"n_training": 4, "n_test": 2, "max_images": None, "may_be_made": False, **options})
-
-
-def test_the_published_data_sets_are_found_by_their_layout(tmp_path):
-    save_images(tmp_path, [f"DUTS-TR/DUTS-TR-Image/{name}.jpg" for name in "abcdefgh"])
-    save_images(tmp_path, [f"PASCAL-S/Imgs/{name}.jpg" for name in "uvw"] + ["PASCAL-S/Masks/u.png"])
-    training, test = found(tmp_path)
-    assert [training.rows.paths[index].name for index in training.indices] == ["a.jpg", "c.jpg", "e.jpg", "g.jpg"]
-    assert [test.rows.paths[index].name for index in test.indices] == ["u.jpg", "v.jpg"]
-    assert len(found(tmp_path, n_test=850)[1]) == 3, "masks are no images"
-
-
-@pytest.mark.parametrize(
-    ("present", "message"),
-    [
-        ("PASCAL-S/a.jpg", r"DUTS-TR.DUTS-TR-Image is missing\. Get DUTS-TR\.zip from http://saliencydetection"),
-        ("DUTS-TR/DUTS-TR-Image/a.jpg", r"PASCAL-S is missing\. Get .* http://cbs\.ic\.gatech\.edu/salobj"),
-    ],
-)
-def test_half_of_the_published_data_is_refused(tmp_path, present, message):
-    save_images(tmp_path, [present])
-    with pytest.raises(ImagesError, match=message):
-        found(tmp_path)
-
-
-def test_a_data_set_of_masks_alone_is_refused(tmp_path):
-    save_images(tmp_path, ["DUTS-TR/DUTS-TR-Image/a.png", "PASCAL-S/a.jpg"])
-    with pytest.raises(ImagesError, match="no JPEG file below"):
-        found(tmp_path)
-
-
-def test_the_full_protocol_says_where_to_get_its_images():
-    with pytest.raises(
-        ImagesError, match=re.escape("put the images into DATA/DUTS-TR/DUTS-TR-Image and DATA/PASCAL-S")
-    ):
-        posenet.run(preset="paper", progress=False)
-
-
-def test_of_any_other_images_every_third_is_for_testing(tmp_path):
-    training, test = found(noise_images(9, 8), n_training=99)
-    assert training.indices == [0, 1, 3, 4, 6, 7] and test.indices == [2, 5]
-    assert [len(part) for part in found(noise_images(30, 8), max_images=6)] == [4, 2]
-    save_images(tmp_path, ["a.png", "b.jpg", "c.jpg"])
-    assert [len(part) for part in found(tmp_path)] == [2, 1]
-    with pytest.raises(ImagesError, match="found 2, expected at least 3"):
-        found(noise_images(2, 8))
-    assert [len(part) for part in found(None, may_be_made=True)] == [4, 2]
-
-
-def test_features_are_the_same_kept_or_computed_anew_in_any_order(monkeypatch):
-    images = find_images(noise_images(12, 8), n_training=5, n_test=2, max_images=None, may_be_made=False)[0]
-    readers = {"image": BlockReader(None, {"image": "input"}, grid=8, device=CPU)}
-    pixels = noise_images(12, 8)[images.indices]
-    expected = probe.images.stimuli.apply_stimulus("rolled", pixels, images.indices, seed=3)
-
-    def read(order):
-        source = FeatureSource(images, resized(8), readers, "rolled", 3, 2, 0)
-        assert len(source) == 3
-        return torch.cat([batch["image"] for batch in source.batches(order)])
-
-    for limit in (1e9, 0):
-        monkeypatch.setattr(posenet_images, "_MOST_KEPT", limit)
-        torch.testing.assert_close(read(None), expected)
-        torch.testing.assert_close(read([4, 0, 2]), expected[[4, 0, 2]])
-
-
-def test_files_are_resized_whatever_their_shape():
-    picture = Image.new("RGB", (30, 20), "white")
-    assert resized(8)(picture).shape == (3, 8, 8) and resized(8)(picture).min() == 1
-    assert resized(8)(torch.rand(3, 20, 30)).shape == (3, 8, 8)
 
 
 # The study.

@@ -1,0 +1,154 @@
+"""Training, what a classifier predicts, and several networks at a time."""
+
+import ast
+import inspect
+import threading
+import time
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from probe.analyses.data import digit_batches, load_digits, place_digits
+from probe.analyses.nets import small_net
+from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train, training_device
+from probe.errors import ArgumentError
+from probe.reading.options import Options
+from probe.testing import noise_images
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_training_learns_and_leaves_evaluation_mode():
+    training, held_out = load_digits()
+    model = small_net()
+    with torch.no_grad():  # as a caller may have it
+        train(model, digit_batches(training, steps=60, batch_size=32, seed=0), steps=60)
+    assert not any(module.training for module in model.modules())
+    images = place_digits(held_out.strokes[:200], generator(9))
+    assert (predict(model, images) == held_out.labels[:200]).float().mean() > 0.3  # by chance: 0.1
+
+
+def test_training_side_by_side_is_training_one_by_one():
+    training, _ = load_digits()
+    models = [small_net(seed=seed) for seed in range(3)]
+    n_threads = torch.get_num_threads()
+    with side_by_side() as pool:
+        batches = [digit_batches(training, steps=5, batch_size=16, seed=seed) for seed in range(3)]
+        done = [pool.submit(train, model, part, steps=5) for model, part in zip(models, batches, strict=True)]
+        assert [future.result() for future in done] == [None] * 3
+    assert torch.get_num_threads() == n_threads
+    for seed, model in enumerate(models):
+        alone = small_net(seed=seed)
+        train(alone, digit_batches(training, steps=5, batch_size=16, seed=seed), steps=5)
+        for name, weights in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("device", "n_at_a_time"), [("cpu", 2), (torch.device("cuda", 0), 1)])
+def test_on_a_gpu_one_network_is_trained_at_a_time(device, n_at_a_time):
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with side_by_side(device) as pool:
+            jobs = [pool.submit(lambda: time.sleep(0.05) or threading.get_ident()) for _ in range(4)]
+            assert len({job.result() for job in jobs}) == n_at_a_time
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@pytest.mark.parametrize("name", ["location_dependent", "quadrants"])
+def test_studies_that_can_train_on_a_gpu_tell_the_pool_where_the_networks_are(name):
+    nodes = list(ast.walk(ast.parse(inspect.getsource(import_module(f"probe.analyses.{name}.study")))))
+    (device,) = (n for n in nodes if isinstance(n, ast.Assign) and ast.unparse(n.value) == "training_device(device)")
+    (pool,) = (n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "side_by_side")
+    assert [ast.unparse(target) for target in device.targets] == [ast.unparse(given) for given in pool.args]
+
+
+def test_an_error_beside_training_restores_the_threads():
+    n_threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt), side_by_side() as pool:
+        started = [pool.submit(time.sleep, 0.05) for _ in range(100)]
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == n_threads
+    assert any(future.cancelled() for future in started)
+
+
+class Mean(nn.Module):
+    def forward(self, images):
+        return torch.cat([images.mean((2, 3)), -images.mean((2, 3))], dim=1)
+
+
+class Corner(nn.Module):
+    """Predicts the sign of one pixel, which a shift moves."""
+
+    def forward(self, images):
+        return torch.stack([images[:, 0, 0, 0], -images[:, 0, 0, 0]], dim=1)
+
+
+def test_agreement_at_two_rolls():
+    images = noise_images(400, size=8)[:, :1]
+    options = Options(batch_size=64)
+    assert rolled_agreement(Mean(), images, options) == 1
+    assert rolled_agreement(Corner(), images, options) == pytest.approx(0.5, abs=0.08)
+
+
+def test_agreement_needs_logits():
+    images = noise_images(10, size=8)
+    assert np.isnan(rolled_agreement(nn.Conv2d(3, 4, 3), images, Options()))
+
+
+class Linear(nn.Module):
+    """Two classes by the sign of one pixel, which can be trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.classes = nn.Linear(4, 2, bias=False)
+        nn.init.zeros_(self.classes.weight)
+
+    def forward(self, images):
+        return self.classes(images.flatten(1))
+
+
+def test_training_is_adamw_on_one_cycle():
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(8, 1, 2, 2, generator=generator), torch.arange(8) % 2) for _ in range(6)]
+    model = Linear()
+    train(model, iter(batches), steps=6)
+    scheduled = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(scheduled, LEARNING_RATE, total_steps=6)
+    weights, first, second, rates = torch.zeros(2, 4), 0.0, 0.0, []
+    for step, (images, labels) in enumerate(batches, start=1):
+        rate, (beta, gamma) = scheduled.param_groups[0]["lr"], scheduled.param_groups[0]["betas"]
+        x = images.flatten(1)
+        gradient = ((x @ weights.T).softmax(dim=1) - torch.eye(2)[labels]).T @ x / len(x)
+        first, second = beta * first + (1 - beta) * gradient, gamma * second + (1 - gamma) * gradient**2
+        weights = weights * (1 - 0.01 * rate)
+        weights = weights - rate * first / (1 - beta**step) / ((second / (1 - gamma**step)).sqrt() + 1e-8)
+        scheduled.step()
+        schedule.step()
+        rates.append(rate)
+    assert max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < rates[0] < 0.001
+    torch.testing.assert_close(model.classes.weight.detach(), weights, rtol=1e-5, atol=1e-6)
+
+
+def test_many_images_are_predicted_in_parts():
+    images = noise_images(600, size=2)[:, :1]
+    model, seen = Linear(), []
+    nn.init.normal_(model.classes.weight, generator=generator())
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    with torch.no_grad():
+        expected = (images.flatten(1) @ model.classes.weight.T).argmax(1)
+    assert torch.equal(predict(model, images), expected)
+    assert max(seen) < 600 == sum(seen)
+
+
+def test_networks_are_trained_where_there_is_a_gpu():
+    assert training_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert training_device("cpu") == torch.device("cpu")
+    with pytest.raises(ArgumentError, match="device='gpu' cannot be used"):
+        training_device("gpu")
