@@ -63,17 +63,15 @@ class Hooks:
 
     def _guarded(self, module: nn.Module, hook: Callable[..., Any]) -> Callable[..., Any]:
         # A function is not copied with the module it hangs on, so that its copies share what is emptied here.
-        kept = [module, hook]
+        kept = [(module, hook)]
         self._set.append(kept)
 
         def guarded(called: nn.Module, *rest: Any) -> Any:
-            meant = tuple(kept)
-            if not meant:
-                return None
-            if called is not meant[0]:
+            for meant, act in list(kept):
+                if called is meant:
+                    return act(called, *rest)
                 self.met_copies = True
-                return None
-            return meant[1](called, *rest)
+            return None
 
         return guarded
 
