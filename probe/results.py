@@ -231,6 +231,12 @@ def published_table(result: xr.Dataset) -> pd.DataFrame:
 def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write a result to a netCDF file, atomically.
 
+    The commonest uses::
+
+        probe.save(result, "result.nc")
+        probe.save(result, path, overwrite=True)
+        probe.load(probe.save(result, path))
+
     Parameters
     ----------
     result
@@ -278,6 +284,12 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """Read a result that `save` wrote.
+
+    The commonest uses::
+
+        probe.load("result.nc")
+        probe.load(path).r2.sel(stimulus="rolled")
+        probe.plot_layers(probe.load("result.nc"))
 
     Raises
     ------

@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+import textwrap
 import tomllib
 from graphlib import TopologicalSorter
 from importlib import import_module
@@ -264,3 +265,24 @@ def test_measurements_have_the_same_arguments_by_the_same_names():
             assert by_name["collect"][argument] == by_name[other][argument], argument
     assert by_name["layerwise"].keys() - by_name["channelwise"].keys() == {"alpha", "positions"}
     assert by_name["collect"].keys() - by_name["layerwise"].keys() == {"first_image"}
+
+
+RECIPES = [n for n in probe.__all__ if inspect.isfunction(getattr(probe, n))]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_docstrings_begin_with_three_recipes_that_fit_the_signature(name):
+    uses = inspect.getdoc(getattr(probe, name)).partition("The commonest uses::\n\n")[2].partition("\n\n")[0]
+    statements = [ast.parse(textwrap.dedent(line)) for line in uses.splitlines()]
+    assert len(statements) == 3
+    calls = [
+        node
+        for statement in statements
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"probe.{name}"
+    ]
+    assert len(calls) >= 3
+    signature = inspect.signature(getattr(probe, name))
+    for call in calls:
+        given = [argument for argument in call.args if not isinstance(argument, ast.Starred)]
+        signature.bind_partial(*given, **{keyword.arg: None for keyword in call.keywords})

@@ -58,6 +58,12 @@ def ablation_curve(
 ) -> xr.Dataset:
     """Measure what a model loses without the channels that rank first, last, or at random.
 
+    The commonest uses::
+
+        probe.ablation_curve(model, labelled, ranking, score="accuracy", counts=[1, 2, 4, 8, 16])
+        probe.ablation_curve(model, images, {"flip": a, "omega2": b}, score=["agreement", "position"], counts=[8])
+        probe.ablation_curve(model, images, [3, 17, 0], layer="conv1", score={"norm": norm}, counts=[1, 2])
+
     What precedes the layer is computed once for many settings, wherever the model allows.
 
     Parameters

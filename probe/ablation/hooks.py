@@ -33,6 +33,12 @@ def ablate(
 ) -> Iterator[None]:
     """Run a model without some channels.
 
+    The commonest uses::
+
+        with probe.ablate(model, {"layer4": [3, 17]}): output = model(images)
+        with probe.ablate(model, {"layer3": first, "layer4": second}, mode="mean"): output = model(images)
+        with probe.ablate(model, {"layer4": [3]}, mode="mean", reference=result): output = model(images)
+
     Inside the block the channels are replaced wherever the model computes the named outputs; nothing else changes.
     Blocks nest, also on one layer. Gradients flow through what is left. The first forward pass in a block first
     looks at the layers, with two copies of its first image in evaluation mode.

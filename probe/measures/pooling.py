@@ -60,6 +60,12 @@ def pooled(
 ) -> xr.Dataset:
     """Measure how well the place of an image on a canvas can be read from each layer, averaged over its map.
 
+    The commonest uses::
+
+        probe.pooled(model, images)
+        probe.pooled(model, "photos/", grid=5, transform=transform)
+        probe.pooled(model, images, layers="layer4", permute=())
+
     Each image stands in one cell of a canvas of grid × grid cells, drawn from (seed, image number) and balanced, so
     that its content tells nothing of the cell. A linear discriminant (see `probe.readouts.discriminant`), fitted to the
     other folds of images, predicts the cell from the layer's averages over the map, one number a channel.

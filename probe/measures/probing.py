@@ -36,6 +36,12 @@ def list_layers(
 ) -> pd.DataFrame:
     """List the layers of a model, from one forward pass of the first image.
 
+    The commonest uses::
+
+        probe.list_layers(model, images)
+        probe.list_layers(model, images, layers="auto")
+        probe.list_layers(model, "photos/", transform=transform, layout={"blocks.*": "NLC[1:]"})
+
     Parameters
     ----------
     model, images, layers, device, transform, input_key, layout, forward
@@ -110,6 +116,12 @@ def collect(
     progress: bool = True,
 ) -> Statistics:
     """Run a model on images and keep the sums from which `layerwise` and `channelwise` compute every score.
+
+    The commonest uses::
+
+        probe.collect(model, images)
+        probe.collect(model, images[:500]).merge(probe.collect(model, images[500:], first_image=500))
+        probe.collect(model, "photos/", layers="layer*", transform=transform).save("sums.pt")
 
     Each batch is read once and run once a stimulus; nothing that grows with the number of images is kept. The model
     is left as it was: hooks, modes, weights, device, random state.
@@ -229,6 +241,12 @@ def layerwise(
 ) -> xr.Dataset:
     """Measure how well absolute position can be read from each layer.
 
+    The commonest uses::
+
+        probe.layerwise(model, images)
+        probe.layerwise(model, "photos/", layers="layer*", transform=transform, maps="layer4*")
+        probe.layerwise(statistics, alpha=1e-2)
+
     A linear readout (ridge regression on standardised channels, cross-validated over images) predicts each target at
     each cell of a layer's map from the channels at that cell.
 
@@ -314,6 +332,12 @@ def channelwise(
     progress: bool = True,
 ) -> xr.Dataset:
     """Measure how much each single channel depends on position, exactly, from every cell.
+
+    The commonest uses::
+
+        probe.channelwise(model, images)
+        probe.channelwise(model, "photos/", layers="layer4*", transform=transform)
+        probe.channelwise(statistics, maps="layer4")
 
     Parameters
     ----------

@@ -65,6 +65,12 @@ def shift_similarity(
 ) -> xr.Dataset:
     """Shift objects over every position of a frame, and compare their features with those at five positions.
 
+    The commonest uses::
+
+        probe.shift_similarity(model, objects, "avgpool")
+        probe.shift_similarity(model, objects, ["layer3", "layer4"], frame=129)
+        probe.shift_similarity(model, objects, {"last map": "layer4"}, background=0.5)
+
     The features of a layer are its vector, or the mean over its map, which a network that treats all positions alike
     would give unchanged wherever the object stands. They are compared by cosine similarity; only the features at the
     references and one number a shift are kept.

@@ -29,6 +29,12 @@ def plot_ablation(
 ) -> Axes:
     """Draw a score against the number of channels removed, beside random draws of as many.
 
+    The commonest uses::
+
+        probe.plot_ablation(curve)
+        probe.plot_ablation(curve, ax, score="miou:left")
+        probe.plot_ablation(curve, ranking="flip")
+
     - ``plot_ablation(result)``: the first score and ranking.
     - ``plot_ablation(result, score="accuracy", ranking="omega2")``: another.
     - ``plot_ablation(result, width=3.4)``: for one column of a page.

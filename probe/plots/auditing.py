@@ -24,6 +24,12 @@ _FAINTEST = 1e-3  # of the mean; pixels that are read less are drawn alike
 def plot_audit(result: xr.Dataset, ax: Axes | None = None, *, width: float | None = None) -> Axes:
     """Draw how much of its padding each down-sampling reads, side by side.
 
+    The commonest uses::
+
+        probe.plot_audit(result)
+        probe.plot_audit(result, ax)
+        probe.plot_audit(probe.audit(model, (3, 224, 224)))
+
     - ``plot_audit(result)``: a new figure.
     - ``plot_audit(result, ax)``: into axes of your own.
     - ``plot_audit(result, width=3.4)``: for one column of a page.
@@ -80,6 +86,12 @@ def plot_audit(result: xr.Dataset, ax: Axes | None = None, *, width: float | Non
 
 def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None = None) -> np.ndarray:
     """Draw how often each layer reads each pixel, on one logarithmic scale.
+
+    The commonest uses::
+
+        probe.plot_foveation(result)
+        probe.plot_foveation(result, axes)
+        probe.plot_foveation(probe.audit(model, maps="layer4"))
 
     - ``plot_foveation(result)``: a new figure, a panel for each layer.
     - ``plot_foveation(result, axes)``: into axes of your own.

@@ -55,6 +55,12 @@ def plot_channels(
 ) -> Any:
     """Draw which share of each channel's variance position explains, layer by layer.
 
+    The commonest uses::
+
+        probe.plot_channels(result)
+        probe.plot_channels(result, ax)
+        probe.plot_channels({"zeros": first, "circular": second})
+
     - ``plot_channels(result)``: natural beside rolled, in blue and orange.
     - ``plot_channels({"zeros": a, "circular": b})``: several results, a panel for each.
     - ``plot_channels(a, ax, label="zeros", color="black")``: one result into axes of your own, beside others.

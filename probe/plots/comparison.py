@@ -37,6 +37,12 @@ def plot_ranking(
 def plot_ranking(result: Results, ax: Any = None, *, named: int | None = None, width: float | None = None) -> Any:
     """Draw a ranking of channels, several of them, or how far they agree.
 
+    The commonest uses::
+
+        probe.plot_ranking(ranking)
+        probe.plot_ranking({"flip": first, "omega2": second})
+        probe.plot_ranking(probe.compare_rankings(first, second))
+
     - ``plot_ranking(ranking)``: the score of each channel by its rank, the strongest channels named.
     - ``plot_ranking({"flip": a, "omega2": b})``: a panel for each ranking, each with its own scale and unit.
     - ``plot_ranking(probe.compare_rankings(a, b, c))``: a heat map of their rank correlations.

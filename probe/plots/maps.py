@@ -42,6 +42,12 @@ def plot_maps(
 ) -> np.ndarray:
     """Draw the maps of one layer, a row for each stimulus.
 
+    The commonest uses::
+
+        probe.plot_maps(result, "layer4")
+        probe.plot_maps(result, "layer4", image=photo)
+        probe.plot_maps(result, "layer4", kind="mean", count=8)
+
     - ``plot_maps(result, "layer4.1.conv2")``: what the readouts decode, or the mean activation of channels.
     - ``plot_maps({"zeros": a, "circular": b}, "layer4.1.conv2")``: of several results, rows for each.
     - ``plot_maps(result, "layer4.1.conv2", image=photograph)``: the decoded position over an image, with its error.

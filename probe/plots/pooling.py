@@ -33,6 +33,12 @@ def plot_pooled(
 ) -> Axes:
     """Draw how well the place of an image can be read from each layer's averages over its map.
 
+    The commonest uses::
+
+        probe.plot_pooled(result)
+        probe.plot_pooled(result, ax)
+        probe.plot_pooled(result, readouts=["ordered", "sum"])
+
     - ``plot_pooled(result)``: all readouts.
     - ``plot_pooled(result, readouts=["ordered", "sum"])``: some of them.
     - ``plot_pooled(result, width=3.4)``: for one column of a page.

@@ -71,6 +71,12 @@ def plot_layers(
 ) -> Any:
     """Draw how well position can be read from each layer.
 
+    The commonest uses::
+
+        probe.plot_layers(result)
+        probe.plot_layers({"zeros": first, "circular": second})
+        probe.plot_layers(result, ax, targets=["row"], label="ResNet-50", color="black")
+
     - ``plot_layers(result)``: natural beside rolled, in blue and orange.
     - ``plot_layers({"zeros": a, "circular": b})``: several results, a panel for each stimulus.
     - ``plot_layers(a, ax, label="zeros", color="black")``: one result into axes of your own, beside others.

@@ -38,6 +38,12 @@ def ranking_name(ranking: xr.Dataset) -> str:
 def compare_rankings(*rankings: xr.Dataset, top: Sequence[int] = (10, 50, 100)) -> xr.Dataset:
     """Compare rankings of the channels of one layer.
 
+    The commonest uses::
+
+        probe.compare_rankings(flip, omega2)
+        probe.compare_rankings(*rankings, top=[5, 20])
+        probe.compare_rankings(natural, rolled, top=[10])
+
     Parameters
     ----------
     *rankings

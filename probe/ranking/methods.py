@@ -61,6 +61,12 @@ def rank_channels(
 ) -> xr.Dataset:
     """Rank the channels of a layer by how much they carry position.
 
+    The commonest uses::
+
+        probe.rank_channels(model, images, "layer4")
+        probe.rank_channels(model, images, "layer4", method="omega2")
+        probe.rank_channels(model, images, "layer4", axis="horizontal", region="left")
+
     Five methods ask five questions, and need not agree; see `compare_rankings`.
 
     - ``flip`` (Islam et al. 2021): with z the output averaged over its map, Δz = z(x) − z(mirrored x). Overall: mean

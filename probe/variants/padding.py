@@ -33,6 +33,12 @@ _ADAPTIVE_FUNCTIONS = (functional.adaptive_avg_pool2d, functional.adaptive_max_p
 def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None) -> nn.Module:
     """Return a copy of a model whose convolutions and pooling layers see another border.
 
+    The commonest uses::
+
+        probe.with_padding(model, "circular")
+        probe.layerwise(probe.with_padding(model, "valid"), images)
+        probe.with_padding(model, "circular", images=images[:1])
+
     =============  ==============================================  ================================================
     padding        convolutions                                    pooling
     =============  ==============================================  ================================================

@@ -37,6 +37,12 @@ def audit(
 ) -> xr.Dataset:
     """Find the padding that a model never reads, and what its borders do to its maps. No images are needed.
 
+    The commonest uses::
+
+        probe.audit(model)
+        probe.audit(model, (3, 32, 32))
+        probe.audit(model, (1, 512, 512), maps=["layer4"], sizes=False)
+
     A layer with stride s on a map of H rows leaves r = (H + padding − dilation·(kernel − 1) − 1) mod s rows unread at
     the bottom. Where these are padding, top and bottom are treated differently: the padding is uneven, kernels become
     asymmetric in training, and small objects can fall into blind spots [1]_.
