@@ -6,6 +6,7 @@ import torch
 
 import probe
 from probe.ablation.estimates import mean_activity, score_settings
+from probe.ablation.labels import LabelCheck
 from probe.ablation.performance import resolve_scores
 from probe.ablation.plans import plan_removals
 from probe.ablation.replacement import replacement_for
@@ -56,7 +57,7 @@ def test_each_setting_is_scored_over_all_images_and_without_each_fold(batch_size
     with open_reader(model, images, options) as reader:
         replacement = replacement_for(reader.layer("first"), "zero")
         scores = resolve_scores([{"largest": largest, "first": lambda output: output[:, 0]}])
-        found, sharing = score_settings(reader, options, replacement, settings, scores)
+        found, sharing = score_settings(reader, options, replacement, settings, scores, LabelCheck(None))
     assert sharing.startswith("shared: the batch was repeated at the output of first")
     assert found["largest"].sizes.tolist() == [7, 2, 1]
     for number, removed in enumerate(settings):
@@ -73,7 +74,12 @@ def test_a_fold_without_images_is_left_out():
     with open_reader(model, IMAGES[:5].double(), options) as reader:
         replacement = replacement_for(reader.layer("first"), "zero")
         found, _ = score_settings(
-            reader, options, replacement, np.zeros((1, len(ORDER)), dtype=bool), resolve_scores([{"largest": largest}])
+            reader,
+            options,
+            replacement,
+            np.zeros((1, len(ORDER)), dtype=bool),
+            resolve_scores([{"largest": largest}]),
+            LabelCheck(None),
         )
     assert found["largest"].left_out.shape == (5, 1) and found["largest"].sizes.tolist() == [1] * 5
 

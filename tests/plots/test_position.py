@@ -50,8 +50,10 @@ def test_layers_that_could_not_be_scored_leave_a_gap(layer_result, lines_of):
     ax.figure.canvas.draw()
 
 
-def test_layers_of_nothing_but_nan_can_be_drawn(layer_result):
-    probe.plot_layers(layer_result(FOUR) * np.nan, axes_of_own()).figure.canvas.draw()
+def test_layers_of_nothing_but_nan_can_be_drawn(layer_result, lines_of):
+    ax = probe.plot_layers(layer_result(FOUR) * np.nan, axes_of_own())
+    ax.figure.canvas.draw()
+    assert len(lines_of(ax)) == 4 and all(np.isnan(line.get_ydata()).all() for line in lines_of(ax).values())
 
 
 def test_chosen_targets_alone_are_drawn(layer_result, lines_of):

@@ -353,7 +353,8 @@ def test_a_block_that_records_its_settings_is_not_listed():
         kernel_size, padding = 3, 1
 
     for padding in PADDINGS:
-        with_padding(Block(nn.Conv2d(3, 3, 3, padding=1)), padding)
+        net = nn.Sequential(Block(nn.Conv2d(3, 3, 3, padding=1)), nn.ConvTranspose2d(3, 3, 3, padding=1))
+        assert "ConvTranspose2d" in listed_by(net, padding) and "Block" not in listed_by(net, padding)
 
 
 def test_original_padding_modes_are_converted_too():
