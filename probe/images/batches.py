@@ -103,7 +103,7 @@ def open_images(
     batch_size: int,
     num_workers: int,
     transform: Transform | None,
-    input_key: str | None,
+    input_key: str | int | None,
     max_images: int | None,
     first_image: int,
     fold_of: FoldOf,
@@ -125,7 +125,7 @@ def open_images(
     transform
         Applied to the image of each row; those of a folder are RGB, or grey, before it.
     input_key
-        Where the image is in rows that are mappings.
+        Where the image is: a key of rows that are mappings, or a place in rows that are tuples.
     max_images
         Read so many: evenly spaced over a tensor, data set, list of images or folder, the first of a loader or
         iterable.
@@ -178,7 +178,7 @@ def open_images(
     return ImageSource(length, _arriving_batches(chunks, max_images, first_image, fold_of, labels), corrupt, warned)
 
 
-def _has_rows(images: Any, input_key: str | None) -> bool:
+def _has_rows(images: Any, input_key: str | int | None) -> bool:
     if isinstance(images, list | tuple):
         return len(images) > 0 and not _holds_batches(images, input_key)
     if isinstance(images, IterableDataset | DataLoader | Mapping | type):
@@ -186,7 +186,7 @@ def _has_rows(images: Any, input_key: str | None) -> bool:
     return hasattr(images, "__getitem__") and hasattr(images, "__len__")
 
 
-def _holds_batches(images: Sequence[Any], input_key: str | None) -> bool:
+def _holds_batches(images: Sequence[Any], input_key: str | int | None) -> bool:
     """Return whether a list is one of batches; its first entry decides."""
     first = axes_of(image_in(images[0], input_key))
     if first == 4 and len(images) == 2 and axes_of(images[1]) in (1, 3) and len(images[0]) == len(images[1]) > 1:

@@ -120,7 +120,7 @@ class Rows(Dataset[tuple[int, Any, Any]]):
     transform
         Applied to each image.
     input_key
-        Where the image is in rows that are mappings.
+        Where the image is: a key of rows that are mappings, or a place in rows that are tuples.
     labels
         Whether to return labels, as they are; else they are None.
     grey
@@ -132,7 +132,7 @@ class Rows(Dataset[tuple[int, Any, Any]]):
         rows: Any,
         indices: list[int],
         transform: Transform | None,
-        input_key: str | None,
+        input_key: str | int | None,
         labels: bool = False,
         grey: bool = False,
     ) -> None:
@@ -204,13 +204,13 @@ def axes_of(image: Any) -> int | None:
     return getattr(image, "ndim", None)
 
 
-def image_in(row: Any, input_key: str | None) -> Any:
+def image_in(row: Any, input_key: str | int | None) -> Any:
     """Return the image in a row, or the images in a batch of a loader; labels are ignored.
 
     Raises
     ------
     ArgumentError
-        If there is a key, but the row is no mapping.
+        If the row has no such entry.
     ImagesError
         If the row is a mapping without a known key.
 
@@ -218,22 +218,24 @@ def image_in(row: Any, input_key: str | None) -> Any:
     --------
     >>> image_in(("pixels", 3), input_key=None)
     'pixels'
-    >>> image_in({"scan": "pixels", "label": 3}, input_key="scan")
-    'pixels'
+    >>> image_in({"scan": "pixels", "label": 3}, input_key="scan"), image_in((7, "pixels"), input_key=1)
+    ('pixels', 'pixels')
     """
     if isinstance(row, Mapping):
         keys = _KEYS if input_key is None else (input_key,)
         key = next((key for key in keys if key in row), None)
         if key is None:
             raise ImagesError(
-                f"images: a row has the keys {', '.join(map(str, row))}, and none of {', '.join(keys)}. "
+                f"images: a row has the keys {', '.join(map(str, row))}, and none of {', '.join(map(str, keys))}. "
                 "Name the one that holds the image with input_key=."
             )
         return row[key]
+    if isinstance(input_key, int) and isinstance(row, list | tuple) and -len(row) <= input_key < len(row):
+        return row[input_key]
     if input_key is not None:
         raise ArgumentError(
-            f"input_key={input_key!r}: names an entry of rows that are mappings, and a row is a {type(row).__name__}. "
-            "Leave it out; the image is to be the row, or its first entry."
+            f"input_key={input_key!r}: no entry of a row, which is a {type(row).__name__}. Name a key of rows that are "
+            "mappings or the place in rows that are tuples, or leave it out for the row or its first entry."
         )
     return row[0] if isinstance(row, list | tuple) and row else row
 

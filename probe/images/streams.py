@@ -41,7 +41,7 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
         elements: Any,
         batch_size: int,
         transform: Transform | None,
-        input_key: str | None,
+        input_key: str | int | None,
         max_images: int | None,
         labels: bool,
         grey: bool,

@@ -51,7 +51,7 @@ def pooled(
     device: str | torch.device = "auto",
     autocast: str | torch.dtype | None = None,
     transform: Transform | None = None,
-    input_key: str | None = None,
+    input_key: str | int | None = None,
     layout: LayoutOption = None,
     forward: Forward | None = None,
     max_images: int | None = None,

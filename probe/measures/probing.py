@@ -30,7 +30,7 @@ def list_layers(
     layers: LayerSelection = "all",
     device: str | torch.device = "auto",
     transform: Transform | None = None,
-    input_key: str | None = None,
+    input_key: str | int | None = None,
     layout: LayoutOption = None,
     forward: Forward | None = None,
 ) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def collect(
     device: str | torch.device = "auto",
     autocast: str | torch.dtype | None = None,
     transform: Transform | None = None,
-    input_key: str | None = None,
+    input_key: str | int | None = None,
     layout: LayoutOption = None,
     forward: Forward | None = None,
     max_images: int | None = None,
@@ -164,7 +164,7 @@ def collect(
     transform
         Applied to the image of each row or file, for example ``weights.transforms()``.
     input_key
-        Where the image is in rows that are mappings.
+        Where the image is: a key of rows that are mappings, or a place in rows that are tuples.
     layout
         For outputs that are not understood, a mapping from names or globs to layouts, or one layout for all outputs
         with as many axes: ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"LNC"`` (N images, C channels, H rows, W columns, L
@@ -232,7 +232,7 @@ def layerwise(
     device: str | torch.device = "auto",
     autocast: str | torch.dtype | None = None,
     transform: Transform | None = None,
-    input_key: str | None = None,
+    input_key: str | int | None = None,
     layout: LayoutOption = None,
     forward: Forward | None = None,
     max_images: int | None = None,
@@ -324,7 +324,7 @@ def channelwise(
     device: str | torch.device = "auto",
     autocast: str | torch.dtype | None = None,
     transform: Transform | None = None,
-    input_key: str | None = None,
+    input_key: str | int | None = None,
     layout: LayoutOption = None,
     forward: Forward | None = None,
     max_images: int | None = None,

@@ -436,8 +436,15 @@ class TestWrongImages:
 
     @pytest.mark.parametrize("images", [IMAGES, TensorDataset(IMAGES), [IMAGES]])
     def test_a_key_of_rows_that_are_no_mappings(self, images, left_as_found):
-        with pytest.raises(ArgumentError, match=r"input_key=1: names an entry of rows that are mappings.*Leave it out"):
-            layerwise(images, left_as_found, input_key=1)
+        with pytest.raises(ArgumentError, match=r"input_key='scan': no entry of a row.*leave it out"):
+            layerwise(images, left_as_found, input_key="scan")
+
+    def test_a_place_in_rows_that_are_tuples(self, left_as_found):
+        rows = [(number, image) for number, image in enumerate(IMAGES)]
+        pixels, _ = read(rows, input_key=1)
+        assert torch.equal(torch.stack(list(pixels.values())), IMAGES)
+        with pytest.raises(ArgumentError, match=r"input_key=2: no entry of a row, which is a tuple"):
+            layerwise(rows, left_as_found, input_key=2)
 
     @pytest.mark.parametrize(
         ("images", "cure"),
