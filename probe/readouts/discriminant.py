@@ -14,12 +14,11 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from probe.errors import ArgumentError
+from probe.sums.rounding import ROUNDING_ERRORS
 
 __all__ = ["count_correct"]
 
-# A feature that varies by less than this many rounding errors of its magnitude carries no signal.
-_ROUNDING_ERRORS = 32
-_NEGLIGIBLE = 1e-9
+_NEGLIGIBLE = 1e-9  # of the variance over all images, which is 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _standardised(vectors: np.ndarray, precision: np.dtype | type) -> np.ndarray
     """Bring the features that vary to mean 0 and variance 1, for the sake of rounding; scores do not depend on it."""
     vectors = vectors.astype(np.float64)
     mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
-    live = deviation > _ROUNDING_ERRORS * np.finfo(precision).eps * (np.abs(mean) + deviation)
+    live = deviation > ROUNDING_ERRORS * np.finfo(precision).eps * (np.abs(mean) + deviation)
     return (vectors[:, live] - mean[live]) / deviation[live]
 
 

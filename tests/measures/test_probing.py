@@ -130,3 +130,21 @@ class TestResult:
 def test_no_images_given():
     with pytest.raises(ArgumentError, match="images: none given"):
         probe.layerwise(padded_net("zeros"))
+
+
+class TestStatistics:
+    """Statistics have been read: what would have changed the reading is refused beside them."""
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"targets": "radius"}, {"folds": 3}, {"layers": "conv1"}, {"seed": 1}, {"stimuli": "rolled"},
+            {"max_images": 5}, {"transform": str}, {"images": noise_images(2)},
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("measure", [probe.layerwise, probe.channelwise])
+    def test_arguments_that_cannot_take_effect_are_refused(self, measure, options):
+        statistics = probe.collect(padded_net(depth=1), noise_images(20), progress=False)
+        with pytest.raises(ArgumentError, match=f"{next(iter(options))}: given with statistics.*probe.collect"):
+            measure(statistics, **options)
+        assert measure(statistics, progress=False).attrs["n_images"] == 20
