@@ -68,7 +68,7 @@ def reason_of(error: Exception, model: nn.Module) -> str:
     >>> try:
     ...     model(torch.ones(1, 3))
     ... except RuntimeError as error:
-    ...     told(error, model)
+    ...     reason_of(error, model)
     '0 (Linear): RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x3 and 2x2)'
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

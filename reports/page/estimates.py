@@ -156,7 +156,7 @@ def joined(words: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> listed(["zeros", "partial", "full"])
+    >>> joined(["zeros", "partial", "full"])
     'zeros, partial and full'
     """
     *first, last = words

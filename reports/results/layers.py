@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
@@ -108,7 +109,7 @@ def pooled_findings(result: xr.Dataset) -> list[str]:
 
 def _accuracy(at: xr.Dataset) -> Estimate:
     share, low, high = (100 * float(at[name]) for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    return Estimate(share, max(high - share, share - low), 1)
+    return Estimate(share, max(high - share, share - low), int(np.isfinite(share)))
 
 
 def pooled_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:

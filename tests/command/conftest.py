@@ -84,8 +84,9 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def run():
-    """Run a command in this process."""
-    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+    """Run a command in this process, as on a terminal of 120 columns."""
+    runner = CliRunner(env={"COLUMNS": "120"})
+    return lambda *arguments: runner.invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="session")

@@ -107,8 +107,8 @@ class TestReport:
         assert run(*words, "--overwrite").exit_code == 0
         assert Path("page.html").read_bytes() == (folder / "page.html").read_bytes()
 
-    def test_results_without_a_report_say_what_shows_them(self, made, workplace, run):
-        outcome = run("report", probe.save(made["layerwise"], "layerwise.nc"), "-o", "page.html")
-        assert outcome.exit_code == 1
-        assert "`probe show`" in outcome.stderr
-        assert not Path("page.html").exists()
+    def test_every_kind_of_result_has_a_page(self, made, workplace, run):
+        for kind in ("layerwise", "channelwise", "ranking", "audit", "pooled"):
+            outcome = run("report", probe.save(made[kind], f"{kind}.nc"))
+            assert outcome.exit_code == 0, outcome.stderr
+            assert Path(f"{kind}.html").read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -7,7 +7,6 @@ import pytest
 import probe
 from probe.command.tables import summarise, write_table
 from probe.errors import ProbeWarning
-from probe.intervals import half_width
 from probe.testing import noise_images, padded_net
 
 
@@ -63,8 +62,7 @@ def test_of_pooled_vectors(made):
     result = made["pooled"]
     row = summarise(result).set_index(["layer", "readout"]).loc[("conv2", "ordered")]
     assert row.accuracy == result.accuracy.sel(layer="conv2", readout="ordered").item()
-    half = half_width(row.accuracy_se, result.sizes["fold"] - 1)
-    assert f"{row.accuracy:.3f} ± {half:.3f}" in write_table(result)
+    assert f"{row.accuracy:.3f} ({row.accuracy_low:.3f}–{row.accuracy_high:.3f})" in write_table(result)
 
 
 def test_of_objects_that_move(made):

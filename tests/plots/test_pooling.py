@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import scipy.stats
 import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -15,10 +14,12 @@ READOUTS = ["ordered", "permuted_by_image", "permuted_by_batch", "sum", "sorted"
 def pooled_result(names):
     rng = np.random.default_rng(0)
     shape = (len(names), len(READOUTS))
+    accuracy, half = rng.uniform(0.1, 0.9, shape), rng.uniform(0.01, 0.1, shape)
     return xr.Dataset(
         {
-            "accuracy": (("layer", "readout"), rng.uniform(0, 1, shape)),
-            "accuracy_se": (("layer", "readout"), rng.uniform(0.01, 0.05, shape)),
+            "accuracy": (("layer", "readout"), accuracy),
+            "accuracy_low": (("layer", "readout"), accuracy - half),
+            "accuracy_high": (("layer", "readout"), accuracy + half / 2),
             "chance": ((), 0.12),
         },
         coords={"layer": names, "readout": READOUTS, "fold": np.arange(5)},
@@ -33,15 +34,13 @@ def test_each_readout_has_its_line_with_its_interval_beside_chance(legend_of, li
     words = [name.replace("_", " ") for name in READOUTS]
     assert list(lines) == ["chance", *words]
     assert set(lines["chance"].get_ydata()) == {0.12}
-    quantile = scipy.stats.t.ppf(0.975, 4)
     for readout, word, band in zip(READOUTS, words, ax.collections, strict=True):
         chosen = result.sel(readout=readout)
         np.testing.assert_array_equal(lines[word].get_ydata(), chosen.accuracy)
         heights = band.get_paths()[0].vertices
         for depth in range(3):
             ys = heights[heights[:, 0] == depth, 1]
-            half = quantile * chosen.accuracy_se.values[depth]
-            expected = np.clip(chosen.accuracy.values[depth] + half * np.array([-1, 1]), 0, 1)
+            expected = [chosen.accuracy_low.values[depth], chosen.accuracy_high.values[depth]]
             np.testing.assert_allclose([ys.min(), ys.max()], expected)
     looks = {(to_hex(lines[word].get_color()), lines[word].get_marker()) for word in words}
     assert len(looks) == 5
