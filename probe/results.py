@@ -34,6 +34,8 @@ __all__ = [
 
 SCHEMA = "position-probe result 1"
 
+_OTHER_FORMATS = (".csv", ".html", ".json", ".pdf", ".png", ".pt", ".pth", ".txt", ".xlsx", ".zarr")
+
 VARIABLES = {
     "r2": ("R² of the position readout", "1"),
     "r2_fold": ("R² within each fold", "1"),
@@ -267,6 +269,11 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
             f"result: expected a Dataset that probe made, found a {type(result).__name__} without the attribute "
             f"schema={SCHEMA!r}. If arithmetic dropped the attributes, use xarray.set_options(keep_attrs=True)."
         )
+    if Path(path).suffix.lower() in _OTHER_FORMATS:
+        raise ArgumentError(
+            f"path={str(path)!r}: a result is written as netCDF; name the file .nc. For a table, use "
+            "result.to_dataframe(), and for a page, `probe report FILE.nc`."
+        )
     encoding = {
         name: {"zlib": True, "complevel": 4}
         for name, variable in result.variables.items()
@@ -274,12 +281,12 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
     }
     try:
         content = result.to_netcdf(engine="h5netcdf", encoding=encoding)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise ResultFileError(
             f"{path}: cannot be written: netCDF does not hold what is in the result ({error}). "
             "Turn odd attributes into text, for example with json.dumps."
         ) from error
-    return write_atomically(Path(path), content, overwrite=overwrite)
+    return write_atomically(Path(path).expanduser(), content, overwrite=overwrite)
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -297,7 +304,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         If the file is absent, damaged, or no result of probe.
     """
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).expanduser().read_bytes()
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
     try:

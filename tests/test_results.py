@@ -310,3 +310,21 @@ class TestLoad:
         xr.Dataset({"r2": 1.0}, attrs=attributes).to_netcdf(path, engine="h5netcdf")
         with pytest.raises(ResultFileError, match=rf"no result of this version of probe.*{SCHEMA}.*found {schema!r}"):
             probe.load(path)
+
+
+class TestWhatCannotBeSaved:
+    def test_an_index_of_several_levels_names_the_file_and_the_cure(self, result, tmp_path):
+        stacked = result.stack(place=("layer", "stimulus"))
+        with pytest.raises(ResultFileError, match=r"x\.nc: cannot be written: netCDF does not hold .*MultiIndex"):
+            probe.save(stacked, tmp_path / "x.nc")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["x.csv", "x.HTML", "x.json", "x.png"])
+    def test_the_name_of_another_format_is_refused(self, result, tmp_path, name):
+        with pytest.raises(ArgumentError, match=r"is written as netCDF; name the file \.nc"):
+            probe.save(result, tmp_path / name)
+
+    def test_the_home_of_the_user_is_found(self, result, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        probe.save(result, "~/x.nc")
+        assert probe.load("~/x.nc").identical(result) and (tmp_path / "x.nc").is_file()
