@@ -19,6 +19,8 @@ from probe.errors import ArgumentError, ResultFileError
 from probe.intervals import CONFIDENCE
 
 __all__ = [
+    "FEW_IMAGES",
+    "FEW_SAMPLES",
     "KINDS",
     "VARIABLES",
     "Facts",
@@ -54,6 +56,12 @@ VARIABLES = {
     "local_roughness": ("mean distance of the similarity from that at its two neighbours", "1"),
 }
 """Long name and units of each variable of a result."""
+
+FEW_SAMPLES = 5
+"""A readout that saw fewer samples for each channel underestimates what can be read: each half of them is fitted."""
+
+FEW_IMAGES = 20
+"""Errors and intervals from fewer images are rough, since the cells of one image are alike."""
 
 KINDS = {
     "layerwise": "probe.layerwise",

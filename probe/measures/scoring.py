@@ -10,13 +10,11 @@ from probe.errors import ArgumentError, IllConditionedError, ImagesError, warn
 from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.readouts.channels import ChannelScores, score_channels
 from probe.readouts.scores import ReadoutScores, decode, position_bits, score_readout
-from probe.results import finish
+from probe.results import FEW_IMAGES, FEW_SAMPLES, finish
 from probe.sums.statistics import Statistics
 
 __all__ = ["channelwise_result", "layerwise_result"]
 
-_FEW_SAMPLES = 5
-_FEW_IMAGES = 20
 _COORDINATES_WITH_BITS = {"row": "height", "column": "width"}
 _BY_TARGET = ("r2", "r2_se", "r2_null", "r2_control")
 
@@ -202,17 +200,17 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
     valid = result.valid.values.all(axis=1)
     if not valid.all():
         warn(f"not finite: {_first_names(names[~valid])} gave NaN or infinity and is not scored.", warned)
-    few = result.samples_per_feature.values < _FEW_SAMPLES
+    few = result.samples_per_feature.values < FEW_SAMPLES
     if few.any():
         warn(
-            f"fewer than {_FEW_SAMPLES} samples a feature in {_first_names(names[few])}: r2 underestimates what can be "
+            f"fewer than {FEW_SAMPLES} samples a feature in {_first_names(names[few])}: r2 underestimates what can be "
             "read there. Pass more images, or positions=None.",
             warned,
         )
-    if n_images < _FEW_IMAGES:
+    if n_images < FEW_IMAGES:
         warn(
             f"{n_images} images: cells of one image are alike, so that errors and intervals from fewer than "
-            f"{_FEW_IMAGES} images are rough. Pass more images.",
+            f"{FEW_IMAGES} images are rough. Pass more images.",
             warned,
         )
     dead = result.n_dead.values.max(axis=1)

@@ -26,12 +26,12 @@ from probe.plots.axes import (
     small_text,
 )  # fmt: skip
 from probe.plots.inputs import check_alike, is_several, results_by_name
+from probe.results import FEW_IMAGES, FEW_SAMPLES
 
 __all__ = ["plot_layers"]
 
 _LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (6, 2)))
 _MARKERS = (1.5, 3.0)  # points
-_FEW = 20  # samples a feature, images a fold
 _WIDTH = 1.3  # points
 _GREY = "0.72"
 _LOWEST = -0.5  # R² below is not shown, unless most is
@@ -110,8 +110,8 @@ def plot_layers(
 
     Notes
     -----
-    Grey with open markers: R² of fewer than 20 samples a feature, or of fewer than 20 images a fold. It varies too
-    much to be read. The legend says so.
+    Grey with open markers: R² of fewer than 5 samples a feature, or of fewer than 20 images. It varies
+    or is too low to be read. The legend says so.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def _is_cut(results: Iterable[xr.Dataset]) -> bool:
 def _too_few(result: xr.Dataset) -> np.ndarray:
     """Return at which layers R² is of too few samples or images."""
     few = np.full(result.sizes["layer"], _has_few_images(result))
-    return few | (_samples_per_feature(result) < _FEW)
+    return few | (_samples_per_feature(result) < FEW_SAMPLES)
 
 
 def _samples_per_feature(result: xr.Dataset) -> np.ndarray:
@@ -245,7 +245,7 @@ def _samples_per_feature(result: xr.Dataset) -> np.ndarray:
 
 
 def _has_few_images(result: xr.Dataset) -> bool:
-    return bool(result.attrs.get("n_images", np.inf) < _FEW * result.sizes["fold"])
+    return bool(result.attrs.get("n_images", np.inf) < FEW_IMAGES)
 
 
 def _notes(results: Iterable[xr.Dataset]) -> list[Line2D]:
@@ -253,10 +253,10 @@ def _notes(results: Iterable[xr.Dataset]) -> list[Line2D]:
     results = list(results)
     grey: dict[str, Any] = {"color": _GREY, "marker": "o", "markersize": _MARKERS[1], "markerfacecolor": "white"}
     notes = []
-    if any((_samples_per_feature(result) < _FEW).any() for result in results):
-        notes.append(Line2D([], [], label=f"< {_FEW} samples a feature", **grey))
+    if any((_samples_per_feature(result) < FEW_SAMPLES).any() for result in results):
+        notes.append(Line2D([], [], label=f"< {FEW_SAMPLES} samples a feature", **grey))
     if any(map(_has_few_images, results)):
-        notes.append(Line2D([], [], label=f"< {_FEW} images a fold", **grey))
+        notes.append(Line2D([], [], label=f"< {FEW_IMAGES} images", **grey))
     if _is_cut(results):
         notes.append(Line2D([], [], label=f"R² < {_LOWEST:g}: not shown".replace("-", "−"), linestyle="none"))
     return notes

@@ -14,7 +14,7 @@ _DEFINITIONS = [
         "How well position can be read. A linear readout (ridge regression on standardised channels) predicts the row "
         "and the column of each cell of a layer's map, in [−1, 1], from the values of the channels at that cell; it is "
         "fitted on four fifths of the images and scored on the rest, five times. R² = 1 − SSE/SST over all held-out "
-        "cells. 1: position can be read exactly; 0: not at all; below 0: worse than a constant. Stated is the mean of "
+        "cells. 1: position can be read exactly; 0: not at all; below 0: by chance. Stated is the mean of "
         "row and column.",
     ),
     ("natural", "The images as they are: content tells position, for example by light from above."),
@@ -29,7 +29,7 @@ _DEFINITIONS = [
         "averaged over folds.",
     ),
     ("r2_se", "Standard error of R² of one network: delete-one-fold jackknife over folds of images."),
-    ("r2_null", "R² with positions shuffled anew in every image: at most 0 up to noise."),
+    ("r2_null", "R² with positions shuffled anew in every image: 0 up to noise."),
     (
         "r2_control",
         "Mean R² of 8 fixed random permutations of the grid. High: a full code of position; low beside a high R²: a "
@@ -47,7 +47,7 @@ _DEFINITIONS = [
     ),
     ("decoded map", "The readout applied to the mean activation at each position: where it believes each cell to be."),
     ("mean activation map", "Mean over images of one channel at each position."),
-    ("samples_per_feature", "Cells that the readout saw for each channel. R² is biased downwards where they are few."),
+    ("samples_per_feature", "Cells that the readout saw for each channel. R² is too low where they are fewer than 5."),
 ]
 _OVER_SEEDS = (
     "±",

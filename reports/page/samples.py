@@ -4,22 +4,21 @@ import numpy as np
 import xarray as xr
 
 from probe.reports.page.estimates import joined
+from probe.results import FEW_IMAGES, FEW_SAMPLES
 
 __all__ = ["THIN_COLOUR", "is_thin", "sample_notes", "thin_layers"]
 
 THIN_COLOUR = "0.7"
-_FEW_SAMPLES = 20  # for each channel
-_FEW_IMAGES = 100
 _MOST_NAMED = 6
 
 
 def thin_layers(result: xr.Dataset) -> list[str]:
-    """Return the layers whose readout saw fewer than 20 samples for each channel."""
+    """Return the layers whose readout saw too few samples for each channel."""
     if "samples_per_feature" not in result.coords:
         return []
     samples = result.samples_per_feature
     least = samples.min([dim for dim in samples.dims if dim != "layer"])
-    return [str(name) for name in result.layer.values[least.values < _FEW_SAMPLES]]
+    return [str(name) for name in result.layer.values[least.values < FEW_SAMPLES]]
 
 
 def sample_notes(result: xr.Dataset, n_images: int) -> list[str]:
@@ -37,12 +36,12 @@ def sample_notes(result: xr.Dataset, n_images: int) -> list[str]:
         named = joined(thin) if len(thin) <= _MOST_NAMED else f"{', '.join(thin[:_MOST_NAMED])} and others"
         notes.append(
             f"Few samples: in {len(thin)} of {result.sizes['layer']} layers ({named}) the readout saw fewer than "
-            f"{_FEW_SAMPLES} samples for each channel. R² there, grey in the figures, may be far too low."
+            f"{FEW_SAMPLES} samples for each channel. R² there, grey in the figures, underestimates what can be read."
         )
-    if 0 < n_images < _FEW_IMAGES:
+    if 0 < n_images < FEW_IMAGES:
         notes.append(
-            f"Few images: R² was read from {n_images}. The cells of one image are alike, so that weak traces of "
-            "position can be missed; no position found here is no proof that there is none."
+            f"Few images: R² was read from {n_images}. The cells of one image are alike, so that errors "
+            "and intervals are rough; no position found here is no proof that there is none."
         )
     return notes
 

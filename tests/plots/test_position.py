@@ -135,9 +135,9 @@ def test_each_line_of_one_colour_has_its_own_style(layer_result, lines_of):
 
 
 def test_layers_with_too_few_samples_are_grey_and_the_legend_says_so(layer_result, lines_of, legend_of):
-    result = layer_result(FOUR, n_images=100).assign_coords(samples_per_feature=("layer", [1000.0, 20.0, 19.9, 3.0]))
+    result = layer_result(FOUR, n_images=100).assign_coords(samples_per_feature=("layer", [1000.0, 5.0, 4.9, 3.0]))
     ax = probe.plot_layers(result, axes_of_own())
-    assert legend_of(ax.figure)[-1] == "< 20 samples a feature"
+    assert legend_of(ax.figure)[-1] == "< 5 samples a feature"
     line = lines_of(ax)["natural, row"]
     np.testing.assert_array_equal(np.isnan(line.get_ydata()), [False, False, True, True])
     r2 = result.r2.sel(stimulus="natural", target="row")
@@ -148,16 +148,17 @@ def test_layers_with_too_few_samples_are_grey_and_the_legend_says_so(layer_resul
     assert open_markers.get_markeredgecolor() == STIMULUS_COLOURS["natural"]
 
 
-@pytest.mark.parametrize(("n_images", "grey"), [(99, True), (100, False)])
+@pytest.mark.parametrize(("n_images", "grey"), [(19, True), (20, False)])
 def test_layers_of_too_few_images_are_grey(layer_result, lines_of, legend_of, n_images, grey):
     ax = probe.plot_layers(layer_result(FOUR, n_images=n_images), axes_of_own())
-    assert ("< 20 images a fold" in legend_of(ax.figure)) is grey
+    assert ("< 20 images" in legend_of(ax.figure)) is grey
     assert np.isnan(lines_of(ax)["rolled, row"].get_ydata()).all() == grey
 
 
 def test_measured_samples_decide_what_is_grey(legend_of):
-    result = probe.layerwise(padded_net("zeros"), noise_images(30), progress=False)
-    assert "< 20 images a fold" in legend_of(probe.plot_layers(result, axes_of_own()).figure)
+    with pytest.warns(probe.ProbeWarning, match="19 images"):
+        result = probe.layerwise(padded_net("zeros"), noise_images(19), progress=False)
+    assert "< 20 images" in legend_of(probe.plot_layers(result, axes_of_own()).figure)
 
 
 def test_r2_far_below_0_does_not_flatten_the_rest(layer_result, legend_of):

@@ -414,10 +414,11 @@ def test_what_is_not_ranked_is_grey_and_the_own_padding_is_marked():
 
 def test_few_samples_and_few_images_are_named():
     result = comparison({"zeros": [0.5, 0.52]})
-    result.samples_per_feature.loc[{"layer": "conv1"}] = 12
+    result.samples_per_feature.loc[{"layer": "conv1"}] = 4.5
+    result.attrs["n_images"] = 19
     notes = [block.text for block in build(result).sections[0].blocks if block.kind == "note"]
-    assert notes[0].startswith("Few samples: in 1 of 3 layers (conv1) the readout saw fewer than 20")
-    assert notes[1].startswith("Few images: R² was read from 60.")
+    assert notes[0].startswith("Few samples: in 1 of 3 layers (conv1) the readout saw fewer than 5 ")
+    assert notes[1].startswith("Few images: R² was read from 19.")
     ax = draw_by_depth(result).axes[0]
     (grey,) = [line for line in ax.lines if line.get_color() == THIN_COLOUR and line.get_label().startswith("_")][:1]
     assert grey.get_xdata().tolist() == [1]
