@@ -110,8 +110,8 @@ def plot_layers(
 
     Notes
     -----
-    Grey with open markers: R² of fewer than 5 samples a feature, or of fewer than 20 images. It varies
-    or is too low to be read. The legend says so.
+    Grey with open markers: R² of fewer than 5 samples a feature, or of fewer than 20 images. It is
+    too low, or its error too rough, to be read. The legend says so.
 
     Examples
     --------
