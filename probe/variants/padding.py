@@ -17,6 +17,7 @@ from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTED, CONVERTIBLE, convert
 from probe.variants.rolling import Findings, bare_twin, roll_images
+from probe.variants.tracing import Tracer
 
 __all__ = ["PADDINGS", "with_padding"]
 
@@ -240,7 +241,7 @@ def _are_all(number: int, values: Any) -> bool:
 
 def _padding_in_code(model: nn.Module, padding: str) -> list[tuple[str, str]] | None:
     """Return the layers whose code pads, each with the function it calls; None if the model cannot be traced."""
-    tracer = torch.fx.Tracer()
+    tracer = Tracer()
     if padding == "zeros" or tracer.is_leaf_module(model, ""):
         return []
     try:

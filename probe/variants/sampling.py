@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from probe.errors import ArgumentError
 from probe.models.copies import copied
+from probe.variants.tracing import traced
 
 __all__ = ["BlurPool", "anti_aliased"]
 
@@ -92,15 +93,15 @@ def anti_aliased(model: nn.Module, *, size: int = 4, from_pixels: bool = False) 
     >>> anti_aliased(net)(torch.zeros(1, 3, 12, 12)).shape
     torch.Size([1, 8, 5, 5])
     """
-    traced = fx.symbolic_trace(copied(model))
-    modules = dict(traced.named_modules())
-    strided = [(node, modules[str(node.target)]) for node in traced.graph.nodes if _sub_samples(node, modules)]
+    network = traced(copied(model))
+    modules = dict(network.named_modules())
+    strided = [(node, modules[str(node.target)]) for node in network.graph.nodes if _sub_samples(node, modules)]
     if not from_pixels:
         strided = [(node, module) for node, module in strided if not _reads_pixels(node, module)]
     if not strided:
         raise ArgumentError("model: no pooling or convolution in it has a stride, so there is nothing to blur.")
     for number, (node, module) in enumerate(strided, start=1):
-        traced.add_submodule(f"blur{number}", BlurPool(_step(module), size))
+        network.add_submodule(f"blur{number}", BlurPool(_step(module), size))
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
             _blur_between(node.args[0], [node], f"blur{number}")
         else:
@@ -108,11 +109,11 @@ def anti_aliased(model: nn.Module, *, size: int = 4, from_pixels: bool = False) 
             _blur_between(activated, list(activated.users), f"blur{number}")
     for node, module in strided:
         if isinstance(module, nn.AvgPool2d):
-            traced.set_submodule(str(node.target), nn.Identity())
+            network.set_submodule(str(node.target), nn.Identity())
         else:
             module.stride = (1, 1)
-    traced.recompile()
-    return traced
+    network.recompile()
+    return network
 
 
 def _sub_samples(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
