@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from probe.ablation.hooks import ablate as ablate
     from probe.ablation.performance import SCORES as SCORES
     from probe.ablation.performance import MeanIoU as MeanIoU
+    from probe.erasing.proof import erasure_proof as erasure_proof
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
     from probe.images.stimuli import STIMULI as STIMULI
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from probe.plots.position import plot_layers as plot_layers
     from probe.ranking.agreement import compare_rankings as compare_rankings
     from probe.ranking.methods import rank_channels as rank_channels
+    from probe.readouts.erasers import Eraser as Eraser
+    from probe.readouts.fitted_erasers import fit_eraser as fit_eraser
     from probe.readouts.targets import TARGETS as TARGETS
     from probe.results import load as load
     from probe.results import save as save
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from probe.windows.auditing import audit as audit
 
 _HOMES = {
+    "Eraser": "readouts.erasers",
     "MeanIoU": "ablation.performance",
     "PADDINGS": "variants.padding",
     "SCORES": "ablation.performance",
@@ -57,6 +61,8 @@ _HOMES = {
     "channelwise": "measures.probing",
     "collect": "measures.probing",
     "compare_rankings": "ranking.agreement",
+    "erasure_proof": "erasing.proof",
+    "fit_eraser": "readouts.fitted_erasers",
     "layerwise": "measures.probing",
     "list_layers": "measures.probing",
     "load": "results",

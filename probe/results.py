@@ -69,6 +69,7 @@ KINDS = {
     "ranking": "probe.rank_channels",
     "rankings": "probe.compare_rankings",
     "ablation_curve": "probe.ablation_curve",
+    "erasure_proof": "probe.erasure_proof",
     "pooled": "probe.pooled",
     "similarity": "probe.shift_similarity",
     "audit": "probe.audit",

@@ -25,6 +25,7 @@ FLOORS = [
     {"readouts", "variants"},
     {"reading"},
     {"ablation", "measures", "ranking"},
+    {"erasing"},
     {""},
     {"command"},
     {"__main__"},

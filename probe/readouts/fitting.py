@@ -14,6 +14,7 @@ from torch import Tensor
 
 from probe.errors import ArgumentError, IllConditionedError
 from probe.sums.expansion_gram import ChannelGram
+from probe.sums.gram import symmetric
 from probe.sums.products import add_products
 from probe.sums.rounding import keeps_digits, varies
 
@@ -176,7 +177,7 @@ def _solve_made(sums: _Sums, gram: ChannelGram, made_of: Tensor, alpha: float) -
     """
     varying = keeps_digits(sums.squares, sums.raw, gram.kept.dtype)
     inverse_scale = torch.where(varying, sums.squares.rsqrt(), 0.0)
-    correlations = (sums.products.triu() + sums.products.triu(1).T) * inverse_scale * inverse_scale[:, None]
+    correlations = symmetric(sums.products) * inverse_scale * inverse_scale[:, None]
     cross = sums.cross * inverse_scale[:, None]
     # Sources that do not vary in the training folds may vary in the others, where their channels then do: scale 1.
     scale = torch.where(varying, sums.squares.sqrt(), 1.0)

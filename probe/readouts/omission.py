@@ -16,6 +16,7 @@ from torch import Tensor
 from probe.errors import IllConditionedError
 from probe.readouts.fitting import disjoint_halves, live_channels
 from probe.sums.expansion_gram import ChannelGram
+from probe.sums.gram import symmetric
 from probe.sums.rounding import is_constant
 
 __all__ = ["OmissionScores", "Ridge", "fit_ridge", "score_omissions"]
@@ -91,7 +92,7 @@ def _sums(gram: ChannelGram, folds: Sequence[int], n_targets: int) -> _Sums:
         y=upper[0, targets],
         yy=upper.diagonal()[targets],
         x=upper[0, first:],
-        xx=features.triu() + features.triu(1).T,
+        xx=symmetric(features),
         xy=upper[targets, first:].T,
     )
 

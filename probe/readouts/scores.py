@@ -17,7 +17,9 @@ from probe.sums.expansion_gram import ChannelGram
 from probe.sums.rounding import is_constant
 
 __all__ = [
+    "CrossedSums",
     "ReadoutScores",
+    "crossed_sums",
     "decode",
     "position_bits",
     "score_readout",
@@ -87,6 +89,70 @@ def _residual(fit: Fit, n_design: int) -> Tensor:
     )
 
 
+@dataclass(frozen=True)
+class CrossedSums:
+    """What the readouts of all design columns leave unexplained in each held-out fold.
+
+    Attributes
+    ----------
+    errors : torch.Tensor
+        Σ e₁·e₂ of the residuals of two ridges that were fitted to disjoint halves of the other folds, mean over the
+        pairs of halves, shape (design column, fold).
+    deviations : torch.Tensor
+        Sum of squares of each column about its mean over all folds, shape (design column, fold); NaN for a constant
+        one.
+    counts : torch.Tensor
+        Number of samples, shape (fold,).
+    live : torch.Tensor
+        Whether a channel varies in any half, shape (channel,).
+    """
+
+    errors: Tensor
+    deviations: Tensor
+    counts: Tensor
+    live: Tensor
+
+
+def crossed_sums(gram: ChannelGram, n_design: int, alpha: float) -> CrossedSums:
+    """Fit the readouts of all design columns to halves of the folds, and sum their errors in the others.
+
+    Parameters
+    ----------
+    gram
+        Of at least three folds.
+    n_design
+        Number of design columns.
+    alpha
+        Ridge penalty, relative to the variance of each feature.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than three folds.
+    IllConditionedError
+        If `alpha` is too small for the features' dependence.
+    """
+    folds = range(len(gram.totals))
+    pairs = [disjoint_halves(len(folds), held_out) for held_out in folds]
+    sums = None
+    fits: dict[Half, Fit] = {}
+    for half in sorted({half for of_fold in pairs for pair in of_fold for half in pair}):
+        fits[half], sums = fit_readouts(gram, half, n_design, alpha, out=sums)
+    kept = gram.kept
+    errors = []
+    for held_out, of_fold in zip(folds, pairs, strict=True):
+        upper = kept.upper([held_out], out=sums).triu_()
+        errors.append(_crossed_errors(upper, [(fits[a], fits[b]) for a, b in of_fold], n_design))
+
+    counts, totals = kept.totals[:, 0], kept.totals[:, 1 : 1 + n_design].T
+    squares = kept.squares[:, 1 : 1 + n_design].T
+    mean = (totals.sum(dim=1) / counts.sum())[:, None]
+    sst = squares - 2 * mean * totals + counts * mean**2
+    sst = torch.where(is_constant(sst.sum(dim=1), squares.sum(dim=1))[:, None], torch.nan, sst)
+    live = torch.stack([fit.live for fit in fits.values()]).any(dim=0)
+    return CrossedSums(torch.stack(errors, dim=1), sst, counts, live)
+
+
 def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutScores:
     """Score the cross-validated ridge readouts of one layer.
 
@@ -108,30 +174,13 @@ def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutSco
         If `alpha` is too small for the features' dependence.
     """
     n_design = n_targets * (2 + N_CONTROLS)
-    folds = range(len(gram.totals))
-    pairs = [disjoint_halves(len(folds), held_out) for held_out in folds]
-    sums = None
-    fits: dict[Half, Fit] = {}
-    for half in sorted({half for of_fold in pairs for pair in of_fold for half in pair}):
-        fits[half], sums = fit_readouts(gram, half, n_design, alpha, out=sums)
-    kept = gram.kept
-    errors = []
-    for held_out, of_fold in zip(folds, pairs, strict=True):
-        upper = kept.upper([held_out], out=sums).triu_()
-        errors.append(_crossed_errors(upper, [(fits[a], fits[b]) for a, b in of_fold], n_design))
-    sse = torch.stack(errors, dim=1)
-
-    counts, totals = kept.totals[:, 0], kept.totals[:, 1 : 1 + n_design].T
-    squares = kept.squares[:, 1 : 1 + n_design].T
-    mean = (totals.sum(dim=1) / counts.sum())[:, None]
-    sst = squares - 2 * mean * totals + counts * mean**2
-    sst = torch.where(is_constant(sst.sum(dim=1), squares.sum(dim=1))[:, None], torch.nan, sst)
-
+    crossed = crossed_sums(gram, n_design, alpha)
+    sse, sst, counts = crossed.errors, crossed.deviations, crossed.counts
     r2 = (1 - sse.sum(dim=1) / sst.sum(dim=1)).cpu().numpy()
     without_fold = 1 - (sse.sum(dim=1, keepdim=True) - sse) / (sst.sum(dim=1, keepdim=True) - sst)
     left_out = without_fold[:n_targets].cpu().numpy()
     controls = r2[2 * n_targets :].reshape(N_CONTROLS, n_targets)
-    n_live = int(torch.stack([fit.live for fit in fits.values()]).any(dim=0).sum())
+    n_live = int(crossed.live.sum())
     return ReadoutScores(
         r2=r2[:n_targets],
         r2_fold=(1 - sse / sst)[:n_targets].cpu().numpy(),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from probe.models.expansions import Expansion
-from probe.sums.gram import Gram, Part, gram_bytes, pilot_mean, summing_dtype
+from probe.sums.gram import Gram, Part, gram_bytes, pilot_mean, summing_dtype, symmetric
 from probe.sums.rounding import ROUNDING_ERRORS
 
 __all__ = ["ChannelGram", "ExpansionGram", "add_samples", "expansion_gram_bytes", "gives", "gram_from_state", "merged"]
@@ -82,7 +82,7 @@ class ExpansionGram:
     def squares(self) -> Tensor:
         """Sums of the squares of the columns, shape (fold, column)."""
         columns = self._columns
-        by_fold = [_symmetric(self.sources.upper([fold])) for fold in range(len(self.sources.totals))]
+        by_fold = [symmetric(self.sources.upper([fold])) for fold in range(len(self.sources.totals))]
         return torch.stack([((columns @ sums) * columns).sum(dim=1) for sums in by_fold])
 
     @property
@@ -103,7 +103,7 @@ class ExpansionGram:
     def upper(self, folds: Sequence[int], out: Tensor | None = None) -> Tensor:
         """Return the sums over some folds, shape (column, column)."""
         columns = self._columns
-        return torch.matmul(columns @ _symmetric(self.sources.upper(folds)), columns.T, out=out)
+        return torch.matmul(columns @ symmetric(self.sources.upper(folds)), columns.T, out=out)
 
     def of_channels(self, weights: Tensor, live: Tensor) -> Tensor:
         """Return readouts of the channels that are these readouts of the sources.
@@ -123,13 +123,8 @@ class ExpansionGram:
     def as_gram(self) -> Gram:
         """Return the `Gram` of the channels themselves."""
         n_folds, n_columns = self.totals.shape
-        gram = Gram(n_folds, n_columns - 1 - len(self.bias), self.pilot, self.dtype)
-        for fold in range(n_folds):
-            upper = self.upper([fold])
-            for block in gram.blocks:
-                start = n_columns - block.shape[2]
-                block[fold] = upper[start : start + block.shape[1], start:]
-        return gram
+        every = [self.upper([fold]) for fold in range(n_folds)]
+        return Gram.of_sums(every, n_columns - 1 - len(self.bias), self.pilot, self.dtype)
 
     @property
     def made_by(self) -> tuple[Tensor, Tensor]:
@@ -264,7 +259,3 @@ def gives(expansion: Expansion, features: Tensor, sources: Tensor) -> bool:
     deviation = features.double().std(dim=0, correction=0)
     error = (features - (x @ weight.T + bias)).abs()
     return bool((error <= rounding + _RELATIVE_ERROR * deviation).all())
-
-
-def _symmetric(upper: Tensor) -> Tensor:
-    return upper.triu() + upper.triu(1).T

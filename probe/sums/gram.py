@@ -16,7 +16,7 @@ from torch import Tensor
 from probe.errors import ArgumentError
 from probe.sums.products import add_products, empty_columns
 
-__all__ = ["Gram", "Part", "check_alike", "gram_bytes", "pilot_mean", "summing_dtype"]
+__all__ = ["Gram", "Part", "check_alike", "gram_bytes", "pilot_mean", "summing_dtype", "symmetric"]
 
 Part = tuple[int, int, int]
 """A fold and the first and last-plus-one of its images in a batch; a batch is sorted by fold."""
@@ -230,6 +230,16 @@ class Gram:
                 part += block[fold]
         return upper
 
+    @classmethod
+    def of_sums(cls, sums: Sequence[Tensor], n_design: int, pilot: Tensor, dtype: torch.dtype) -> "Gram":
+        """Return a Gram that holds these sums of each fold, shape (column, column)."""
+        gram = cls(len(sums), n_design, pilot, dtype)
+        for block in gram._blocks:
+            start = len(sums[0]) - block.shape[2]
+            for fold, of_fold in enumerate(sums):
+                block[fold] = of_fold[start : start + block.shape[1], start:]
+        return gram
+
     def state(self) -> dict[str, Any]:
         """Return what `from_state` restores."""
         return {"pilot": self.pilot, "dtype": self.dtype, "blocks": self.blocks}
@@ -241,6 +251,18 @@ class Gram:
         gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
         gram._begin()
         return gram
+
+
+def symmetric(upper: Tensor) -> Tensor:
+    """Return the matrix whose upper triangle this is.
+
+    Examples
+    --------
+    >>> symmetric(torch.tensor([[1.0, 2.0], [9.0, 3.0]]))
+    tensor([[1., 2.],
+            [2., 3.]])
+    """
+    return upper.triu() + upper.triu(1).T
 
 
 def _shifted(blocks: Sequence[Tensor], shift: Tensor) -> Iterator[Tensor]:

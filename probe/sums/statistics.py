@@ -1,20 +1,17 @@
 """The statistics of one model on some images: what `probe.collect` returns."""
 
-import io
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
-from probe.errors import ArgumentError, ResultFileError
+from probe.errors import ArgumentError
 from probe.images.digests import joined_digests
 from probe.models.layers import Layer
-from probe.results import Facts, write_atomically
+from probe.results import Facts
 from probe.sums.expansion_gram import ChannelGram, gram_from_state, merged
 from probe.sums.moments import PositionMoments
+from probe.sums.saved import read_saved, write_saved
 
 __all__ = ["Statistics"]
 
@@ -99,7 +96,6 @@ class Statistics:
             If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
         """
         content = {
-            "format": _FORMAT,
             "layers": [asdict(layer) for layer in self.layers],
             "settings": self.settings,
             "grams": {key: gram.state() for key, gram in self.grams.items()},
@@ -107,9 +103,7 @@ class Statistics:
             "images": self.images,
             "facts": asdict(self.facts),
         }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        return write_atomically(Path(path), buffer.getbuffer(), overwrite=overwrite)
+        return write_saved(content, path, form=_FORMAT, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Statistics":
@@ -120,20 +114,7 @@ class Statistics:
         ResultFileError
             If the file is absent, damaged, or holds something else.
         """
-        try:
-            with Path(path).open("rb") as file:
-                content = torch.load(file, weights_only=True, map_location="cpu")
-        except OSError as error:
-            raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
-        except UnpicklingError as error:
-            raise ResultFileError(
-                f"{path}: holds no statistics, but something else that could run code, and was not read."
-            ) from error
-        except Exception as error:  # torch raises many kinds for damaged files
-            reason = str(error).partition("\n")[0]
-            raise ResultFileError(f"{path}: cannot be read as statistics ({reason}). Collect them again.") from error
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise ResultFileError(f"{path}: holds no statistics of this version of probe ({_FORMAT}).")
+        content = read_saved(path, form=_FORMAT, what="statistics", cure="Collect them again.")
         return cls(
             layers=[Layer(**layer) for layer in content["layers"]],
             settings=content["settings"],

@@ -1,0 +1,126 @@
+"""Ways to erase that are compared with each other, and how each is fitted to some folds of images."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from probe.errors import ArgumentError
+from probe.models.layers import Layer
+from probe.readouts.directions import CELLS, Covariances, find_directions, first_channels
+from probe.readouts.erasers import Projection
+from probe.readouts.fitted_erasers import check_method, check_rank, concept_of, covariances_of, named_layer
+from probe.sums.statistics import Statistics
+
+__all__ = ["COMPARED", "INTACT", "Recipe", "directions_of", "recipes_for"]
+
+INTACT = "intact"
+"""Nothing is erased."""
+
+COMPARED = ("leace", "cells", "iterated", "mean_map", "channels")
+"""What `erasure_curve` compares: the methods of `fit_eraser`, ``leace`` of every position, and zeroed channels."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to erase.
+
+    Attributes
+    ----------
+    method : str
+        One of `COMPARED`, ``random``, or `INTACT`.
+    rank : int
+        Number of directions, or of channels.
+    stimulus : str
+        What it is fitted to.
+    targets : tuple of str
+        What it makes unreadable.
+    draw : int
+        Number of the draw of a random subspace; it is its seed too.
+    """
+
+    method: str
+    rank: int
+    stimulus: str
+    targets: tuple[str, ...]
+    draw: int = 0
+
+
+def recipes_for(
+    statistics: Statistics,
+    layer: str,
+    methods: str | Iterable[str],
+    ranks: Sequence[int],
+    targets: str | Iterable[str],
+    stimuli: str | Iterable[str],
+) -> list[Recipe]:
+    """Return the recipes that are asked for; a rank that a method does not have is left out.
+
+    Raises
+    ------
+    ArgumentError
+        If a method, a target, a stimulus or a rank cannot be.
+    """
+    place = named_layer(statistics, layer)
+    chosen = (methods,) if isinstance(methods, str) else tuple(methods)
+    names = check_method(statistics, "leace", targets)
+    if names == (CELLS,):
+        raise ArgumentError("targets='cells': name it as a method, methods=['cells'], beside named targets.")
+    fitted = (stimuli,) if isinstance(stimuli, str) else tuple(stimuli)
+    for method in chosen:
+        if method not in COMPARED:
+            near = difflib.get_close_matches(str(method), COMPARED)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ArgumentError(f"methods: {method!r} is none of {', '.join(COMPARED)}.{hint}")
+    for rank in ranks:
+        check_rank(rank)
+    if not chosen or not len(ranks) or not fitted:
+        raise ArgumentError("methods, ranks and fit_stimuli: name at least one of each.")
+    found = []
+    for stimulus in fitted:
+        covariances = covariances_of(statistics, place, stimulus, range(statistics.settings["folds"]))
+        for method in chosen:
+            most = _most(statistics, covariances, method, names)
+            step = len(names) if method == "iterated" else 1
+            possible = sorted({int(rank) for rank in ranks if rank <= most and rank % step == 0})
+            found += [Recipe(method, rank, stimulus, names) for rank in possible]
+    if not found:
+        raise ArgumentError(
+            f"ranks={list(ranks)}: {', '.join(chosen)} has none of these here. 'leace' has at most one direction for "
+            "each target, 'iterated' a multiple of it, and no method more than the layer has channels that vary."
+        )
+    return found
+
+
+def _most(statistics: Statistics, covariances: Covariances, method: str, targets: tuple[str, ...]) -> int:
+    n_live = int(covariances.live.sum())
+    if method == "leace":
+        return min(len(targets), n_live)
+    if method in ("cells", "mean_map"):
+        concept = concept_of(statistics, covariances, "mean_map", targets)
+        return min(n_live, concept.shape[1] - 1)
+    return n_live
+
+
+def directions_of(statistics: Statistics, layer: Layer, recipe: Recipe, folds: Iterable[int]) -> Projection:
+    """Fit a recipe to some folds."""
+    covariances = covariances_of(statistics, layer, recipe.stimulus, folds)
+    concept = concept_of(statistics, covariances, "leace", recipe.targets)
+    if recipe.method == INTACT:
+        none = concept[:, :0]
+        return Projection(covariances.mean, none, none)
+    if recipe.method == "channels":
+        return first_channels(covariances, _by_position(covariances, concept), recipe.rank)
+    if recipe.method in ("cells", "mean_map"):
+        concept = concept_of(statistics, covariances, "mean_map", recipe.targets)
+    method = "leace" if recipe.method == "cells" else recipe.method
+    return find_directions(covariances, method, concept=concept, rank=recipe.rank, seed=recipe.draw)
+
+
+def _by_position(covariances: Covariances, concept: torch.Tensor) -> list[int]:
+    """Return all channels, those first of which the targets explain most: by the sum of squared correlations."""
+    variances = covariances.features.diagonal()
+    explained = torch.where(covariances.live, concept.square().sum(dim=1) / variances, 0.0)
+    return np.argsort(-explained.cpu().numpy(), kind="stable").tolist()

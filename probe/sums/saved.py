@@ -1,0 +1,72 @@
+"""Files of tensors: written atomically, and read without running anything that stands in them."""
+
+import io
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from probe.errors import ResultFileError
+from probe.results import write_atomically
+
+__all__ = ["read_saved", "write_saved"]
+
+
+def write_saved(content: dict[str, Any], path: str | os.PathLike[str], *, form: str, overwrite: bool) -> Path:
+    """Write tensors and plain values to a file, atomically.
+
+    Parameters
+    ----------
+    content
+        What to write.
+    path
+        File to write.
+    form
+        Name of the format, which `read_saved` asks for.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    ResultFileError
+        If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": form, **content}, buffer)
+    return write_atomically(Path(path).expanduser(), buffer.getbuffer(), overwrite=overwrite)
+
+
+def read_saved(path: str | os.PathLike[str], *, form: str, what: str, cure: str) -> dict[str, Any]:
+    """Read a file that `write_saved` wrote. Nothing in it is executed.
+
+    Parameters
+    ----------
+    path, form
+        As in `write_saved`.
+    what
+        What the file should hold, for errors.
+    cure
+        How to get it anew.
+
+    Raises
+    ------
+    ResultFileError
+        If the file is absent, damaged, or holds something else.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            content = torch.load(file, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except UnpicklingError as error:
+        raise ResultFileError(
+            f"{path}: holds no {what}, but something else that could run code, and was not read."
+        ) from error
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = str(error).partition("\n")[0]
+        raise ResultFileError(f"{path}: cannot be read as {what} ({reason}). {cure}") from error
+    if not isinstance(content, dict) or content.get("format") != form:
+        raise ResultFileError(f"{path}: holds no {what} of this version of probe ({form}).")
+    return content
