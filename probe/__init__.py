@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probe.ablation.curves import ablation_curve as ablation_curve
+    from probe.ablation.erasing import with_erasers as with_erasers
     from probe.ablation.hooks import ablate as ablate
     from probe.ablation.performance import SCORES as SCORES
     from probe.ablation.performance import MeanIoU as MeanIoU
+    from probe.erasing.curve import erasure_curve as erasure_curve
     from probe.erasing.proof import erasure_proof as erasure_proof
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
@@ -61,6 +63,7 @@ _HOMES = {
     "channelwise": "measures.probing",
     "collect": "measures.probing",
     "compare_rankings": "ranking.agreement",
+    "erasure_curve": "erasing.curve",
     "erasure_proof": "erasing.proof",
     "fit_eraser": "readouts.fitted_erasers",
     "layerwise": "measures.probing",
@@ -78,6 +81,7 @@ _HOMES = {
     "rank_channels": "ranking.methods",
     "save": "results",
     "shift_similarity": "measures.similarity",
+    "with_erasers": "ablation.erasing",
     "with_padding": "variants.padding",
 }
 

@@ -70,6 +70,7 @@ KINDS = {
     "rankings": "probe.compare_rankings",
     "ablation_curve": "probe.ablation_curve",
     "erasure_proof": "probe.erasure_proof",
+    "erasure_curve": "probe.erasure_curve",
     "pooled": "probe.pooled",
     "similarity": "probe.shift_similarity",
     "audit": "probe.audit",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.ablation.erasing import Erasing
 from probe.ablation.labels import LabelCheck, Labels
 from probe.ablation.later_readouts import Estimates
 from probe.ablation.performance import Score, Shown, at_chance
@@ -52,7 +53,7 @@ def mean_activity(model: nn.Module, images: Any, options: Options, name: str) ->
 def score_settings(
     reader: Reader,
     options: Options,
-    replacement: Replacement,
+    replacement: Replacement | Erasing,
     settings: np.ndarray,
     scores: Mapping[str, Score],
     labels: LabelCheck,
@@ -66,9 +67,9 @@ def score_settings(
     options
         As in `probe.collect`.
     replacement
-        What replaces channels of the layer.
+        What replaces channels of the layer, or erases in it.
     settings
-        Shape (setting, channel), true where a channel is removed.
+        Shape (setting, channel), true where a channel is removed; or (setting, projection), true where one is applied.
     scores
         By name.
     labels

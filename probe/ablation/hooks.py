@@ -4,20 +4,23 @@ import re
 import sys
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from probe.ablation.replacement import MODES, AblationMode, Replacement, check_channels, replacement_for
+from probe.ablation.erasing import check_eraser, erased_output
+from probe.ablation.replacement import MODES, AblationMode, check_channels, replacement_for
 from probe.errors import ArgumentError, ImagesError, ModelError
 from probe.models.capture import LayoutOption, survey
 from probe.models.hooks import hooking
 from probe.models.layers import INPUT, Layer, module_names, select_layers, unwrap
 from probe.models.loan import borrowed, resolve_device
+from probe.readouts.erasers import Eraser
 
 __all__ = ["ablate"]
 
@@ -25,21 +28,22 @@ __all__ = ["ablate"]
 @contextmanager
 def ablate(
     model: nn.Module,
-    channels: Mapping[str, Iterable[int]],
+    channels: Mapping[str, Iterable[int] | Eraser],
     *,
     mode: AblationMode = "zero",
     reference: xr.Dataset | None = None,
     layout: LayoutOption = None,
 ) -> Iterator[None]:
-    """Run a model without some channels.
+    """Run a model without some channels, or without what an eraser takes out.
 
     The commonest uses::
 
         with probe.ablate(model, {"layer4": [3, 17]}): output = model(images)
-        with probe.ablate(model, {"layer3": first, "layer4": second}, mode="mean"): output = model(images)
+        with probe.ablate(model, {"layer4": probe.fit_eraser(statistics, "layer4")}): output = model(images)
         with probe.ablate(model, {"layer4": [3]}, mode="mean", reference=result): output = model(images)
 
-    Inside the block the channels are replaced wherever the model computes the named outputs; nothing else changes.
+    Inside the block the channels are replaced, or the eraser applied, wherever the model computes the named outputs;
+    nothing else changes.
     Blocks nest, also on one layer. Gradients flow through what is left. The first forward pass in a block first
     looks at the layers, with two copies of its first image in evaluation mode.
 
@@ -49,7 +53,8 @@ def ablate(
         Any module that takes images of shape (image, channel, row, column); it may be compiled or wrapped, and then
         runs eagerly inside the block.
     channels
-        Layer name -> channel numbers. ``relu_1`` is the second call of ``relu``, as `probe.list_layers` shows.
+        Layer name -> channel numbers, or a `probe.Eraser` that was fitted to this layer. ``relu_1`` is the second call
+        of ``relu``, as `probe.list_layers` shows.
     mode
         ``"zero"``: 0, in all tokens; ``"mean"``: the mean over the map, of each image by itself, which removes
         position and keeps the amount (class and register tokens, which lie nowhere on the map, stay);
@@ -63,7 +68,8 @@ def ablate(
     Raises
     ------
     ArgumentError
-        If the mode is unknown, a channel is out of range or given twice, or the reference does not fit.
+        If the mode is unknown, a channel is out of range or given twice, the reference or the eraser does not fit, or
+        a mode is given where erasers alone are.
     LayerNotFoundError, LayerNotCalledError, LayoutError
         If there is no such layer, the model never calls it, or its output is no map of more than one cell.
     ImagesError
@@ -120,7 +126,7 @@ class _Ablation:
     def __init__(
         self,
         model: nn.Module,
-        channels: Mapping[str, Iterable[int]],
+        channels: Mapping[str, Iterable[int] | Eraser],
         mode: str,
         reference: xr.Dataset | None,
         layout: LayoutOption,
@@ -130,9 +136,12 @@ class _Ablation:
         self._channels, self._mode, self._reference, self._layout = dict(channels), mode, reference, layout
         if mode not in MODES:
             raise ArgumentError(f"mode={mode!r}: expected one of {', '.join(MODES)}.")
+        are_erasers = [isinstance(given, Eraser) for given in self._channels.values()]
+        if are_erasers and all(are_erasers) and (mode != "zero" or reference is not None):
+            raise ArgumentError("mode, reference: they tell what replaces channels, and only erasers are given.")
         wanted = {_module_of(name, self._names) for name in self._channels}
         self.modules = {module: name for module, name in self._names.items() if name in wanted}
-        self._found: dict[tuple[str, int], tuple[Replacement, Tensor]] | None = None
+        self._found: dict[tuple[str, int], Callable[[Any], Any]] | None = None
         self._calls_in_a_pass: Counter[str] = Counter()
         self._calls = _Calls()
 
@@ -151,10 +160,7 @@ class _Ablation:
             # A module called once in a forward pass is the same layer too when it is called by itself.
             call = self._calls.counts[name] % self._calls_in_a_pass[name]
             self._calls.counts[name] += 1
-            if (name, call) not in self._found:
-                return None
-            replacement, removed = self._found[name, call]
-            return replacement.apply(output, removed) if removed.any() else None
+            return self._found[name, call](output) if (name, call) in self._found else None
 
         return hook
 
@@ -183,9 +189,15 @@ class _Ablation:
         found = {}
         for name, channels in self._channels.items():
             layer = select_layers(name, layers, self._names)[0][0]
+            if isinstance(channels, Eraser):
+                check_eraser(channels, layer)
+                found[layer.module, layer.call] = partial(erased_output, eraser=channels)
+                continue
             removed = torch.zeros(1, layer.n_channels, dtype=torch.bool, device="cpu")
             removed[0, check_channels(channels, layer)] = True
-            found[layer.module, layer.call] = (replacement_for(layer, self._mode, self._reference), removed)
+            if removed.any():
+                replacement = replacement_for(layer, self._mode, self._reference)
+                found[layer.module, layer.call] = partial(replacement.apply, removed=removed)
         self._calls_in_a_pass = Counter(layer.module for layer in layers)
         self._found = found
 

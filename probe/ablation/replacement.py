@@ -14,7 +14,15 @@ from probe.models.layers import Layer
 from probe.models.layouts import LAYOUTS, as_maps, first_tensor, with_first_tensor
 from probe.results import layer_map
 
-__all__ = ["MODES", "AblationMode", "Replacement", "check_channels", "replacement_for"]
+__all__ = [
+    "MODES",
+    "AblationMode",
+    "Replacement",
+    "check_channels",
+    "check_replaceable",
+    "checked_output",
+    "replacement_for",
+]
 
 AblationMode = Literal["zero", "mean", "resample"]
 
@@ -37,16 +45,7 @@ class Replacement:
     """
 
     def __init__(self, layer: Layer, mode: AblationMode, means: Tensor | None = None) -> None:
-        if layer.source is not None:
-            raise ArgumentError(
-                f"layer: {layer.name} is no output of a module, but read where {layer.source[0]} is given it. Choose "
-                "one of its parts, whose output can be replaced."
-            )
-        if layer.layout not in LAYOUTS:
-            raise ArgumentError(
-                f"layout: {layer.name} is read through a function, which does not tell where its channels are put "
-                f"back. Give one of {', '.join(LAYOUTS)}, tokens as in 'NLC[1:197]'."
-            )
+        check_replaceable(layer)
         self.layer, self.mode, self.means = layer, mode, means
         self._image_axis, self._channel_axis = layer.layout.index("N"), layer.layout.index("C")
 
@@ -75,7 +74,7 @@ class Replacement:
         ImagesError
             If an image has no other one in its batch to take values from.
         """
-        tensor = self._checked(output)
+        tensor = checked_output(output, self.layer)
         copies = tensor.unflatten(self._image_axis, (-1, n_images or tensor.shape[self._image_axis]))
         shape = [1] * copies.ndim
         shape[self._image_axis], shape[self._channel_axis + 1] = removed.shape
@@ -103,20 +102,39 @@ class Replacement:
         maps.copy_(means[:, :, None, None].expand_as(maps))
         return levelled
 
-    def _checked(self, output: Any) -> Tensor:
-        tensor, layer = first_tensor(output), self.layer
-        if (
-            tensor is None
-            or tensor.ndim != LAYOUTS[layer.layout]
-            or tensor.shape[self._channel_axis] != layer.n_channels
-        ):
-            shape = None if tensor is None else tuple(tensor.shape)
-            raise LayoutError(
-                f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of "
-                f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
-                f"Pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
-            )
-        return tensor
+
+def checked_output(output: Any, layer: Layer) -> Tensor:
+    """Return the first tensor of an output.
+
+    Raises
+    ------
+    LayoutError
+        If it has another layout or other channels than the layer had before.
+    """
+    tensor = first_tensor(output)
+    axis = layer.layout.index("C")
+    if tensor is None or tensor.ndim != LAYOUTS[layer.layout] or tensor.shape[axis] != layer.n_channels:
+        shape = None if tensor is None else tuple(tensor.shape)
+        raise LayoutError(
+            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of "
+            f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
+            f"Pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
+        )
+    return tensor
+
+
+def check_replaceable(layer: Layer) -> None:
+    """Raise an `ArgumentError` if the output of a layer cannot be put back."""
+    if layer.source is not None:
+        raise ArgumentError(
+            f"layer: {layer.name} is no output of a module, but read where {layer.source[0]} is given it. Choose "
+            "one of its parts, whose output can be replaced."
+        )
+    if layer.layout not in LAYOUTS:
+        raise ArgumentError(
+            f"layout: {layer.name} is read through a function, which does not tell where its channels are put "
+            f"back. Give one of {', '.join(LAYOUTS)}, tokens as in 'NLC[1:197]'."
+        )
 
 
 def replacement_for(layer: Layer, mode: str, reference: xr.Dataset | None = None) -> Replacement:

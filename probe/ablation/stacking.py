@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probe.ablation.erasing import Erasing
 from probe.ablation.replacement import Replacement
 from probe.errors import LayerNotCalledError, ModelError
 from probe.models.hooks import hooking
@@ -33,7 +34,7 @@ class Stacked:
     """
 
     def __init__(
-        self, model: nn.Module, replacement: Replacement, places: Sequence[Layer], forward: Forward | None
+        self, model: nn.Module, replacement: Replacement | Erasing, places: Sequence[Layer], forward: Forward | None
     ) -> None:
         self._model, self._replacement, self._layer = model, replacement, replacement.layer
         self._forward = forward
@@ -163,7 +164,7 @@ class Stacked:
 
 @contextmanager
 def stacking(
-    model: nn.Module, replacement: Replacement, layers: Sequence[Layer], forward: Forward | None = None
+    model: nn.Module, replacement: Replacement | Erasing, layers: Sequence[Layer], forward: Forward | None = None
 ) -> Iterator[Stacked]:
     """Prepare a model to run many ablations of one layer at once.
 
@@ -172,7 +173,7 @@ def stacking(
     model
         An eager model, in evaluation mode.
     replacement
-        What replaces channels of the layer.
+        What replaces channels of the layer, or erases in it.
     layers
         All layers of the model, from `probe.models.capture.survey`; none to run every setting by itself.
     forward

@@ -1,7 +1,7 @@
 """What linear readouts still find after erasing, held out, in closed form."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -114,6 +114,7 @@ def erasure_proof(
         on (stimulus, target) ``r2_before``, ``r2_before_se``; on (rank, draw, stimulus, target) ``r2_random``. The
         target ``cells`` is the share of the variance of all positions that is read. On (eraser, stimulus) ``cost``,
         the share of the features' variance that is removed; on (rank, draw, stimulus) ``cost_random``.
+        Of zeroed channels alone there are no random directions.
 
     Raises
     ------
@@ -158,12 +159,11 @@ def prove(
         raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
     ranks = sorted({recipe.rank for recipe in recipes if recipe.method != "channels"})
     intact = Recipe(INTACT, 0, recipes[0].stimulus, recipes[0].targets)
+    random = [replace(intact, method="random", rank=rank, draw=draw) for rank in ranks for draw in range(draws)]
     readings = {stimulus: _Readings(statistics, layer, stimulus, alpha, warned) for stimulus in statistics.stimuli}
     names = next(iter(readings.values())).targets
     before, before_se, _ = _proved(statistics, layer, [intact], readings)
     r2, r2_se, cost = _proved(statistics, layer, recipes, readings)
-    drawn, _, cost_drawn = _proved(statistics, layer, random, readings)
-    by_draw = (len(ranks), draws)
     proof = xr.Dataset(
         coords={
             "method": ("eraser", [recipe.method for recipe in recipes]),
@@ -181,16 +181,17 @@ def prove(
         ("r2", "R² of the position readout after erasing", ("eraser", *dims), r2),
         ("r2_se", "standard error: R² after erasing (jackknife over folds of images)", ("eraser", *dims), r2_se),
         ("cost", "share of the features' variance that is removed", ("eraser", "stimulus"), cost),
-        (
-            "r2_random", "R² of the position readout without random directions", ("rank", "draw", *dims),
-            drawn.reshape(*by_draw, *drawn.shape[1:]),
-        ),
-        (
-            "cost_random", "share of the variance that random directions remove", ("rank", "draw", "stimulus"),
-            cost_drawn.reshape(*by_draw, cost_drawn.shape[1]),
-        ),
-    ):  # fmt: skip
+    ):
         proof[name] = (of, values, {"long_name": meaning, "units": "1"})
+    if ranks:
+        drawn, _, cost_drawn = _proved(statistics, layer, random, readings)
+        by_draw = (len(ranks), draws)
+        for name, meaning, of, values in (
+            ("r2_random", "R² of the position readout without random directions", dims, drawn),
+            ("cost_random", "share of the variance that random directions remove", dims[:1], cost_drawn),
+        ):
+            shaped = values.reshape(*by_draw, *values.shape[1:])
+            proof[name] = (("rank", "draw", *of), shaped, {"long_name": meaning, "units": "1"})
     return proof
 
 

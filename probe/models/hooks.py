@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Hooks", "hooking"]
+__all__ = ["Hooks", "hook_for_good", "hooking"]
 
 # Where torch keeps the hooks of a module, all by the same number.
 _KEPT_IN = (
@@ -74,6 +74,19 @@ class Hooks:
             return None
 
         return guarded
+
+
+def hook_for_good(module: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> None:
+    """Call hook(module, args, output) whenever a module of one's own copy has run; its copies have the hook too.
+
+    Parameters
+    ----------
+    module
+        Is changed.
+    hook
+        An object that can be pickled and copied, so that the module can.
+    """
+    module.register_forward_hook(hook)
 
 
 @contextmanager

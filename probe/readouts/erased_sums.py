@@ -41,6 +41,7 @@ def erased_gram(gram: ChannelGram, projection: Projection, folds: Sequence[int],
             [0., 0., 5.]], dtype=torch.float64)
     """
     n_columns, first = 1 + n_design + len(gram.pilot), 1 + n_design
+    projection = Projection(*(part.to(gram.pilot) for part in (projection.mean, projection.left, projection.right)))
     before = [_columns(symmetric(gram.upper([fold])), n_design, len(gram.pilot)) for fold in folds]
     after = [_erased(sums, projection, projection.mean - gram.pilot, first) for sums in before]
     vanished = ~keeps_digits(_deviations(sum(after), first), _deviations(sum(before), first), gram.kept.dtype)

@@ -1,0 +1,196 @@
+"""What a model loses as position is erased, beside what is left of position."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from probe.ablation.erasing import Erasing
+from probe.ablation.estimates import score_settings
+from probe.ablation.labels import LabelCheck, named_classes
+from probe.ablation.later_readouts import Estimates
+from probe.ablation.performance import resolve_scores
+from probe.erasing.proof import check_draws, prove
+from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
+from probe.errors import ArgumentError, ImagesError, warn
+from probe.images.batches import Transform
+from probe.intervals import jackknife
+from probe.models.capture import LayoutOption
+from probe.models.loan import Forward
+from probe.reading.collecting import collect_statistics
+from probe.reading.options import Options
+from probe.reading.reader import open_reader
+from probe.readouts.fitted_erasers import named_layer
+from probe.results import finish
+from probe.sums.statistics import Statistics
+
+__all__ = ["erasure_curve"]
+
+
+def erasure_curve(
+    model: nn.Module,
+    images: Any,
+    layer: str,
+    *,
+    score: Any,
+    statistics: Statistics | None = None,
+    methods: str | Iterable[str] = COMPARED,
+    ranks: Sequence[int] = (1, 2, 4, 8),
+    targets: str | Iterable[str] = ("row", "column"),
+    fit_stimuli: str | Iterable[str] = ("rolled", "natural"),
+    draws: int = 20,
+    alpha: float = 1e-3,
+    folds: int = 5,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    device: str | torch.device = "auto",
+    autocast: str | torch.dtype | None = None,
+    transform: Transform | None = None,
+    input_key: str | int | None = None,
+    layout: LayoutOption = None,
+    forward: Forward | None = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Measure what a model loses as position is erased from a layer, beside what is left of position there.
+
+    The commonest uses::
+
+        probe.erasure_curve(model, labelled, "layer4", score="accuracy")
+        probe.erasure_curve(model, images, "blocks.11", score="agreement", methods=["leace", "cells"], ranks=[2, 8, 32])
+        probe.erasure_curve(model, labelled, "layer4", score="accuracy", statistics=probe.collect(model, other_images))
+
+    Parameters
+    ----------
+    model, images
+        As in `ablation_curve`. The images are read twice, once for the erasers unless `statistics` are given.
+    layer
+        Name of the layer.
+    score
+        As in `ablation_curve`, but for ``"position"``.
+    statistics
+        Of this model on other images, from `collect`: what the erasers are fitted to. By default the same images
+        serve for both; the readouts are held out in any case, the score is then not.
+    methods, ranks, targets, fit_stimuli, draws, alpha
+        As in `erasure_proof`.
+    folds, groups, batch_size, num_workers, device, autocast, transform, input_key, layout, forward, max_images
+        As in `collect`.
+    seed
+        Of the stimuli and shifts.
+    progress
+        As in `collect`.
+
+    Returns
+    -------
+    xarray.Dataset
+        All that `erasure_proof` returns; and on (score, eraser) ``erased``, ``erased_se``, and ``erased_minus_random``,
+        its distance from the mean of the random subspaces of the same rank, with its error over images and draws; on
+        score ``intact``, ``intact_se``; on (score, rank, draw) ``random``. The attribute ``sharing`` tells how the
+        computation before the layer was shared.
+
+    Raises
+    ------
+    ArgumentError, ImagesError, LayerNotFoundError, LayerNotCalledError, LayoutError, ModelError, TooLargeError
+        Each names the argument, layer or file, what was found, and the cure.
+
+    Examples
+    --------
+    >>> import probe
+    >>> from probe.testing import CoordinateNet, noise_images
+    >>> curve = probe.erasure_curve(
+    ...     CoordinateNet(), noise_images(50), "identity", score={"row": lambda output: output[:, 3].std(dim=(1, 2))},
+    ...     methods="leace", ranks=[2], fit_stimuli="rolled", draws=2, progress=False,
+    ... )
+    >>> curve.intact.values.round(2), curve.erased.values.round(2)
+    (array([0.58]), array([[0.]]))
+    """
+    check_draws(draws)
+    scores = resolve_scores(score)
+    options = Options(
+        layers=layer, targets=targets, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers,
+        device=device, autocast=autocast, transform=transform, input_key=input_key, layout=layout, forward=forward,
+        max_images=max_images, seed=seed, progress=progress, task="erased",
+    )  # fmt: skip
+    if statistics is None:
+        if hasattr(images, "__next__"):
+            raise ImagesError(
+                "images: they are read twice, and an iterator gives them once. Pass a tensor, Dataset, DataLoader or "
+                "folder, or statistics= of other images."
+            )
+        fitting = replace(options, task="statistics", targets=targets)
+        statistics, _ = collect_statistics(model, images, fitting, grams=True, moments=True)
+    fitted_place = named_layer(statistics, layer)
+    recipes = recipes_for(statistics, layer, methods, ranks, targets, fit_stimuli)
+    warned: list[str] = []
+    proof = prove(statistics, fitted_place, recipes, draws, alpha, warned)
+    random = [
+        replace(recipes[0], method="random", rank=int(rank), draw=draw)
+        for rank in proof["rank"].values
+        for draw in range(draws)
+    ]
+    every = range(statistics.settings["folds"])
+    projections = [directions_of(statistics, fitted_place, recipe, every) for recipe in (*recipes, *random)]
+    settings = np.concatenate([np.zeros((1, len(projections)), dtype=bool), np.eye(len(projections), dtype=bool)])
+    with open_reader(model, images, options, labels=any(one.needs_labels for one in scores.values())) as reader:
+        place = reader.layer(layer)
+        _check_fits(statistics, reader.weights_digest, place.n_channels, len(projections[0].mean))
+        labels = LabelCheck(named_classes(images))
+        estimates, sharing = score_settings(reader, options, Erasing(place, projections), settings, scores, labels)
+        facts = reader.facts()
+    scored = [_of_score(found, recipes, proof, draws) for found in estimates.values()]
+    curve = proof.merge(xr.concat(scored, xr.Variable("score", list(estimates))))
+    if statistics.facts.images_digest == facts.images_digest:
+        warn("images: the erasers were fitted to the same ones as are scored. Pass statistics= of others.", warned)
+    return finish(
+        curve,
+        kind="erasure_curve",
+        facts=facts.warned(warned),
+        settings={
+            **statistics.settings, "erased": list(recipes[0].targets), "draws": draws, "alpha": alpha,
+            "batch_size": batch_size, "images_of_erasers": statistics.facts.images_digest,
+        },
+        layer=layer,
+        sharing=sharing,
+        void_labels=labels.void,
+    )  # fmt: skip
+
+
+def _check_fits(statistics: Statistics, weights_digest: str, n_channels: int, n_fitted: int) -> None:
+    if statistics.facts.weights_digest != weights_digest or n_channels != n_fitted:
+        raise ArgumentError("statistics: they are of a model with other weights. Collect them with this one.")
+
+
+def _of_score(found: Estimates, recipes: Sequence[Recipe], proof: xr.Dataset, draws: int) -> xr.Dataset:
+    """Return the curves of one score: its settings are intact, the recipes, and all random draws, rank by rank."""
+    first_random = 1 + len(recipes)
+    ranks = proof["rank"].values.tolist()
+    errors = jackknife(found.values, found.left_out, found.sizes)
+    random = found.values[first_random:].reshape(len(ranks), draws)
+    random_left_out = found.left_out[:, first_random:].reshape(-1, len(ranks), draws)
+    difference, difference_se = np.full((2, len(recipes)), np.nan)
+    for number, recipe in enumerate(recipes):
+        if recipe.rank not in ranks:
+            continue
+        drawn = ranks.index(recipe.rank)
+        difference[number] = found.values[1 + number] - random[drawn].mean()
+        left_out = found.left_out[:, 1 + number] - random_left_out[:, drawn].mean(axis=1)
+        over_images = jackknife(difference[number], left_out, found.sizes)
+        difference_se[number] = np.hypot(over_images, random[drawn].std(ddof=1) / draws**0.5)
+    curve = xr.Dataset()
+    for name, meaning, dims, values in (
+        ("intact", "score with nothing erased", (), found.values[0]),
+        ("intact_se", "standard error: score with nothing erased (over images)", (), errors[0]),
+        ("erased", "score after erasing", ("eraser",), found.values[1:first_random]),
+        ("erased_se", "standard error: score after erasing (over images)", ("eraser",), errors[1:first_random]),
+        ("erased_minus_random", "score after erasing − mean without random directions", ("eraser",), difference),
+        ("erased_minus_random_se", "standard error: score after erasing − random", ("eraser",), difference_se),
+        ("random", "score without random directions", ("rank", "draw"), random),
+    ):  # fmt: skip
+        curve[name] = (dims, values, {"long_name": meaning, "units": "score"})
+    return curve
