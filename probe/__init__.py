@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from probe.ablation.performance import MeanIoU as MeanIoU
     from probe.erasing.curve import erasure_curve as erasure_curve
     from probe.erasing.proof import erasure_proof as erasure_proof
+    from probe.erasing.rereading import erasure_matrix as erasure_matrix
+    from probe.erasing.stronger import stronger_readouts as stronger_readouts
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
     from probe.images.stimuli import STIMULI as STIMULI
@@ -64,6 +66,7 @@ _HOMES = {
     "collect": "measures.probing",
     "compare_rankings": "ranking.agreement",
     "erasure_curve": "erasing.curve",
+    "erasure_matrix": "erasing.rereading",
     "erasure_proof": "erasing.proof",
     "fit_eraser": "readouts.fitted_erasers",
     "layerwise": "measures.probing",
@@ -81,6 +84,7 @@ _HOMES = {
     "rank_channels": "ranking.methods",
     "save": "results",
     "shift_similarity": "measures.similarity",
+    "stronger_readouts": "erasing.stronger",
     "with_erasers": "ablation.erasing",
     "with_padding": "variants.padding",
 }

@@ -71,6 +71,8 @@ KINDS = {
     "ablation_curve": "probe.ablation_curve",
     "erasure_proof": "probe.erasure_proof",
     "erasure_curve": "probe.erasure_curve",
+    "erasure_matrix": "probe.erasure_matrix",
+    "stronger_readouts": "probe.stronger_readouts",
     "pooled": "probe.pooled",
     "similarity": "probe.shift_similarity",
     "audit": "probe.audit",

@@ -16,7 +16,7 @@ from probe.ablation.later_readouts import Estimates
 from probe.ablation.performance import resolve_scores
 from probe.erasing.proof import check_draws, prove
 from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
-from probe.errors import ArgumentError, ImagesError, warn
+from probe.errors import ArgumentError, ImagesError
 from probe.images.batches import Transform
 from probe.intervals import jackknife
 from probe.models.capture import LayoutOption
@@ -145,8 +145,6 @@ def erasure_curve(
         facts = reader.facts()
     scored = [_of_score(found, recipes, proof, draws) for found in estimates.values()]
     curve = proof.merge(xr.concat(scored, xr.Variable("score", list(estimates))))
-    if statistics.facts.images_digest == facts.images_digest:
-        warn("images: the erasers were fitted to the same ones as are scored. Pass statistics= of others.", warned)
     return finish(
         curve,
         kind="erasure_curve",

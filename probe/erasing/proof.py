@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 import xarray as xr
 
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, warn
-from probe.intervals import jackknife
 from probe.models.layers import Layer
 from probe.readouts.directions import CELLS, removed_variance
 from probe.readouts.erased_sums import cells_gram, erased_gram
@@ -243,19 +243,18 @@ def _score(
     reading: _Readings, by_split: Sequence[tuple[Split, Projection]], n_folds: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return R² over all splits, and its jackknife error over folds, shape (target,)."""
-    errors, deviations, counts = 0.0, 0.0, np.zeros(n_folds)
+    shape = (len(reading.targets), n_folds)
+    errors, deviations, counts = torch.zeros(shape), torch.zeros(shape), torch.zeros(n_folds)
+    total = CrossedSums(errors.double(), deviations.double(), counts.double(), torch.ones(0))
     for split, projection in by_split:
-        found = reading.sums(projection, split.read)
-        in_fold = np.zeros((2, len(reading.targets), n_folds))
         places = list(split.read)
-        for name, sums in found.items():
-            both = np.stack([sums.errors.cpu().numpy(), sums.deviations.cpu().numpy()])
+        for name, sums in reading.sums(projection, split.read).items():
+            of_errors, of_deviations = sums.errors.cpu(), sums.deviations.cpu()
             if name == CELLS:
-                in_fold[:, -1:, places] = both.sum(axis=1, keepdims=True)
+                total.errors[-1, places] += of_errors.sum(dim=0)
+                total.deviations[-1, places] += of_deviations.sum(dim=0)
             else:
-                in_fold[:, : both.shape[1], places] = both
-        errors, deviations = errors + in_fold[0], deviations + in_fold[1]
-        counts[places] = next(iter(found.values())).counts.cpu().numpy()
-    r2 = 1 - errors.sum(axis=1) / deviations.sum(axis=1)
-    without = 1 - (errors.sum(axis=1, keepdims=True) - errors) / (deviations.sum(axis=1, keepdims=True) - deviations)
-    return r2, jackknife(r2, without.T, counts)
+                total.errors[: len(of_errors), places] += of_errors
+                total.deviations[: len(of_errors), places] += of_deviations
+            total.counts[places] = sums.counts.cpu()
+    return total.r2, total.r2_se

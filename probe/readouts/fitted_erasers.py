@@ -14,7 +14,7 @@ from probe.readouts.erasers import ErasedPlace, Eraser, Erasure, Projection
 from probe.results import versions
 from probe.sums.statistics import Statistics
 
-__all__ = ["check_method", "concept_of", "covariances_of", "fit_eraser", "named_layer"]
+__all__ = ["check_method", "concept_of", "covariances_of", "fit_eraser", "fitted_to", "named_layer"]
 
 
 def fit_eraser(
@@ -92,10 +92,26 @@ def fit_eraser(
     >>> probe.fit_eraser(statistics, "conv4").rank
     2
     """
+    named_layer(statistics, layer)
+    folds = range(statistics.settings["folds"])
+    return fitted_to(statistics, layer, folds, method, targets, stimulus, rank, seed)
+
+
+def fitted_to(
+    statistics: Statistics,
+    layer: str,
+    folds: Iterable[int],
+    method: str,
+    targets: str | Iterable[str],
+    stimulus: str,
+    rank: int | None,
+    seed: int = 0,
+) -> Eraser:
+    """Fit an eraser to some folds of the images alone; see `fit_eraser`."""
     place = named_layer(statistics, layer)
     names = check_method(statistics, method, targets)
     check_rank(rank)
-    covariances = covariances_of(statistics, place, stimulus, range(statistics.settings["folds"]))
+    covariances = covariances_of(statistics, place, stimulus, folds)
     concept = concept_of(statistics, covariances, method, names)
     projection = find_directions(covariances, method, concept=concept, rank=rank, seed=seed)
     return _eraser(statistics, place, projection, covariances, method, names, stimulus)

@@ -74,19 +74,19 @@ def _crossed_errors(upper: Tensor, pairs: Sequence[tuple[Fit, Fit]], n_design: i
 
     `upper` is the triangle of the sums, with zeros below.
     """
-    first, second = (
-        torch.stack([_residual(fit, n_design) for fit in fits], dim=1) for fits in zip(*pairs, strict=True)
-    )
-    flat = second.flatten(1)
-    products = upper @ flat + upper.T @ flat - upper.diagonal()[:, None] * flat
-    return (first * products.view_as(second)).sum(dim=0).mean(dim=0)
-
-
-def _residual(fit: Fit, n_design: int) -> Tensor:
-    """Return the residuals of readouts as combinations of the columns of a Gram, shape (column, design column)."""
-    return torch.cat(
-        [-fit.intercepts[None], torch.eye(n_design, dtype=fit.weights.dtype, device=fit.weights.device), -fit.weights]
-    )
+    count, total, square = upper[0, 0], upper[0, 1 : 1 + n_design], upper.diagonal()[1 : 1 + n_design]
+    sums, cross, products = upper[0, 1 + n_design :], upper[1 : 1 + n_design, 1 + n_design :].T, upper[1 + n_design :]
+    products = products[:, 1 + n_design :]
+    errors = torch.zeros_like(total)
+    for first, second in pairs:
+        weights, intercepts = second.weights, second.intercepts
+        predicted = products @ weights + products.T @ weights - products.diagonal()[:, None] * weights
+        # Sums of the second residual, by itself, with the target, and with the features.
+        alone = total - count * intercepts - sums @ weights
+        with_target = square - total * intercepts - (cross * weights).sum(dim=0)
+        with_features = cross - torch.outer(sums, intercepts) - predicted
+        errors += with_target - first.intercepts * alone - (first.weights * with_features).sum(dim=0)
+    return errors / len(pairs)
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,22 @@ class CrossedSums:
     deviations: Tensor
     counts: Tensor
     live: Tensor
+
+    @property
+    def r2(self) -> np.ndarray:
+        """1 − Σ errors / Σ deviations over all folds, shape (design column,)."""
+        return (1 - self.errors.sum(dim=1) / self.deviations.sum(dim=1)).cpu().numpy()
+
+    @property
+    def r2_left_out(self) -> np.ndarray:
+        """The same over all folds but one, shape (design column, fold)."""
+        errors, deviations = (sums.sum(dim=1, keepdim=True) - sums for sums in (self.errors, self.deviations))
+        return (1 - errors / deviations).cpu().numpy()
+
+    @property
+    def r2_se(self) -> np.ndarray:
+        """Standard error of `r2`, shape (design column,): jackknife over the folds, without refitting."""
+        return jackknife(self.r2, self.r2_left_out.T, self.counts.cpu().numpy())
 
 
 def crossed_sums(gram: ChannelGram, n_design: int, alpha: float) -> CrossedSums:
@@ -175,21 +191,18 @@ def score_readout(gram: ChannelGram, n_targets: int, alpha: float) -> ReadoutSco
     """
     n_design = n_targets * (2 + N_CONTROLS)
     crossed = crossed_sums(gram, n_design, alpha)
-    sse, sst, counts = crossed.errors, crossed.deviations, crossed.counts
-    r2 = (1 - sse.sum(dim=1) / sst.sum(dim=1)).cpu().numpy()
-    without_fold = 1 - (sse.sum(dim=1, keepdim=True) - sse) / (sst.sum(dim=1, keepdim=True) - sst)
-    left_out = without_fold[:n_targets].cpu().numpy()
+    r2, left_out = crossed.r2, crossed.r2_left_out[:n_targets]
     controls = r2[2 * n_targets :].reshape(N_CONTROLS, n_targets)
     n_live = int(crossed.live.sum())
     return ReadoutScores(
         r2=r2[:n_targets],
-        r2_fold=(1 - sse / sst)[:n_targets].cpu().numpy(),
+        r2_fold=(1 - crossed.errors / crossed.deviations)[:n_targets].cpu().numpy(),
         r2_left_out=left_out,
-        r2_se=jackknife(r2[:n_targets], left_out.T, counts.cpu().numpy()),
+        r2_se=crossed.r2_se[:n_targets],
         r2_null=r2[n_targets : 2 * n_targets],
         r2_control=np.where(np.isnan(controls).all(axis=0), np.nan, np.nan_to_num(controls).sum(axis=0))
         / np.maximum(1, (~np.isnan(controls)).sum(axis=0)),
-        samples_per_feature=float(counts.sum()) / n_live if n_live else np.nan,
+        samples_per_feature=float(crossed.counts.sum()) / n_live if n_live else np.nan,
         n_dead=len(gram.pilot) - n_live,
     )
 
