@@ -26,7 +26,7 @@ def maps_of(kind, n_images=80):
     noise = torch.randn(n_images, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     row = torch.linspace(-1, 1, 8)[:, None].expand(8, 8)
     if kind == "variance":
-        noise[:, 0] *= 0.2 + row + 1
+        noise[:, 0] *= (0.1 + row + 1) ** 2
     elif kind == "value":
         noise[:, 0] = row + noise[:, 0] / 2
     return noise
