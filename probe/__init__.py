@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from probe.plots.auditing import plot_foveation as plot_foveation
     from probe.plots.channels import plot_channels as plot_channels
     from probe.plots.comparison import plot_ranking as plot_ranking
+    from probe.plots.erasing import plot_erasure as plot_erasure
     from probe.plots.maps import plot_maps as plot_maps
     from probe.plots.pooling import plot_pooled as plot_pooled
     from probe.plots.position import plot_layers as plot_layers
@@ -75,6 +76,7 @@ _HOMES = {
     "plot_ablation": "plots.ablation",
     "plot_audit": "plots.auditing",
     "plot_channels": "plots.channels",
+    "plot_erasure": "plots.erasing",
     "plot_foveation": "plots.auditing",
     "plot_layers": "plots.position",
     "plot_maps": "plots.maps",

@@ -25,6 +25,10 @@ _KINDS = {
     "rankings": _Kind("probe.compare_rankings", "probe.plot_ranking"),
     "ablation_curve": _Kind("probe.ablation_curve", "probe.plot_ablation"),
     "pooled": _Kind("probe.pooled", "probe.plot_pooled"),
+    "erasure_curve": _Kind("probe.erasure_curve", "probe.plot_erasure"),
+    "erasure_proof": _Kind("probe.erasure_proof", "probe.plot_erasure"),
+    "erasure_matrix": _Kind("probe.erasure_matrix", "probe.plot_erasure"),
+    "stronger_readouts": _Kind("probe.stronger_readouts", "probe.plot_erasure"),
     "audit": _Kind("probe.audit", "probe.plot_audit"),
 }
 

@@ -39,7 +39,7 @@ def measured(kind, **options):
 def test_a_variance_that_tells_the_row_is_read_by_the_perceptron_alone():
     row = measured("variance", samples=5000).r2.sel(target="row", eraser=1)
     assert abs(row.sel(reader="cell")) < 0.02 and abs(row.sel(reader="neighbourhood")) < 0.05
-    assert row.sel(reader="perceptron") > 0.1
+    assert row.sel(reader="perceptron") > 0.04
 
 
 def test_erasing_leaves_nothing_where_the_row_is_a_value():
