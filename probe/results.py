@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
@@ -338,11 +339,9 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Pat
     ResultFileError
         If the file exists and may not be replaced, or cannot be written.
     """
+    check_writable(path, overwrite=overwrite)
     try:
-        check_writable(path, overwrite=overwrite)
         _replace(path.resolve(), content)
-    except ResultFileError:
-        raise
     except OSError as error:
         raise ResultFileError(
             f"{path}: cannot be written: {error.strerror or error}. "
@@ -357,14 +356,25 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     ResultFileError
-        If it is a folder, a device or a pipe, is in a folder that is not there, or exists and may not be replaced.
+        If it is a folder, a device or a pipe, exists and may not be replaced, or is in a folder that is not there or
+        cannot be written.
     """
-    if path.is_dir():
-        raise ResultFileError(f"{path}: is a folder; name a file in it.")
-    if path.exists() and not path.is_file():
-        raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
-    if path.exists() and not overwrite:
-        raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+    try:
+        if path.is_dir():
+            raise ResultFileError(f"{path}: is a folder; name a file in it.")
+        if path.exists() and not path.is_file():
+            raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
+        if path.exists() and not overwrite:
+            raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+    except ResultFileError:
+        raise
+    except OSError as error:
+        cure = f", or make the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
+        raise ResultFileError(
+            f"{path}: cannot be written: {error.strerror or error}. Choose a place that can be written{cure}."
+        ) from error
 
 
 def _replace(path: Path, content: Any) -> None:

@@ -5,7 +5,6 @@ import json
 import shlex
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from probe.command.names import LAYOUTS, STIMULI, TARGETS, near_names
-from probe.command.option_types import KeyValues, Names, Parts, ResultFile
-from probe.errors import ProbeError, ProbeWarning, ResultFileError
+from probe.command.names import STIMULI, TARGETS, near_names
+from probe.command.option_types import Device, KeyValues, Layout, Names, Parts, ResultFile
+from probe.errors import ProbeError, ProbeWarning
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +31,6 @@ __all__ = [
     "Program",
     "Studies",
     "Task",
-    "check_output",
     "choose_device",
     "device_option",
     "json_option",
@@ -216,7 +214,13 @@ size_option = click.option(
     "weights do, else a shorter side of 256 and a crop of 224]",
 )
 max_images_option = click.option("--max-images", type=COUNT, help="Read so many, evenly spaced.  [default: all]")
-device_option = click.option("--device", default="auto", help="Where to run the model; auto: on a GPU if there is one.")
+device_option = click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    metavar="auto|cpu|cuda[:N]|...",
+    help="Where to run the model; auto: on a GPU if there is one.",
+)
 positions_option = click.option(
     "--positions", default="auto", metavar="auto|all|N", callback=_parse_positions, help="Cells an image."
 )
@@ -264,7 +268,13 @@ _MEASUREMENT = (
     click.option("--num-workers", type=click.IntRange(min=0), default=0, help="Processes that read images."),
     device_option,
     click.option("--autocast", type=click.Choice(["bfloat16", "float16"]), help="Run in mixed precision."),
-    click.option("--layout", type=click.Choice(LAYOUTS), help="Of outputs not understood."),
+    click.option(
+        "--layout",
+        type=Layout(),
+        metavar="NCHW|NLC[5:201]|...",
+        help="Axes of outputs that are not understood: N images, C channels, H rows, W columns, L tokens; and which "
+        "of the tokens are patches.",
+    ),
     seed_option,
     json_option,
 )
@@ -310,18 +320,6 @@ def choose_device(device: str) -> str:
     import torch
 
     return "cuda" if device == "auto" and torch.cuda.is_available() else device
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """Find out before the work whether a file can be written."""
-    from probe.results import check_writable
-
-    check_writable(path, overwrite=overwrite)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ResultFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 def note(message: str, quiet: bool) -> None:

@@ -10,7 +10,6 @@ from probe.command.arguments import (
     FILE,
     Program,
     Task,
-    check_output,
     choose_device,
     json_option,
     measurement_options,
@@ -187,9 +186,9 @@ def _measure(
     **settings: Any,
 ) -> None:
     """Run `probe.layerwise` or `probe.channelwise`, save what it returns and tell of it."""
-    from probe.results import save
+    from probe.results import check_writable, save
 
-    check_output(output, overwrite)
+    check_writable(output, overwrite=overwrite)
     source = open_source(model, weights, size, seed, quiet, model_args)
     result = measurement(
         source.model,

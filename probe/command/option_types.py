@@ -1,6 +1,7 @@
 """What options take besides text: names that are known, arguments of functions, files of results."""
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from probe.command.names import near_names
+from probe.command.names import DEVICES, near_names
+from probe.models.notation import LAYOUTS, read_layout
 
-__all__ = ["KeyValues", "Names", "Parts", "ResultFile"]
+__all__ = ["Device", "KeyValues", "Layout", "Names", "Parts", "ResultFile"]
+
+_NUMBERED = re.compile(r"([a-z]+)(:\d+)?")
 
 
 class Parts(click.ParamType):
@@ -61,6 +65,54 @@ class Names(click.ParamType):
         """Complete the name behind the last comma."""
         done, comma, begun = incomplete.rpartition(",")
         return [CompletionItem(f"{done}{comma}{name}") for name in self.known if name.startswith(begun)]
+
+
+class Device(click.ParamType):
+    """Where models run: ``auto``, or a device as torch names it, of which there may be several."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no name of a device; whether it is there is seen later."""
+        parts = _NUMBERED.fullmatch(value)
+        if parts is not None and parts[1] in DEVICES and not (parts[1] == "auto" and parts[2]):
+            return str(value)
+        letters = re.sub(r"[^a-z]", "", value.lower())
+        if letters in ("gpu", "nvidia", "rocm", "amd"):
+            near = " A GPU of NVIDIA or AMD is cuda, one of Apple mps."
+        elif letters in DEVICES and letters != "auto" and (number := re.search(r"\d+", value)):
+            near = f" Did you mean {letters}:{number[0]}?"
+        else:
+            near = near_names(letters, DEVICES)
+        self.fail(f"{value!r} is none of {', '.join(DEVICES)}, or one of several, as cuda:1.{near}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete a name."""
+        return [CompletionItem(name) for name in DEVICES if name.startswith(incomplete)]
+
+
+class Layout(click.ParamType):
+    """The axes of an output, and which of its tokens are patches."""
+
+    name = "layout"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no layout."""
+        if read_layout(value) is None:
+            axes = value.partition("[")[0]
+            near = near_names(axes.upper(), LAYOUTS) if axes not in LAYOUTS else ""
+            self.fail(
+                f"{value!r} is none of {', '.join(LAYOUTS)} (N images, C channels, H rows, W columns, L tokens); nor "
+                "tells which tokens are patches, as NLC[5:201], or their grid besides, as 'NLC[5:201](14, 14)'."
+                f"{near}",
+                param,
+                ctx,
+            )
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the axes."""
+        return [CompletionItem(axes) for axes in LAYOUTS if axes.startswith(incomplete)]
 
 
 class KeyValues(click.ParamType):

@@ -13,7 +13,6 @@ from probe.command.arguments import (
     OWN_SIZE,
     Studies,
     Task,
-    check_output,
     choose_device,
     device_option,
     max_images_option,
@@ -287,8 +286,10 @@ def _check_page(output: Path, overwrite: bool) -> None:
     """Find out before the work whether a page and its result can be written."""
     if output == output.with_suffix(".nc"):
         raise click.UsageError(f"{output}: is where the result goes; name the page .html.")
+    from probe.results import check_writable
+
     for path in (output, output.with_suffix(".nc")):
-        check_output(path, overwrite)
+        check_writable(path, overwrite=overwrite)
 
 
 def _write_page(result: "xr.Dataset", sentences: list[str], output: Path, overwrite: bool) -> None:

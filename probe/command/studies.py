@@ -13,7 +13,6 @@ from probe.command.arguments import (
     FOLDER,
     RESULT,
     Task,
-    check_output,
     choose_device,
     device_option,
     json_option,
@@ -115,10 +114,9 @@ def analyse(
     if device != "auto":
         options["device"] = device
     _check_options(study, options)
-    check_output(output, overwrite)
+    from probe.results import check_writable, save
 
-    from probe.results import save
-
+    check_writable(output, overwrite=overwrite)
     source = None
     if model is not None:
         source = open_source(model, _single(weights), size, 0, quiet, model_args)
@@ -162,8 +160,10 @@ def audit(
     From its layers alone: no images and no weights are needed. `probe show FILE.nc --figures FOLDER` draws how often
     each pixel is read.
     """
+    from probe.results import check_writable
+
     if output is not None:
-        check_output(output, overwrite)
+        check_writable(output, overwrite=overwrite)
     import probe
     from probe.command.named_models import open_model
 

@@ -19,8 +19,9 @@ from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.expansions import Expansion, does_more, expansion_of
 from probe.models.hooks import Hooks, hooking
 from probe.models.layers import INPUT, Layer, View, is_default_layer, module_names
-from probe.models.layouts import LAYOUTS, GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
+from probe.models.layouts import GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
 from probe.models.loan import Forward, run_model
+from probe.models.notation import LAYOUTS
 from probe.models.tokens import MAP_MAKERS, find_patches
 
 __all__ = ["LayoutOption", "Reduce", "ReduceExpansion", "Run", "input_grids", "reading", "survey", "survey_fast"]
@@ -287,10 +288,9 @@ def _with_patches(model: nn.Module, images: Tensor, found: list[Layer], forward:
             place = patches.get((layer.module, layer.call))
             problem = "it was not called again with the same image" if place is None else place.problem
             if place is None or problem:
-                reason = (
-                    f"it is not clear where its tokens lie: {problem}; say it by layout=, for example "
-                    f"layout={{{layer.name!r}: '{layer.layout}[1:197]'}}"
-                )
+                said = f"say it by layout=, for example layout={{{layer.name!r}: '{layer.layout}[1:197]'}}"
+                cure = said if place is None else place.cure or said
+                reason = f"it is not clear where its tokens lie: {problem}; {cure}"
                 layer = replace(layer, layout="", n_channels=0, n_sources=0, problem=reason)
             else:
                 height, width = place.grid
