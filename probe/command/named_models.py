@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +10,9 @@ from torch import nn
 from probe.command.model_libraries import FOLDERS, TIMM, Made, from_folder, from_function, from_timm, from_torchvision
 from probe.command.preprocessing import Transform, plain
 from probe.errors import ArgumentError
-from probe.models.weights import load_weights, split_part
+from probe.models.weights import is_weight_file, load_weights
 
 __all__ = ["ModelSource", "open_model"]
-
-_WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def open_model(
     >>> source.weights, source.preprocessing
     ('random (seed 0)', 'resize 64, crop 64, ImageNet mean and standard deviation')
     """
-    is_file = weights is not None and (split_part(weights)[0].is_file() or Path(weights).suffix in _WEIGHT_FILES)
+    is_file = weights is not None and is_weight_file(weights)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         made = _make(name, None if is_file else weights, arguments or {}, seed, is_told=not is_file)

@@ -53,9 +53,9 @@ __all__ = ["analyse", "audit"]
 @click.option("--model", help="MODEL to study, where a study takes one.")
 @click.option(
     "--weights",
-    metavar="FILE|NAME|NET=FILE",
+    metavar="[NET=]FILE[:PART]|NAME",
     multiple=True,
-    help="Of --model; or, without it, of the study's own networks, each as NET=FILE.",
+    help="Of --model; or, without it, of the study's own networks: NET=FILE, once for each.",
 )
 @model_args_option
 @click.option("--images", type=FOLDER, help="Folder of images, where a study takes one.")

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-
 import probe
 from probe.command.arguments import record
 from probe.command.named_models import open_model
