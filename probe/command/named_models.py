@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from probe.command.model_libraries import FOLDERS, TIMM, Made, from_folder, from_function, from_timm, from_torchvision
-from probe.command.preprocessing import Transform, plain
+from probe.command.preprocessing import Transform, of_grey, plain
 from probe.errors import ArgumentError
+from probe.models.layers import takes_grey
 from probe.models.weights import is_weight_file, load_weights
 
 __all__ = ["ModelSource", "open_model"]
@@ -90,7 +91,10 @@ def open_model(
         taken = load_weights(made.model, weights, name)
         origin = f"{weights} ({taken})" if taken else weights
     warned: list[str] = []
-    transform, preprocessing = plain(made.normalisation) if isinstance(size, str) else made.prepare(size, warned)
+    own_size = isinstance(size, str)
+    is_grey = takes_grey(made.model, square=not own_size)
+    normalisation = of_grey(made.normalisation) if is_grey else made.normalisation
+    transform, preprocessing = plain(normalisation) if own_size else made.prepare(size, warned, normalisation)
     return ModelSource(made.model, transform, origin, preprocessing, warned)
 
 

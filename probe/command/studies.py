@@ -137,7 +137,7 @@ def analyse(
 @model_argument
 @model_args_option
 @click.option("--size", type=COUNT, default=224, help="Rows and columns of an image.")
-@click.option("--channels", type=COUNT, default=3, help="Channels of an image.")
+@click.option("--channels", type=COUNT, help="Channels of an image.  [default: 3, or 1 if the model takes greys]")
 @click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: none]")
 @overwrite_option
 @device_option
@@ -148,7 +148,7 @@ def audit(
     model: str,
     model_args: dict[str, Any],
     size: int,
-    channels: int,
+    channels: int | None,
     output: Path | None,
     overwrite: bool,
     device: str,
@@ -166,8 +166,10 @@ def audit(
         check_writable(output, overwrite=overwrite)
     import probe
     from probe.command.named_models import open_model
+    from probe.models.layers import takes_grey
 
     source = open_model(model, arguments=model_args)
+    channels = channels or (1 if takes_grey(source.model) else 3)
     result = probe.audit(source.model, (channels, size, size), device=choose_device(device))
     record(result, source, command)
     del result.attrs["preprocessing"]  # no image was read

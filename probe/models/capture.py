@@ -4,6 +4,7 @@ A hook hands each output on as maps (image, channel, row, column), at once and w
 overwrites the tensor in place does no harm, and keeps nothing.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, Layout
 from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.expansions import Expansion, does_more, expansion_of
 from probe.models.hooks import Hooks, hooking
-from probe.models.layers import INPUT, Layer, View, is_default_layer, module_names
+from probe.models.layers import INPUT, Layer, View, first_inputs, is_default_layer, module_names
 from probe.models.layouts import GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
 from probe.models.loan import Forward, run_model
 from probe.models.notation import LAYOUTS
@@ -425,7 +426,22 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
                 f"{first.in_channels}. Images are read as (image, channel, row, column). "
                 f"{_cure_of_channels(tuple(images.shape), first.in_channels)}"
             ) from error
+        n_shown, n_taken = images[0].numel(), first_inputs(model)
+        if first is None and n_taken and n_taken != n_shown:
+            raise ImagesError(
+                f"images: found {n_shown} numbers an image, shape {tuple(images.shape[1:])}, but the model's first "
+                f"weight takes {n_taken}. {_cure_of_size(n_taken)}"
+            ) from error
         raise
+
+
+def _cure_of_size(n_numbers: int) -> str:
+    """Return which images have so many numbers; at the command --size brings them there."""
+    for n_channels in (1, 3):
+        side = math.isqrt(n_numbers // n_channels)
+        if n_channels * side * side == n_numbers:
+            return f"Show images of shape ({n_channels}, {side}, {side}): transform=, or --size {side} of the command."
+    return "Bring them to as many in transform=, or wrap the model in a function that does (module:function)."
 
 
 def _cure_of_channels(shape: tuple[int, ...], expected: int) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "Layer",
     "View",
     "described",
+    "first_inputs",
     "is_default_layer",
     "module_names",
     "running_layer",
@@ -307,13 +309,41 @@ def _called_parent(name: str, found: Sequence[Layer]) -> str:
     return ""
 
 
-def takes_grey(model: nn.Module) -> bool:
-    """Return whether a model's images have one channel: its first convolution takes one, and none takes three.
+def takes_grey(model: nn.Module, *, square: bool = False) -> bool:
+    """Return whether a model's images have one channel.
+
+    Its first convolution takes one, and none takes three. Without convolutions, its first weight takes all pixels of a
+    square image at once, and as many as three channels cannot have.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    square
+        Whether images are known to be square. Three channels of others may have as many pixels: 3·48·64 = 96².
 
     Examples
     --------
     >>> takes_grey(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)))
     True
+    >>> takes_grey(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)))
+    True
     """
     widths = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return widths[:1] == [1] and 3 not in widths
+    if widths:
+        return widths[0] == 1 and 3 not in widths
+    n_pixels = first_inputs(model)
+    return n_pixels > 0 and math.isqrt(n_pixels) ** 2 == n_pixels and (square or n_pixels % 3 != 0)
+
+
+def first_inputs(model: nn.Module) -> int:
+    """Return how many numbers the first weight of a model takes, where it is that of a linear layer; else 0.
+
+    Examples
+    --------
+    >>> first_inputs(nn.Sequential(nn.Flatten(), nn.Linear(12, 10))), first_inputs(nn.Conv2d(1, 4, 3))
+    (12, 0)
+    """
+    first = next(model.parameters(), None)
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return next((module.in_features for module in linear if module.weight is first), 0)
