@@ -108,15 +108,15 @@ def test_what_a_first_linear_layer_takes_tells_the_channels_of_square_images(nam
     assert open_model(f"grey_nets:{name}", size=size).transform(image).shape[0] == channels
 
 
-@pytest.mark.parametrize("name", ["convolutions", "flattened"])
-def test_a_model_of_one_channel_is_measured_as_by_hand(name, grey_nets, photos, pixels, measured):
+@pytest.mark.parametrize(("name", "layers"), [("convolutions", "auto"), ("flattened", "input")])
+def test_a_model_of_one_channel_is_measured_as_by_hand(name, layers, grey_nets, photos, pixels, measured):
     import probe
 
-    measured("layerwise", f"grey_nets:{name}", "--images", photos, "-o", "x.nc", "--size", 32)
+    measured("layerwise", f"grey_nets:{name}", "--images", photos, "-o", "x.nc", "--size", 32, "--layers", layers)
     start = round((pixels.shape[2] - 32) / 2)
     greys = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])[:, None]
     images = torch.from_numpy((greys[..., start : start + 32] / 255 - 0.449) / 0.226).float()
-    expected = probe.layerwise(open_model(f"grey_nets:{name}").model, images, progress=False)
+    expected = probe.layerwise(open_model(f"grey_nets:{name}").model, images, layers=layers, progress=False)
     np.testing.assert_allclose(probe.load("x.nc").r2, expected.r2, atol=1e-4)
 
 
