@@ -322,7 +322,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         result = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
     except Exception as error:  # netCDF readers raise many kinds for damaged files
         reason = str(error).partition("\n")[0]
-        raise ResultFileError(f"{path}: is damaged or no netCDF file ({reason}). Make the result again.") from error
+        raise ResultFileError(
+            f"{path}: is damaged or no netCDF file ({reason}). Name the file of a result, .nc, or make it again."
+        ) from error
     if result.attrs.get("schema") != SCHEMA:
         raise ResultFileError(
             f"{path}: is no result of this version of probe: expected the attribute schema={SCHEMA!r}, "

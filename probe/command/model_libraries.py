@@ -19,6 +19,7 @@ from torchvision.transforms import Grayscale, Resize
 from probe.command.names import near_names
 from probe.command.preprocessing import IMAGENET, Normalisation, Transform, Watched, shown_grey, standard
 from probe.errors import ArgumentError, ModelError
+from probe.models.weights import is_weight_file
 
 __all__ = ["FOLDERS", "TIMM", "Made", "from_folder", "from_function", "from_timm", "from_torchvision"]
 
@@ -57,9 +58,9 @@ def from_torchvision(name: str, weights: str | None, arguments: Arguments, seed:
     known = torchvision.models.list_models()
     if name.lower() not in known:
         raise ArgumentError(
-            f"model {name!r}: torchvision has no such model.{near_names(name.lower(), known)} A model of timm is "
-            "timm:NAME, a folder of Hugging Face hf:FOLDER, and your own module:function, such as nets:make_net for "
-            "make_net() in nets.py."
+            f"model {name!r}: torchvision has no such model.{near_names(name.lower(), known)}{_meant(name)} A model of "
+            "timm is timm:NAME, a folder of Hugging Face hf:FOLDER, and your own module:function, such as "
+            "nets:make_net for make_net() in nets.py."
         )
     choice = None if weights is None else _named_weights(name, weights)
     options: dict[str, Any] = {"weights": choice}
@@ -81,6 +82,16 @@ def from_torchvision(name: str, weights: str | None, arguments: Arguments, seed:
     if choice is None:
         return Made(model, f"random (seed {seed})", standard)
     return Made(model, str(choice), lambda size, warned, _: _as_evaluated(choice, size, warned))
+
+
+def _meant(name: str) -> str:
+    """Return what a name that is a file, or a module, may be meant as."""
+    path = Path(name)
+    if is_weight_file(name):
+        return f" A file of weights goes to --weights, beside the model that they are of: MODEL --weights {name}."
+    if path.suffix == ".py" or path.with_suffix(".py").is_file():
+        return f" Name the function that makes the model: {'.'.join(path.with_suffix('').parts)}:FUNCTION."
+    return ""
 
 
 def _named_weights(name: str, weights: str) -> Any:

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from probe.command.names import DEVICES, near_names
 from probe.models.notation import LAYOUTS, read_layout
 
-__all__ = ["Device", "KeyValues", "Layout", "Names", "Parts", "ResultFile"]
+__all__ = ["Device", "ExistingFolder", "KeyValues", "Layout", "Names", "PageFile", "Parts", "ResultFile"]
 
 _NUMBERED = re.compile(r"([a-z]+)(:\d+)?")
 
@@ -37,10 +37,33 @@ class ResultFile(click.Path):
             better = path.with_suffix(".nc")
             self.fail(
                 f"{path}: a result is a netCDF file; name it {better}. `probe show {better}` then shows its numbers "
-                "and figures, and `probe report` writes the page of a study.",
+                f"and figures, and `probe report {better}` writes its page.",
                 param,
                 ctx,
             )
+        return path
+
+
+class PageFile(click.Path):
+    """The file of a page, which is HTML and no result, picture or document of another kind."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a name that promises something else."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix not in ("", ".html", ".htm"):
+            self.fail(f"{path}: a page is an HTML file; name it {path.with_suffix('.html')}.", param, ctx)
+        return path
+
+
+class ExistingFolder(click.Path):
+    """A folder that is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is none, and offer the folder of a file."""
+        path = Path(value)
+        if not path.is_dir():
+            found = f"is a file; pass its folder, {path.parent}" if path.exists() else "there is no such folder"
+            self.fail(f"{path}: {found}.", param, ctx)
         return path
 
 

@@ -47,10 +47,10 @@ __all__ = ["analyse", "audit"]
 @click.argument("name", required=False)
 @click.option("--list", "as_list", is_flag=True, help="Show all studies, and the time that each preset takes.")
 @preset_option
-@click.option("--seeds", type=COUNT, help="Repetitions.  [default: those of the preset]")
+@click.option("--seeds", type=COUNT, metavar="N", help="Repetitions.  [default: those of the preset]")
 @click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: NAME.nc]")
 @overwrite_option
-@click.option("--model", help="MODEL to study, where a study takes one.")
+@click.option("--model", metavar="MODEL", help="Model to study, where a study takes one.")
 @click.option(
     "--weights",
     metavar="[NET=]FILE[:PART]|NAME",
@@ -63,7 +63,10 @@ __all__ = ["analyse", "audit"]
 @max_images_option
 @several("--layers", metavar="GLOB,...", help="Layers to study, where a study takes some.")
 @several(
-    "--paddings", metavar="NAME,...", known=PADDINGS, help="Names of probe.PADDINGS.  [default: those of the study]"
+    "--paddings",
+    metavar="NAME,...",
+    known=PADDINGS,
+    help=f"Some of {', '.join(PADDINGS)}.  [default: those of the study]",
 )
 @device_option
 @json_option
@@ -94,6 +97,7 @@ def analyse(
         if name not in STUDIES:
             raise ArgumentError(
                 f"there is no study {name!r}; expected one of {', '.join(STUDIES)}.{near_names(name, STUDIES)}"
+                f"{f' The page of a result is written by `probe report {name}`.' if Path(name).is_file() else ''}"
             )
         if model is None and (size or model_args):
             raise click.UsageError(f"{'--size' if size else '--model-args'} needs --model.")
@@ -136,8 +140,10 @@ def analyse(
 )
 @model_argument
 @model_args_option
-@click.option("--size", type=COUNT, default=224, help="Rows and columns of an image.")
-@click.option("--channels", type=COUNT, help="Channels of an image.  [default: 3, or 1 if the model takes greys]")
+@click.option("--size", type=COUNT, default=224, metavar="N", help="Rows and columns of an image.")
+@click.option(
+    "--channels", type=COUNT, metavar="N", help="Channels of an image.  [default: 3, or 1 if the model takes greys]"
+)
 @click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: none]")
 @overwrite_option
 @device_option

@@ -210,6 +210,11 @@ def _read(path: Path) -> Any:
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
         raise ModelError(f"weights {path}: cannot be read: {str(error).partition('. ')[0]}.") from error
+    except Exception as error:  # the reader of older files raises many kinds for what is none
+        raise ModelError(
+            f"weights {path}: cannot be read: it is damaged, or no file that torch.save wrote "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def _read_safetensors(path: Path) -> Any:
