@@ -142,7 +142,8 @@ def run(
         Its layers to read; each is a block.
     weights
         For ``"vgg16"`` and ``"resnet"``, as far as the preset reads them: the name of weights of torchvision, such as
-        ``"IMAGENET1K_V1"``, or a file with a state dict, ``FILE:PART`` where several parts of it fit. Random weights by default.
+        ``"IMAGENET1K_V1"``, or a file with a state dict, ``FILE:PART`` where several parts of it fit. Random weights by
+        default.
     images
         A folder that holds ``DUTS-TR/DUTS-TR-Image`` and ``PASCAL-S``; or images as in `probe.collect`, of which every
         third is for testing. By default crops of two photographs; the preset ``"paper"`` needs images.

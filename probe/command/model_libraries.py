@@ -87,7 +87,9 @@ def from_torchvision(name: str, weights: str | None, arguments: Arguments, seed:
 def _meant(name: str) -> str:
     """Return what a name that is a file, or a module, may be meant as."""
     path = Path(name)
-    if is_weight_file(name):
+    if path.suffix == ".nc":
+        return f" `probe show {name}` shows a result."
+    if path.suffix != ".py" and is_weight_file(name):
         return f" A file of weights goes to --weights, beside the model that they are of: MODEL --weights {name}."
     if path.suffix == ".py" or path.with_suffix(".py").is_file():
         return f" Name the function that makes the model: {'.'.join(path.with_suffix('').parts)}:FUNCTION."

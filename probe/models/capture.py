@@ -271,9 +271,17 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward
             f"model: {type(model).__name__} runs copies of its modules, which cannot be read. Pass the network that it "
             "holds, for example model.model."
         )
-    for pattern in options:
-        if not any(fnmatchcase(layer.name, pattern) for layer in found):
+    for pattern, meant in options.items():
+        named = [layer for layer in found if fnmatchcase(layer.name, pattern)]
+        if not named:
             raise ArgumentError(f"layout: no layer is called {pattern!r}. probe.list_layers(model, images) lists them.")
+        axes_found = {len(shapes[layer.module, layer.call]) for layer in named if (layer.module, layer.call) in shapes}
+        if meant.view is None and LAYOUTS[meant.axes] not in axes_found:
+            outputs = "output of the model" if pattern == "*" else f"output of {pattern!r}"
+            raise ArgumentError(
+                f"layout: {meant.axes} is of {LAYOUTS[meant.axes]} axes, and no {outputs} has as many; they have "
+                f"{' or '.join(map(str, sorted(axes_found))) or 'none'}."
+            )
     return with_blocks(model, names, _with_patches(model, images, found, forward), starts, shapes)
 
 

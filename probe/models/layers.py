@@ -26,6 +26,7 @@ __all__ = [
     "described",
     "first_inputs",
     "is_default_layer",
+    "layer_named",
     "module_names",
     "running_layer",
     "select_layers",
@@ -239,7 +240,7 @@ def select_layers(
         matches, named = _matches(request, found, names)
         unclear = [layer for layer in matches if layer.problem]
         if unclear and named:
-            raise LayoutError(f"layers: {unclear[0].name} ({unclear[0].module_type}): {unclear[0].problem}.")
+            _refuse_unclear(unclear[0])
         for layer in matches:
             if layer.problem:
                 skipped[layer.name] = layer.problem
@@ -251,6 +252,20 @@ def select_layers(
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in list(skipped.items())[:5])
         raise LayerNotFoundError(f"layers={layers!r}: no layer with a map of more than one cell is left.{reasons}")
     return sorted(chosen.values(), key=lambda layer: layer.depth), skipped
+
+
+def layer_named(name: str, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> Layer:
+    """Return the one layer of this name; arguments and errors are those of `select_layers`."""
+    layer = next((layer for layer in found if layer.name == name), None)
+    if layer is None:
+        raise _unknown(name, found, names)
+    _refuse_unclear(layer)
+    return layer
+
+
+def _refuse_unclear(layer: Layer) -> None:
+    if layer.problem:
+        raise LayoutError(f"layers: {layer.name} ({layer.module_type}): {layer.problem}.")
 
 
 def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> tuple[list[Layer], bool]:
@@ -274,13 +289,18 @@ def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str
     matches = [layer for layer in found if fnmatch.fnmatchcase(layer.name, request)]
     if matches:
         return matches, False
-    uncalled = fnmatch.filter(names.values(), request)
+    raise _unknown(request, found, names)
+
+
+def _unknown(request: str, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> Exception:
+    called = {layer.module for layer in found}
+    uncalled = [name for name in fnmatch.filter(names.values(), request) if name not in called]
     if uncalled:
-        raise _not_called(uncalled[0], found)
+        return _not_called(uncalled[0], found)
     known = [layer.name for layer in found]
     near = difflib.get_close_matches(request, known, n=3, cutoff=0.4)
     offer = f" Did you mean {', '.join(map(repr, near))}?" if near else " probe.list_layers(model, images) lists them."
-    raise LayerNotFoundError(f"layers: no layer {request!r} among the {len(known)} of this model.{offer}")
+    return LayerNotFoundError(f"layers: no layer {request!r} among the {len(known)} of this model.{offer}")
 
 
 def _calls_of(module: nn.Module, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> list[Layer]:
