@@ -10,6 +10,7 @@ import xarray as xr
 
 import probe
 from probe.errors import ArgumentError
+from probe.reports import PAGES
 from probe.results import write_atomically
 
 __all__ = ["FIGURES", "save_figures"]
@@ -45,10 +46,8 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
     """
     kind = result.attrs.get("kind")
     if kind not in FIGURES:
-        raise ArgumentError(
-            f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have. `probe report FILE.nc` writes "
-            "its page, which holds some."
-        )
+        page = " `probe report FILE.nc` writes its page, which holds some." if kind in PAGES else ""
+        raise ArgumentError(f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have.{page}")
     import matplotlib
 
     matplotlib.use("agg")

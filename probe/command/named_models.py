@@ -91,10 +91,11 @@ def open_model(
         taken = load_weights(made.model, weights, name)
         origin = f"{weights} ({taken})" if taken else weights
     warned: list[str] = []
-    own_size = isinstance(size, str)
-    is_grey = takes_grey(made.model, square=not own_size)
+    is_grey = takes_grey(made.model, square=not isinstance(size, str))
     normalisation = of_grey(made.normalisation) if is_grey else made.normalisation
-    transform, preprocessing = plain(normalisation) if own_size else made.prepare(size, warned, normalisation)
+    transform, preprocessing = (
+        plain(normalisation) if isinstance(size, str) else made.prepare(size, warned, normalisation)
+    )
     return ModelSource(made.model, transform, origin, preprocessing, warned)
 
 
