@@ -10,16 +10,15 @@ if TYPE_CHECKING:
 
     from probe.reports.page.document import Report
 
-__all__ = ["PAGES", "build"]
+__all__ = ["build"]
 
 _PLAIN = ("layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "audit")
-PAGES = {
+_PAGES = {
     "channels": "probe.reports.channels.page",
     "padding_comparison": "probe.reports.padding_comparison.page",
     "study": "probe.reports.studies",
     **dict.fromkeys(_PLAIN, "probe.reports.results.page"),
 }
-"""Kind of result -> the module that makes its page."""
 
 
 def build(result: "xr.Dataset") -> "Report":
@@ -41,10 +40,10 @@ def build(result: "xr.Dataset") -> "Report":
     attrs = getattr(result, "attrs", {})
     # Files from before there were kinds tell it by their study.
     kind = attrs.get("kind") or ("study" if "question" in attrs else attrs.get("analysis"))
-    if kind not in PAGES:
+    if kind not in _PAGES:
         raise ArgumentError(
             f"result: there is no page of a {type(result).__name__} with kind={kind!r}; expected a result of probe, "
-            f"of one of the kinds {', '.join(PAGES)}. If arithmetic dropped its attributes, use "
+            f"of one of the kinds {', '.join(_PAGES)}. If arithmetic dropped its attributes, use "
             "xarray.set_options(keep_attrs=True); a file without a kind is to be made again."
         )
-    return import_module(PAGES[kind]).build(result)
+    return import_module(_PAGES[kind]).build(result)

@@ -10,7 +10,6 @@ import xarray as xr
 
 import probe
 from probe.errors import ArgumentError
-from probe.reports import PAGES
 from probe.results import write_atomically
 
 __all__ = ["FIGURES", "save_figures"]
@@ -46,8 +45,10 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
     """
     kind = result.attrs.get("kind")
     if kind not in FIGURES:
-        page = " `probe report FILE.nc` writes its page, which holds some." if kind in PAGES else ""
-        raise ArgumentError(f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have.{page}")
+        raise ArgumentError(
+            f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have. `probe report FILE.nc` writes "
+            "its page, which holds some."
+        )
     import matplotlib
 
     matplotlib.use("agg")

@@ -10,7 +10,6 @@ import probe
 from probe.command.figures import FIGURES, save_figures
 from probe.errors import ArgumentError, ResultFileError
 from probe.plots.inputs import _KINDS as DRAWN
-from probe.reports import PAGES
 from probe.results import KINDS
 from probe.testing import noise_images, padded_net
 
@@ -80,9 +79,8 @@ def test_every_kind_that_a_function_of_probe_draws_has_figures():
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - set(FIGURES)))
 def test_others_are_refused_with_the_kinds_that_have_some(kind, tmp_path):
     result = MADE["layerwise"][0]().assign_attrs(kind=kind)
-    with pytest.raises(ArgumentError, match=rf"of kind '{kind}' has none; {', '.join(FIGURES)} have\.") as caught:
+    with pytest.raises(ArgumentError, match=rf"of kind '{kind}' has none; {', '.join(FIGURES)} have\..*probe report"):
         save_figures(result, tmp_path / "new", "x")
-    assert ("`probe report FILE.nc` writes its page" in str(caught.value)) == (kind in PAGES)
     assert not (tmp_path / "new").exists()
 
 
