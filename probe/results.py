@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
@@ -323,7 +324,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         result = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
     except Exception as error:  # netCDF readers raise many kinds for damaged files
         reason = str(error).partition("\n")[0]
-        raise ResultFileError(f"{path}: is damaged or no netCDF file ({reason}). Make the result again.") from error
+        raise ResultFileError(
+            f"{path}: is damaged or no netCDF file ({reason}). Name the file of a result, .nc, or make it again."
+        ) from error
     if result.attrs.get("schema") != SCHEMA:
         raise ResultFileError(
             f"{path}: is no result of this version of probe: expected the attribute schema={SCHEMA!r}, "
@@ -340,11 +343,9 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Pat
     ResultFileError
         If the file exists and may not be replaced, or cannot be written.
     """
+    check_writable(path, overwrite=overwrite)
     try:
-        check_writable(path, overwrite=overwrite)
         _replace(path.resolve(), content)
-    except ResultFileError:
-        raise
     except OSError as error:
         raise ResultFileError(
             f"{path}: cannot be written: {error.strerror or error}. "
@@ -359,14 +360,25 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     ResultFileError
-        If it is a folder, a device or a pipe, is in a folder that is not there, or exists and may not be replaced.
+        If it is a folder, a device or a pipe, exists and may not be replaced, or is in a folder that is not there or
+        cannot be written.
     """
-    if path.is_dir():
-        raise ResultFileError(f"{path}: is a folder; name a file in it.")
-    if path.exists() and not path.is_file():
-        raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
-    if path.exists() and not overwrite:
-        raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+    try:
+        if path.is_dir():
+            raise ResultFileError(f"{path}: is a folder; name a file in it.")
+        if path.exists() and not path.is_file():
+            raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
+        if path.exists() and not overwrite:
+            raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+    except ResultFileError:
+        raise
+    except OSError as error:
+        cure = f", or make the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
+        raise ResultFileError(
+            f"{path}: cannot be written: {error.strerror or error}. Choose a place that can be written{cure}."
+        ) from error
 
 
 def _replace(path: Path, content: Any) -> None:

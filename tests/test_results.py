@@ -18,7 +18,7 @@ from probe.analyses import rook
 from probe.analyses.channels import study as channels_study
 from probe.analyses.padding_comparison import study as padding_comparison
 from probe.errors import ArgumentError, ResultFileError
-from probe.results import KINDS, SCHEMA, VARIABLES, Facts, finish, layer_map, write_atomically
+from probe.results import KINDS, SCHEMA, VARIABLES, Facts, check_writable, finish, layer_map, write_atomically
 from probe.testing import noise_images, padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -217,6 +217,19 @@ class TestSave:
         with pytest.raises(ResultFileError, match=f"{name}: {reason}"), left_as_found():
             probe.save(result, tmp_path / name, overwrite=True)
         assert (tmp_path / "pipe").is_fifo()
+
+    def test_places_that_cannot_be_written_are_found_before_the_work(self, tmp_path):
+        (tmp_path / "x.nc").write_bytes(b"precious")
+        (tmp_path / "link.nc").symlink_to(tmp_path / "absent" / "x.nc")
+        for name in ("", "x.nc", "x.nc/y.nc", "x" * 300, "link.nc"):
+            with pytest.raises(ResultFileError):
+                check_writable(tmp_path / name, overwrite=False)
+        with pytest.raises(ResultFileError, match=r"Choose a place .*, or make the folder .*absent first\."):
+            check_writable(tmp_path / "absent" / "x.nc", overwrite=False)
+        check_writable(tmp_path / "x.nc", overwrite=True)
+        check_writable(tmp_path / "y.nc", overwrite=False)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link.nc", "x.nc"]
+        assert (tmp_path / "x.nc").read_bytes() == b"precious"
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_folder_without_permission(self, result, tmp_path, left_as_found):

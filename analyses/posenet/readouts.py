@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probe.analyses.training import clock
-from probe.errors import LayerNotFoundError, ProbeWarning
+from probe.errors import ProbeWarning
 from probe.measures.probing import collect
 from probe.models.capture import reading, survey_fast
 from probe.models.copies import copied
-from probe.models.layers import Layer, unwrap
+from probe.models.layers import Layer, layer_named, module_names, unwrap
 from probe.readouts.scores import decode
 from probe.readouts.targets import TARGETS, TargetFunction, target_maps
 from probe.sums.statistics import Statistics
@@ -99,15 +99,13 @@ class BlockReader:
 
     def _find(self, image: Tensor) -> None:
         layers, self._memory_format = survey_fast(self.model, image)
-        found = {layer.name: layer for layer in layers}
+        modules = module_names(self.model)
         first = 0
         for block, name in self.blocks.items():
-            if name not in found or found[name].problem:
-                reason = found[name].problem if name in found else "it is not called"
-                raise LayerNotFoundError(f"layers: {name!r} cannot be read: {reason}.")
-            self._layers[block] = found[name]
-            self.channels[block] = slice(first, first + found[name].n_channels)
-            first += found[name].n_channels
+            layer = layer_named(name, layers, modules)
+            self._layers[block] = layer
+            self.channels[block] = slice(first, first + layer.n_channels)
+            first += layer.n_channels
 
 
 class Descent:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import training_device
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
-from probe.models.weights import load_weights
+from probe.models.weights import is_weight_file, load_weights
 from probe.variants.padding import with_padding
 
 __all__ = ["PRESETS", "STUDY", "Preset", "run"]
@@ -143,7 +142,8 @@ def run(
         Its layers to read; each is a block.
     weights
         For ``"vgg16"`` and ``"resnet"``, as far as the preset reads them: the name of weights of torchvision, such as
-        ``"IMAGENET1K_V1"``, or a file with a state dict. Random weights by default.
+        ``"IMAGENET1K_V1"``, or a file with a state dict, ``FILE:PART`` where several parts of it fit. Random weights by
+        default.
     images
         A folder that holds ``DUTS-TR/DUTS-TR-Image`` and ``PASCAL-S``; or images as in `probe.collect`, of which every
         third is for testing. By default crops of two photographs; the preset ``"paper"`` needs images.
@@ -239,7 +239,7 @@ def _check_weights(weights: Mapping[str, str], preset: str) -> None:
             )
         network = plan.resnet if name == "resnet" else name
         choices = torchvision.models.get_model_weights(network).__members__
-        if not Path(given).is_file() and str(given).rpartition(".")[2] not in choices:
+        if not is_weight_file(given) and str(given).rpartition(".")[2] not in choices:
             raise ArgumentError(
                 f"weights: {name}={str(given)!r}: there is no such file. Pass a file with a state dict of {network}, "
                 f"or the name of weights that torchvision downloads: {', '.join(choices)}."
@@ -264,7 +264,7 @@ def _published(
 
 
 def _build(name: str, seed: int, weights: str | None) -> Any:
-    is_file = weights is not None and Path(weights).is_file()
+    is_file = weights is not None and is_weight_file(weights)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = torchvision.models.get_model(name, weights=None if is_file else weights)

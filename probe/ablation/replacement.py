@@ -11,7 +11,8 @@ from torch import Tensor
 
 from probe.errors import ArgumentError, ImagesError, LayoutError
 from probe.models.layers import Layer
-from probe.models.layouts import LAYOUTS, as_maps, first_tensor, with_first_tensor
+from probe.models.layouts import as_maps, first_tensor, with_first_tensor
+from probe.models.notation import LAYOUTS
 from probe.results import layer_map
 
 __all__ = [

@@ -5,7 +5,6 @@ import json
 import shlex
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from probe.command.names import LAYOUTS, STIMULI, TARGETS, near_names
-from probe.command.option_types import KeyValues, Names, Parts, ResultFile
-from probe.errors import ProbeError, ProbeWarning, ResultFileError
+from probe.command.names import STIMULI, TARGETS, near_names
+from probe.command.option_types import (
+    Device,
+    ExistingFolder,
+    KeyValues,
+    Layout,
+    Names,
+    PageFile,
+    Parts,
+    ResultFile,
+)
+from probe.errors import ProbeError, ProbeWarning
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,12 +35,13 @@ __all__ = [
     "COUNT",
     "FILE",
     "FOLDER",
+    "NEW_FOLDER",
     "OWN_SIZE",
+    "PAGE",
     "RESULT",
     "Program",
     "Studies",
     "Task",
-    "check_output",
     "choose_device",
     "device_option",
     "json_option",
@@ -55,6 +64,12 @@ __all__ = [
 
 OWN_SIZE = "own"
 
+_MODELS = """\
+resnet18, or another name of torchvision
+timm:NAME, a model of timm
+hf:FOLDER, a local folder of a Hugging Face model
+module:function, your own: nets:make_net calls make_net() in nets.py
+"""
 _INTERRUPTED = 130
 _OF_CLICK = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)
 
@@ -67,7 +82,11 @@ class _WithExamples(click.Command):
         self.examples = examples
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, unwrapped."""
+        """Write what a model may be, where one is taken, and the examples, unwrapped."""
+        if any(parameter.name == "model" for parameter in self.params):
+            with formatter.section("MODEL is one of"):
+                for line in _MODELS.splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
@@ -101,7 +120,10 @@ class Studies(_WithExamples, click.Group):
             return super().resolve_command(ctx, args)
         if not args[0].startswith("-") and not Path(args[0]).suffix and not Path(args[0]).exists():
             known = [name for name in self.commands if name != "file"]
-            ctx.fail(f"{args[0]!r} is neither {' nor '.join(known)}, nor a file.{near_names(args[0], known)}")
+            ctx.fail(
+                f"{args[0]!r} is neither {' nor '.join(known)}, nor a file.{near_names(args[0], known)} The page of a "
+                "saved result is written by `probe report FILE.nc`."
+            )
         return super().resolve_command(ctx, ["file", *args])
 
 
@@ -179,13 +201,15 @@ def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -
     if value is None or value == OWN_SIZE:
         return value
     if not value.isdecimal() or int(value) < 1:
-        raise click.BadParameter(f"{value!r} is not own or a whole number of at least 1.")
+        raise click.BadParameter(f"{value!r} is not own or a whole number of at least 1, such as 224.")
     return int(value)
 
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FOLDER = ExistingFolder(file_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 RESULT = ResultFile(path_type=Path)
+PAGE = PageFile(path_type=Path)
 COUNT = click.IntRange(min=1)
 
 
@@ -198,7 +222,8 @@ model_argument = click.argument("model")
 weights_option = click.option(
     "--weights",
     metavar="FILE[:PART]|NAME",
-    help="A state dict, or weights of torchvision or timm, which are downloaded.",
+    help="A file with a state dict, or one part of it; or weights of torchvision or timm by name, such as "
+    "IMAGENET1K_V1, which are downloaded.  [default: random, or as your function gives them]",
 )
 model_args_option = click.option(
     "--model-args",
@@ -215,13 +240,25 @@ size_option = click.option(
     help="Shorter side in pixels, and crop of the centre; own: take images as large as they are.  [default: as the "
     "weights do, else a shorter side of 256 and a crop of 224]",
 )
-max_images_option = click.option("--max-images", type=COUNT, help="Read so many, evenly spaced.  [default: all]")
-device_option = click.option("--device", default="auto", help="Where to run the model; auto: on a GPU if there is one.")
+max_images_option = click.option(
+    "--max-images", type=COUNT, metavar="N", help="Read so many, evenly spaced.  [default: all]"
+)
+device_option = click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    metavar="auto|cpu|cuda[:N]|...",
+    help="Where to run the model; auto: on a GPU if there is one.",
+)
 positions_option = click.option(
-    "--positions", default="auto", metavar="auto|all|N", callback=_parse_positions, help="Cells an image."
+    "--positions",
+    default="auto",
+    metavar="auto|all|N",
+    callback=_parse_positions,
+    help="Cells of each image that are read: all, so many drawn at random, or auto: as many as a precise R² needs.",
 )
 seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="Seed of all draws and random weights."
+    "--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Of all draws and random weights."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, and nothing else.")
 preset_option = click.option(
@@ -240,31 +277,45 @@ _MEASUREMENT = (
     click.option("-o", "--output", type=RESULT, required=True, metavar="FILE.nc", help="Result file to write."),
     overwrite_option,
     several(
-        "--layers", metavar="GLOB,...", default=["auto"], help="auto (convolutions and blocks), all, names, globs."
+        "--layers",
+        metavar="GLOB,...",
+        default=["auto"],
+        help="auto (convolutions and blocks), all, or names of `probe layers`, in which * stands for anything.",
     ),
     several(
         "--targets",
         metavar="NAME,...",
         known=TARGETS,
         default=["row", "column"],
-        help="What to read: names of probe.TARGETS.",
+        help=f"What to read of position: some of {', '.join(TARGETS)}.",
     ),
     several(
         "--stimuli",
         metavar="NAME,...",
         known=STIMULI,
         default=["natural", "rolled"],
-        help="Names of probe.STIMULI.",
+        help="What the model is shown: natural, the images; rolled, each shifted circularly at random, so that their "
+        "content cannot tell position; noise; constant.",
     ),
-    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep."),
+    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
     size_option,
     max_images_option,
-    click.option("--folds", type=click.IntRange(min=2), default=5, help="Cross-validation folds of images."),
-    click.option("--batch-size", type=COUNT, default=32, help="Images in a batch."),
-    click.option("--num-workers", type=click.IntRange(min=0), default=0, help="Processes that read images."),
+    click.option(
+        "--folds", type=click.IntRange(min=2), default=5, metavar="N", help="Folds of images, for cross-validation."
+    ),
+    click.option("--batch-size", type=COUNT, default=32, metavar="N", help="Images in a batch."),
+    click.option(
+        "--num-workers", type=click.IntRange(min=0), default=0, metavar="N", help="Processes that read images."
+    ),
     device_option,
     click.option("--autocast", type=click.Choice(["bfloat16", "float16"]), help="Run in mixed precision."),
-    click.option("--layout", type=click.Choice(LAYOUTS), help="Of outputs not understood."),
+    click.option(
+        "--layout",
+        type=Layout(),
+        metavar="NCHW|NLC[5:201]|...",
+        help="Axes of outputs that are not understood: N images, C channels, H rows, W columns, L tokens; and which "
+        "of the tokens are patches.",
+    ),
     seed_option,
     json_option,
 )
@@ -310,18 +361,6 @@ def choose_device(device: str) -> str:
     import torch
 
     return "cuda" if device == "auto" and torch.cuda.is_available() else device
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """Find out before the work whether a file can be written."""
-    from probe.results import check_writable
-
-    check_writable(path, overwrite=overwrite)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ResultFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 def note(message: str, quiet: bool) -> None:

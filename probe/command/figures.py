@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 
@@ -13,6 +13,8 @@ from probe.errors import ArgumentError
 from probe.results import write_atomically
 
 __all__ = ["FIGURES", "save_figures"]
+
+_MAPS: tuple[Literal["decoded", "mean"], ...] = ("decoded", "mean")
 
 
 def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool = False) -> list[Path]:
@@ -43,8 +45,10 @@ def save_figures(result: xr.Dataset, folder: Path, stem: str, *, overwrite: bool
     """
     kind = result.attrs.get("kind")
     if kind not in FIGURES:
-        page = " Those of a study are in its page, which `probe report FILE.nc` writes." if "here" in result else ""
-        raise ArgumentError(f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have.{page}")
+        raise ArgumentError(
+            f"figures: a result of kind {kind!r} has none; {', '.join(FIGURES)} have. `probe report FILE.nc` writes "
+            "its page, which holds some."
+        )
     import matplotlib
 
     matplotlib.use("agg")
@@ -71,13 +75,23 @@ def _channels(result: xr.Dataset) -> dict[str, Any]:
 
 
 def _maps(result: xr.Dataset) -> dict[str, Any]:
+    """Draw all maps of each layer: what is decoded from them, where there are readouts, and the mean activations."""
     found = {}
-    for name, variable in result.data_vars.items():
-        if str(name).startswith("mean_map_"):
-            layer = variable.attrs["layer"]
-            part = f"{str(name).replace('mean_map_', 'maps-')}-{_as_file_name(layer)}"
-            found[part] = probe.plot_maps(result, layer).flat[0]
+    for kind in _MAPS:
+        for name, variable in result.data_vars.items():
+            if str(name).startswith(f"{kind}_map_"):
+                layer, number = variable.attrs["layer"], str(name).removeprefix(f"{kind}_map_")
+                part = f"{kind}-maps-{number}-{_as_file_name(layer)}"
+                found[part] = probe.plot_maps(result, layer, kind=kind).flat[0]
     return found
+
+
+def _ranking(result: xr.Dataset) -> dict[str, Any]:
+    return {"ranking": probe.plot_ranking(result)}
+
+
+def _rankings(result: xr.Dataset) -> dict[str, Any]:
+    return {"agreement": probe.plot_ranking(result)}
 
 
 def _curves(result: xr.Dataset) -> dict[str, Any]:
@@ -89,6 +103,10 @@ def _curves(result: xr.Dataset) -> dict[str, Any]:
         for ranking in rankings
         for score in map(str, result.score.values)
     }
+
+
+def _pooled(result: xr.Dataset) -> dict[str, Any]:
+    return {"pooled": probe.plot_pooled(result)}
 
 
 def _audit(result: xr.Dataset) -> dict[str, Any]:
@@ -103,7 +121,10 @@ def _audit(result: xr.Dataset) -> dict[str, Any]:
 FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
     "layerwise": _layers,
     "channelwise": _channels,
+    "ranking": _ranking,
+    "rankings": _rankings,
     "ablation_curve": _curves,
+    "pooled": _pooled,
     "audit": _audit,
 }
 """Kind -> function from a result to the Axes of each figure, by the name of its file."""

@@ -8,9 +8,9 @@ import click
 
 from probe.command.arguments import (
     FILE,
+    NEW_FOLDER,
     Program,
     Task,
-    check_output,
     choose_device,
     json_option,
     measurement_options,
@@ -39,11 +39,12 @@ __all__ = ["main"]
 @click.group(
     "probe",
     cls=Program,
-    context_settings={"show_default": True, "max_content_width": 110},
+    context_settings={"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]},
     examples=[
         "probe layers resnet18",
         "probe layerwise resnet18 --images photos -o resnet18.nc",
-        "probe show resnet18.nc",
+        "probe show resnet18.nc --figures figures",
+        "probe report resnet18.nc",
         "probe report padding",
         "probe analyse --list",
         "probe audit resnet18",
@@ -53,9 +54,11 @@ __all__ = ["main"]
 def main() -> None:
     """Find where a vision model knows absolute position, why, and what happens without it.
 
-    MODEL is a name of torchvision, such as resnet18; timm:NAME; hf:FOLDER, a local folder of a Hugging Face model; or
-    module:function, such as nets:make_net for make_net() in nets.py. Tables go to stdout, all else to stderr. Exit
-    codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+    `probe layers` names the layers of a model, `probe layerwise` measures position in them and saves a result,
+    `probe show` prints and draws it, and `probe report` writes its page. MODEL is a name of torchvision, such as
+    resnet18; timm:NAME; hf:FOLDER, a local folder of a Hugging Face model; or module:function, such as nets:make_net
+    for make_net() in nets.py. Tables go to stdout, all else to stderr. Exit codes: 0 done, 1 error, 2 wrong usage,
+    130 interrupted.
 
     For completion by the shell, put this line into ~/.bashrc (zsh, fish: their names in place of bash):
     eval "$(_PROBE_COMPLETE=bash_source probe)"
@@ -101,13 +104,20 @@ def layers(
     cls=Task,
     examples=[
         "probe layerwise resnet18 --images photos -o resnet18.nc --weights IMAGENET1K_V1",
+        "probe layerwise timm:vit_small_patch16_224 --weights DEFAULT --images photos -o vit.nc --max-images 500",
         "probe layerwise nets:make_net --weights trained.pt --images photos -o net.nc \\",
         "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
     ],
 )
 @measurement_options
 @positions_option
-@click.option("--alpha", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Ridge penalty.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-3,
+    metavar="X",
+    help="Ridge penalty, as a share of the variance of each channel.",
+)
 @click.pass_obj
 def layerwise(command: str, **given: Any) -> None:
     """Measure position in each layer.
@@ -138,9 +148,16 @@ def channelwise(command: str, **given: Any) -> None:
     _measure(probe.channelwise, command, **given)
 
 
-@main.command(cls=Task, examples=["probe show resnet18.nc", "probe show resnet18.nc --figures figures"])
-@click.argument("file", type=FILE)
-@click.option("--figures", type=FILE, metavar="FOLDER", help="Save figures there, as PNG.")
+@main.command(
+    cls=Task,
+    examples=[
+        "probe show resnet18.nc",
+        "probe show resnet18.nc --figures figures",
+        "probe show resnet18.nc --json > resnet18.json",
+    ],
+)
+@click.argument("file", type=FILE, metavar="FILE.nc")
+@click.option("--figures", type=NEW_FOLDER, metavar="FOLDER", help="Save figures there, as PNG.")
 @overwrite_option
 @json_option
 def show(file: Path, figures: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
@@ -187,9 +204,9 @@ def _measure(
     **settings: Any,
 ) -> None:
     """Run `probe.layerwise` or `probe.channelwise`, save what it returns and tell of it."""
-    from probe.results import save
+    from probe.results import check_writable, save
 
-    check_output(output, overwrite)
+    check_writable(output, overwrite=overwrite)
     source = open_source(model, weights, size, seed, quiet, model_args)
     result = measurement(
         source.model,

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.transforms import Resize
+from torchvision.transforms import Grayscale, Resize
 
 from probe.command.names import near_names
-from probe.command.preprocessing import IMAGENET, Normalisation, Transform, Watched, standard
+from probe.command.preprocessing import IMAGENET, Normalisation, Transform, Watched, shown_grey, standard
 from probe.errors import ArgumentError, ModelError
+from probe.models.weights import is_weight_file
 
 __all__ = ["FOLDERS", "TIMM", "Made", "from_folder", "from_function", "from_timm", "from_torchvision"]
 
@@ -41,12 +42,14 @@ class Made:
     weights : str
         Where its weights come from, and whether they are random.
     prepare : callable
-        (size, list for warnings) -> the transform of images, and what it does; see `open_model`.
+        (size, list for warnings, normalisation) -> the transform of images, and what it does; see `open_model`.
+    normalisation : tuple
+        Mean and standard deviation of each channel, as the library has them.
     """
 
     model: nn.Module
     weights: str
-    prepare: Callable[[int | None, list[str]], tuple[Transform, str]]
+    prepare: Callable[[int | None, list[str], Normalisation], tuple[Transform, str]]
     normalisation: Normalisation = IMAGENET
 
 
@@ -55,9 +58,9 @@ def from_torchvision(name: str, weights: str | None, arguments: Arguments, seed:
     known = torchvision.models.list_models()
     if name.lower() not in known:
         raise ArgumentError(
-            f"model {name!r}: torchvision has no such model.{near_names(name.lower(), known)} A model of timm is "
-            "timm:NAME, a folder of Hugging Face hf:FOLDER, and your own module:function, such as nets:make_net for "
-            "make_net() in nets.py."
+            f"model {name!r}: torchvision has no such model.{near_names(name.lower(), known)}{_meant(name)} A model of "
+            "timm is timm:NAME, a folder of Hugging Face hf:FOLDER, and your own module:function, such as "
+            "nets:make_net for make_net() in nets.py."
         )
     choice = None if weights is None else _named_weights(name, weights)
     options: dict[str, Any] = {"weights": choice}
@@ -78,7 +81,19 @@ def from_torchvision(name: str, weights: str | None, arguments: Arguments, seed:
         raise _failed_download(str(choice), choice.url, error) from error
     if choice is None:
         return Made(model, f"random (seed {seed})", standard)
-    return Made(model, str(choice), lambda size, warned: _as_evaluated(choice, size, warned))
+    return Made(model, str(choice), lambda size, warned, _: _as_evaluated(choice, size, warned))
+
+
+def _meant(name: str) -> str:
+    """Return what a name that is a file, or a module, may be meant as."""
+    path = Path(name)
+    if path.suffix == ".nc":
+        return f" `probe show {name}` shows a result."
+    if path.suffix != ".py" and is_weight_file(name):
+        return f" A file of weights goes to --weights, beside the model that they are of: MODEL --weights {name}."
+    if path.suffix == ".py" or path.with_suffix(".py").is_file():
+        return f" Name the function that makes the model: {'.'.join(path.with_suffix('').parts)}:FUNCTION."
+    return ""
 
 
 def _named_weights(name: str, weights: str) -> Any:
@@ -133,18 +148,22 @@ def from_timm(name: str, weights: str | None, arguments: Arguments, seed: int) -
             raise
         raise _failed_download(full, "huggingface.co", error) from error
     about = timm.data.resolve_model_data_config(model)
-    normalisation = about["mean"], about["std"]
 
-    def prepare(size: int | None, warned: list[str]) -> tuple[Transform, str]:
+    def prepare(size: int | None, warned: list[str], normalisation: Normalisation) -> tuple[Transform, str]:
         if size is not None and weights is None:
             return standard(size, warned, normalisation)
-        given = about if size is None else {**about, "input_size": (about["input_size"][0], size, size)}
+        given = {**about, "mean": normalisation[0], "std": normalisation[1]}
+        if size is not None:
+            given["input_size"] = (about["input_size"][0], size, size)
         transform = timm.data.create_transform(**given, is_training=False)
+        if shown_grey(normalisation):
+            transform.transforms.insert(0, Grayscale())
         sides = [step.size for step in transform.transforms if isinstance(step, Resize)]
         side = min(sides[0]) if sides and isinstance(sides[0], list | tuple) else (sides or [0])[0]
         return Watched(transform, side, warned), " ".join(repr(transform).split())
 
-    return Made(model, f"random (seed {seed})" if weights is None else full, prepare, normalisation)
+    origin = f"random (seed {seed})" if weights is None else full
+    return Made(model, origin, prepare, (about["mean"], about["std"]))
 
 
 def from_folder(folder: str, arguments: Arguments, seed: int) -> Made:
@@ -174,21 +193,29 @@ def from_folder(folder: str, arguments: Arguments, seed: int) -> Made:
     if not (path / "preprocessor_config.json").is_file():
         return Made(model, weights, standard)
     about = json.loads((path / "preprocessor_config.json").read_text(encoding="utf-8"))
-    normalisation = tuple(about.get("image_mean", IMAGENET[0])), tuple(about.get("image_std", IMAGENET[1]))
+    own = _per_channel(about.get("image_mean", IMAGENET[0])), _per_channel(about.get("image_std", IMAGENET[1]))
 
-    def prepare(size: int | None, warned: list[str]) -> tuple[Transform, str]:
+    def prepare(size: int | None, warned: list[str], normalisation: Normalisation) -> tuple[Transform, str]:
         if size is not None:
             return standard(size, warned, normalisation)
         processor = transformers.AutoImageProcessor.from_pretrained(path, local_files_only=True)
         sides = [side for side in dict(processor.size).values() if isinstance(side, int)]
+        mean, deviation = map(list, normalisation)
+        grey = {"image_mean": mean, "image_std": deviation, "do_convert_rgb": False}
 
         def process(image: Any) -> Tensor:
+            if shown_grey(normalisation):
+                return processor(images=image.convert("L"), return_tensors="pt", **grey)["pixel_values"][0]
             return processor(images=image, return_tensors="pt")["pixel_values"][0]
 
         text = f"{type(processor).__name__} of {folder}: size {dict(processor.size)}"
         return Watched(process, min(sides, default=0), warned), text
 
-    return Made(model, weights, prepare, normalisation)
+    return Made(model, weights, prepare, own)
+
+
+def _per_channel(value: Any) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,) * len(IMAGENET[0])
 
 
 def from_function(name: str, arguments: Arguments, seed: int, *, is_told: bool) -> Made:

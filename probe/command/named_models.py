@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from probe.command.model_libraries import FOLDERS, TIMM, Made, from_folder, from_function, from_timm, from_torchvision
-from probe.command.preprocessing import Transform, plain
+from probe.command.preprocessing import Transform, of_grey, plain
 from probe.errors import ArgumentError
-from probe.models.weights import load_weights, split_part
+from probe.models.layers import takes_grey
+from probe.models.weights import is_weight_file, load_weights
 
 __all__ = ["ModelSource", "open_model"]
-
-_WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def open_model(
     >>> source.weights, source.preprocessing
     ('random (seed 0)', 'resize 64, crop 64, ImageNet mean and standard deviation')
     """
-    is_file = weights is not None and (split_part(weights)[0].is_file() or Path(weights).suffix in _WEIGHT_FILES)
+    is_file = weights is not None and is_weight_file(weights)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         made = _make(name, None if is_file else weights, arguments or {}, seed, is_told=not is_file)
@@ -93,7 +91,11 @@ def open_model(
         taken = load_weights(made.model, weights, name)
         origin = f"{weights} ({taken})" if taken else weights
     warned: list[str] = []
-    transform, preprocessing = plain(made.normalisation) if isinstance(size, str) else made.prepare(size, warned)
+    is_grey = takes_grey(made.model, square=not isinstance(size, str))
+    normalisation = of_grey(made.normalisation) if is_grey else made.normalisation
+    transform, preprocessing = (
+        plain(normalisation) if isinstance(size, str) else made.prepare(size, warned, normalisation)
+    )
     return ModelSource(made.model, transform, origin, preprocessing, warned)
 
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "LAYOUTS",
+    "DEVICES",
     "PADDINGS",
     "RANKINGS",
     "SCORES",
@@ -18,7 +18,7 @@ TARGETS = ("row", "column", "radius", "border", "gaussian", "stripes_row", "stri
 STIMULI = ("natural", "rolled", "noise", "constant")
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
 SCORES = ("accuracy", "miou", "miou:left", "miou:centre", "miou:right", "agreement", "position")
-LAYOUTS = ("NCHW", "NHWC", "NLC", "LNC")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "maia", "xla")
 _MOVES = ("flip", "shift")
 _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))

@@ -1,6 +1,7 @@
 """What options take besides text: names that are known, arguments of functions, files of results."""
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from probe.command.names import near_names
+from probe.command.names import DEVICES, near_names
+from probe.models.notation import LAYOUTS, read_layout
 
-__all__ = ["KeyValues", "Names", "Parts", "ResultFile"]
+__all__ = ["Device", "ExistingFolder", "KeyValues", "Layout", "Names", "PageFile", "Parts", "ResultFile"]
+
+_NUMBERED = re.compile(r"([a-z]+)(:\d+)?")
 
 
 class Parts(click.ParamType):
@@ -33,10 +37,33 @@ class ResultFile(click.Path):
             better = path.with_suffix(".nc")
             self.fail(
                 f"{path}: a result is a netCDF file; name it {better}. `probe show {better}` then shows its numbers "
-                "and figures, and `probe report` writes the page of a study.",
+                f"and figures, and `probe report {better}` writes its page.",
                 param,
                 ctx,
             )
+        return path
+
+
+class PageFile(click.Path):
+    """The file of a page, which is HTML and no result, picture or document of another kind."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a name that promises something else."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix not in ("", ".html", ".htm"):
+            self.fail(f"{path}: a page is an HTML file; name it {path.with_suffix('.html')}.", param, ctx)
+        return path
+
+
+class ExistingFolder(click.Path):
+    """A folder that is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is none, and offer the folder of a file."""
+        path = Path(value)
+        if not path.is_dir():
+            found = f"is a file; pass its folder, {path.parent}" if path.exists() else "there is no such folder"
+            self.fail(f"{path}: {found}.", param, ctx)
         return path
 
 
@@ -61,6 +88,54 @@ class Names(click.ParamType):
         """Complete the name behind the last comma."""
         done, comma, begun = incomplete.rpartition(",")
         return [CompletionItem(f"{done}{comma}{name}") for name in self.known if name.startswith(begun)]
+
+
+class Device(click.ParamType):
+    """Where models run: ``auto``, or a device as torch names it, of which there may be several."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no name of a device; whether it is there is seen later."""
+        parts = _NUMBERED.fullmatch(value)
+        if parts is not None and parts[1] in DEVICES and not (parts[1] == "auto" and parts[2]):
+            return str(value)
+        letters = re.sub(r"[^a-z]", "", value.lower())
+        if letters in ("gpu", "nvidia", "rocm", "amd"):
+            near = " A GPU of NVIDIA or AMD is cuda, one of Apple mps."
+        elif letters in DEVICES and letters != "auto" and (number := re.search(r"\d+", value)):
+            near = f" Did you mean {letters}:{number[0]}?"
+        else:
+            near = near_names(letters, DEVICES)
+        self.fail(f"{value!r} is none of {', '.join(DEVICES)}, or one of several, as cuda:1.{near}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete a name."""
+        return [CompletionItem(name) for name in DEVICES if name.startswith(incomplete)]
+
+
+class Layout(click.ParamType):
+    """The axes of an output, and which of its tokens are patches."""
+
+    name = "layout"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no layout."""
+        if read_layout(value) is None:
+            axes = value.partition("[")[0]
+            near = near_names(axes.upper(), LAYOUTS) if axes not in LAYOUTS else ""
+            self.fail(
+                f"{value!r} is none of {', '.join(LAYOUTS)} (N images, C channels, H rows, W columns, L tokens); nor "
+                "tells which tokens are patches, as NLC[5:201], or their grid besides, as 'NLC[5:201](14, 14)'."
+                f"{near}",
+                param,
+                ctx,
+            )
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the axes."""
+        return [CompletionItem(axes) for axes in LAYOUTS if axes.startswith(incomplete)]
 
 
 class KeyValues(click.ParamType):

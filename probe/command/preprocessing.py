@@ -10,15 +10,32 @@ from torchvision import transforms
 
 from probe.errors import warn
 
-__all__ = ["IMAGENET", "Normalisation", "Transform", "Watched", "plain", "standard"]
+__all__ = ["IMAGENET", "Normalisation", "Transform", "Watched", "of_grey", "plain", "shown_grey", "standard"]
 
 Transform = Callable[[Any], Tensor]
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of each channel."""
+"""Mean and standard deviation of each channel; one of each for grey images."""
 
 _CROP, _RESIZE = 224, 256  # of the evaluation that networks for ImageNet are published with
+
+
+def of_grey(normalisation: Normalisation) -> Normalisation:
+    """Return the one mean and standard deviation that grey images take: the averages of those of the channels.
+
+    Examples
+    --------
+    >>> [round(value, 3) for value, in of_grey(IMAGENET)]
+    [0.449, 0.226]
+    """
+    mean, deviation = normalisation
+    return (sum(mean) / len(mean),), (sum(deviation) / len(deviation),)
+
+
+def shown_grey(normalisation: Normalisation) -> bool:
+    """Return whether images are shown with one channel."""
+    return len(normalisation[0]) == 1
 
 
 class Watched:
@@ -59,7 +76,8 @@ def plain(normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:
     >>> plain()[1]
     'own size, ImageNet mean and standard deviation'
     """
-    return transforms.Compose(_to_tensor(normalisation)), f"own size, {_phrase(normalisation)}"
+    steps = [*_to_channels(normalisation), *_to_tensor(normalisation)]
+    return transforms.Compose(steps), f"own size, {_phrase(normalisation)}"
 
 
 def standard(size: int | None, warned: list[str], normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:
@@ -73,7 +91,7 @@ def standard(size: int | None, warned: list[str], normalisation: Normalisation =
     warned
         Takes up the warning that images are enlarged.
     normalisation
-        Mean and standard deviation of each channel.
+        Mean and standard deviation of each channel; of one channel, pictures become grey.
 
     Examples
     --------
@@ -84,9 +102,14 @@ def standard(size: int | None, warned: list[str], normalisation: Normalisation =
     """
     crop = size or _CROP
     side = size or _RESIZE
-    steps = [transforms.Resize(side), transforms.CenterCrop(crop), *_to_tensor(normalisation)]
+    resized = [transforms.Resize(side), transforms.CenterCrop(crop)]
+    steps = [*_to_channels(normalisation), *resized, *_to_tensor(normalisation)]
     watched = Watched(transforms.Compose(steps), side, warned)
     return watched, f"resize {side}, crop {crop}, {_phrase(normalisation)}"
+
+
+def _to_channels(normalisation: Normalisation) -> list[torch.nn.Module]:
+    return [transforms.Grayscale()] if shown_grey(normalisation) else []
 
 
 def _to_tensor(normalisation: Normalisation) -> list[torch.nn.Module | Transform]:
@@ -94,9 +117,12 @@ def _to_tensor(normalisation: Normalisation) -> list[torch.nn.Module | Transform
 
 
 def _phrase(normalisation: Normalisation) -> str:
-    mean, deviation = (tuple(round(float(value), 4) for value in values) for values in normalisation)
+    if shown_grey(normalisation):
+        (mean,), (deviation,) = normalisation
+        return f"grey, mean {mean:.4g}, standard deviation {deviation:.4g}"
+    means, deviations = (tuple(round(float(value), 4) for value in values) for values in normalisation)
     return (
         "ImageNet mean and standard deviation"
-        if (mean, deviation) == IMAGENET
-        else f"mean {mean}, standard deviation {deviation}"
+        if (means, deviations) == IMAGENET
+        else f"mean {means}, standard deviation {deviations}"
     )

@@ -11,9 +11,9 @@ from probe.command.arguments import (
     FILE,
     FOLDER,
     OWN_SIZE,
+    PAGE,
     Studies,
     Task,
-    check_output,
     choose_device,
     device_option,
     max_images_option,
@@ -41,6 +41,7 @@ _REPORTS = (
     "probe report padding --model resnet18 --weights resnet18.pth --images photos -o resnet18.html",
     "probe report channels resnet18 --weights resnet18.pth --layer layer4 --images train --eval-images val",
     "probe report channels nets:make_net --layer features.5 --images train --eval-images val --labels val_labels",
+    "probe report resnet18.nc",
     "probe report padding-report.nc -o page.html",
 )
 _SEGMENTATION_SCORES = ("miou", "miou:left", "miou:centre", "miou:right")
@@ -55,22 +56,25 @@ _SEGMENTATION_SCORES = ("miou", "miou:left", "miou:centre", "miou:right")
     examples=_REPORTS,
 )
 def report() -> None:
-    """Write the page of a study or of a result."""
+    """Write the page of a study, or of a saved result of any kind.
+
+    `probe report FILE.nc` writes the page of what `probe layerwise`, `probe analyse` or any other command saved.
+    """
 
 
 @report.command("padding", cls=Task, examples=_REPORTS[:2])
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE.html", default="padding-report.html", help="Page; the result is beside."
+    "-o", "--output", type=PAGE, metavar="FILE.html", default="padding-report.html", help="Page; the result is beside."
 )
 @overwrite_option
-@click.option("--model", help="Swap the padding of this MODEL, instead of training small networks.")
+@click.option("--model", metavar="MODEL", help="Swap the padding of this model, instead of training small networks.")
 @weights_option
 @model_args_option
 @click.option("--images", type=FOLDER, help="Folder of images for --model.")
 @size_option
 @max_images_option
 @device_option
-@several("--paddings", metavar="NAME,...", known=PADDINGS, help="Names of probe.PADDINGS.  [default: all]")
+@several("--paddings", metavar="NAME,...", known=PADDINGS, help=f"Some of {', '.join(PADDINGS)}.  [default: all]")
 @click.option("--seeds", type=COUNT, help="Small networks to train for each padding.  [default: as the preset says]")
 @preset_option
 @click.pass_obj
@@ -131,7 +135,7 @@ def report_padding(
 @model_argument
 @weights_option
 @model_args_option
-@click.option("--layer", required=True, help="Whose channels: a name of `probe layers`.")
+@click.option("--layer", required=True, metavar="NAME", help="Whose channels: a name of `probe layers`.")
 @click.option("--images", type=FOLDER, required=True, help="Images to rank the channels on.")
 @click.option(
     "--eval-images",
@@ -150,7 +154,7 @@ def report_padding(
     "--score",
     metavar="NAME,...",
     known=SCORES,
-    help="Names of probe.SCORES, position.  [default: accuracy, miou with --labels]",
+    help=f"What to score: some of {', '.join(SCORES)}.  [default: accuracy, miou with --labels]",
 )
 @several(
     "--methods",
@@ -170,7 +174,7 @@ def report_padding(
 @device_option
 @seed_option
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE.html", default="channels-report.html", help="Page; the result is beside."
+    "-o", "--output", type=PAGE, metavar="FILE.html", default="channels-report.html", help="Page; the result is beside."
 )
 @overwrite_option
 @click.pass_obj
@@ -264,8 +268,8 @@ def _groups(scored: Any, folder: Path, pattern: str) -> list[str]:
 
 
 @report.command("file", cls=Task, examples=_REPORTS[4:])
-@click.argument("file", type=FILE)
-@click.option("-o", "--output", type=FILE, metavar="FILE.html", help="Page to write.  [default: beside FILE]")
+@click.argument("file", type=FILE, metavar="FILE.nc")
+@click.option("-o", "--output", type=PAGE, metavar="FILE.html", help="Page to write.  [default: beside FILE]")
 @overwrite_option
 def report_file(file: Path, output: Path | None, overwrite: bool, quiet: bool) -> None:
     """Rebuild the page of a saved result.
@@ -285,10 +289,10 @@ def report_file(file: Path, output: Path | None, overwrite: bool, quiet: bool) -
 
 def _check_page(output: Path, overwrite: bool) -> None:
     """Find out before the work whether a page and its result can be written."""
-    if output == output.with_suffix(".nc"):
-        raise click.UsageError(f"{output}: is where the result goes; name the page .html.")
+    from probe.results import check_writable
+
     for path in (output, output.with_suffix(".nc")):
-        check_output(path, overwrite)
+        check_writable(path, overwrite=overwrite)
 
 
 def _write_page(result: "xr.Dataset", sentences: list[str], output: Path, overwrite: bool) -> None:

@@ -13,7 +13,6 @@ from probe.command.arguments import (
     FOLDER,
     RESULT,
     Task,
-    check_output,
     choose_device,
     device_option,
     json_option,
@@ -48,15 +47,15 @@ __all__ = ["analyse", "audit"]
 @click.argument("name", required=False)
 @click.option("--list", "as_list", is_flag=True, help="Show all studies, and the time that each preset takes.")
 @preset_option
-@click.option("--seeds", type=COUNT, help="Repetitions.  [default: those of the preset]")
+@click.option("--seeds", type=COUNT, metavar="N", help="Repetitions.  [default: those of the preset]")
 @click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: NAME.nc]")
 @overwrite_option
-@click.option("--model", help="MODEL to study, where a study takes one.")
+@click.option("--model", metavar="MODEL", help="Model to study, where a study takes one.")
 @click.option(
     "--weights",
-    metavar="FILE|NAME|NET=FILE",
+    metavar="[NET=]FILE[:PART]|NAME",
     multiple=True,
-    help="Of --model; or, without it, of the study's own networks, each as NET=FILE.",
+    help="Of --model; or, without it, of the study's own networks: NET=FILE, once for each.",
 )
 @model_args_option
 @click.option("--images", type=FOLDER, help="Folder of images, where a study takes one.")
@@ -64,7 +63,10 @@ __all__ = ["analyse", "audit"]
 @max_images_option
 @several("--layers", metavar="GLOB,...", help="Layers to study, where a study takes some.")
 @several(
-    "--paddings", metavar="NAME,...", known=PADDINGS, help="Names of probe.PADDINGS.  [default: those of the study]"
+    "--paddings",
+    metavar="NAME,...",
+    known=PADDINGS,
+    help=f"Some of {', '.join(PADDINGS)}.  [default: those of the study]",
 )
 @device_option
 @json_option
@@ -95,6 +97,7 @@ def analyse(
         if name not in STUDIES:
             raise ArgumentError(
                 f"there is no study {name!r}; expected one of {', '.join(STUDIES)}.{near_names(name, STUDIES)}"
+                f"{f' The page of a result is written by `probe report {name}`.' if Path(name).is_file() else ''}"
             )
         if model is None and (size or model_args):
             raise click.UsageError(f"{'--size' if size else '--model-args'} needs --model.")
@@ -115,10 +118,9 @@ def analyse(
     if device != "auto":
         options["device"] = device
     _check_options(study, options)
-    check_output(output, overwrite)
+    from probe.results import check_writable, save
 
-    from probe.results import save
-
+    check_writable(output, overwrite=overwrite)
     source = None
     if model is not None:
         source = open_source(model, _single(weights), size, 0, quiet, model_args)
@@ -138,8 +140,10 @@ def analyse(
 )
 @model_argument
 @model_args_option
-@click.option("--size", type=COUNT, default=224, help="Rows and columns of an image.")
-@click.option("--channels", type=COUNT, default=3, help="Channels of an image.")
+@click.option("--size", type=COUNT, default=224, metavar="N", help="Rows and columns of an image.")
+@click.option(
+    "--channels", type=COUNT, metavar="N", help="Channels of an image.  [default: 3, or 1 if the model takes greys]"
+)
 @click.option("-o", "--output", type=RESULT, metavar="FILE.nc", help="Result file to write.  [default: none]")
 @overwrite_option
 @device_option
@@ -150,7 +154,7 @@ def audit(
     model: str,
     model_args: dict[str, Any],
     size: int,
-    channels: int,
+    channels: int | None,
     output: Path | None,
     overwrite: bool,
     device: str,
@@ -162,12 +166,16 @@ def audit(
     From its layers alone: no images and no weights are needed. `probe show FILE.nc --figures FOLDER` draws how often
     each pixel is read.
     """
+    from probe.results import check_writable
+
     if output is not None:
-        check_output(output, overwrite)
+        check_writable(output, overwrite=overwrite)
     import probe
     from probe.command.named_models import open_model
+    from probe.models.layers import takes_grey
 
     source = open_model(model, arguments=model_args)
+    channels = channels or (1 if takes_grey(source.model) else 3)
     result = probe.audit(source.model, (channels, size, size), device=choose_device(device))
     record(result, source, command)
     del result.attrs["preprocessing"]  # no image was read

@@ -11,11 +11,11 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, noting
+from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
 from probe.images.shifts import REFERENCES, Placements
 from probe.models.capture import reading, survey_fast
-from probe.models.layers import Layer, unwrap
+from probe.models.layers import Layer, layer_named, module_names, unwrap
 from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish
@@ -202,14 +202,8 @@ def _survey(
     frame = placements.frames(torch.tensor([0], device="cpu"))
     with noting(f"while the model ran on a frame, shape {tuple(frame.shape)}"):
         found, memory_format = survey_fast(model, frame)
-    layers = {layer.name: layer for layer in found if not layer.problem}
-    for name in names.values():
-        if name not in layers:
-            reason = next((layer.problem for layer in found if layer.name == name), "it is not called")
-            raise LayerNotFoundError(
-                f"layers: {name!r} cannot be read: {reason}. probe.list_layers(model, images) lists what can."
-            )
-    return {own: layers[name] for own, name in names.items()}, memory_format
+    modules = module_names(model)
+    return {own: layer_named(name, found, modules) for own, name in names.items()}, memory_format
 
 
 def _similarity_of(

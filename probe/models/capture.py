@@ -4,6 +4,7 @@ A hook hands each output on as maps (image, channel, row, column), at once and w
 overwrites the tensor in place does no harm, and keeps nothing.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, Layout
 from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.expansions import Expansion, does_more, expansion_of
 from probe.models.hooks import Hooks, hooking
-from probe.models.layers import INPUT, Layer, View, is_default_layer, module_names
-from probe.models.layouts import LAYOUTS, GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
+from probe.models.layers import INPUT, Layer, View, first_inputs, is_default_layer, module_names
+from probe.models.layouts import GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
 from probe.models.loan import Forward, run_model
+from probe.models.notation import LAYOUTS
 from probe.models.tokens import MAP_MAKERS, find_patches
 
 __all__ = ["LayoutOption", "Reduce", "ReduceExpansion", "Run", "input_grids", "reading", "survey", "survey_fast"]
@@ -269,9 +271,17 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward
             f"model: {type(model).__name__} runs copies of its modules, which cannot be read. Pass the network that it "
             "holds, for example model.model."
         )
-    for pattern in options:
-        if not any(fnmatchcase(layer.name, pattern) for layer in found):
+    for pattern, meant in options.items():
+        named = [layer for layer in found if fnmatchcase(layer.name, pattern)]
+        if not named:
             raise ArgumentError(f"layout: no layer is called {pattern!r}. probe.list_layers(model, images) lists them.")
+        axes_found = {len(shapes[layer.module, layer.call]) for layer in named if (layer.module, layer.call) in shapes}
+        if meant.view is None and LAYOUTS[meant.axes] not in axes_found:
+            outputs = "output of the model" if pattern == "*" else f"output of {pattern!r}"
+            raise ArgumentError(
+                f"layout: {meant.axes} is of {LAYOUTS[meant.axes]} axes, and no {outputs} has as many; they have "
+                f"{' or '.join(map(str, sorted(axes_found))) or 'none'}."
+            )
     return with_blocks(model, names, _with_patches(model, images, found, forward), starts, shapes)
 
 
@@ -287,10 +297,9 @@ def _with_patches(model: nn.Module, images: Tensor, found: list[Layer], forward:
             place = patches.get((layer.module, layer.call))
             problem = "it was not called again with the same image" if place is None else place.problem
             if place is None or problem:
-                reason = (
-                    f"it is not clear where its tokens lie: {problem}; say it by layout=, for example "
-                    f"layout={{{layer.name!r}: '{layer.layout}[1:197]'}}"
-                )
+                said = f"say it by layout=, for example layout={{{layer.name!r}: '{layer.layout}[1:197]'}}"
+                cure = said if place is None else place.cure or said
+                reason = f"it is not clear where its tokens lie: {problem}; {cure}"
                 layer = replace(layer, layout="", n_channels=0, n_sources=0, problem=reason)
             else:
                 height, width = place.grid
@@ -425,7 +434,22 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
                 f"{first.in_channels}. Images are read as (image, channel, row, column). "
                 f"{_cure_of_channels(tuple(images.shape), first.in_channels)}"
             ) from error
+        n_shown, n_taken = images[0].numel(), first_inputs(model)
+        if first is None and n_taken and n_taken != n_shown:
+            raise ImagesError(
+                f"images: found {n_shown} numbers an image, shape {tuple(images.shape[1:])}, but the model's first "
+                f"weight takes {n_taken}. {_cure_of_size(n_taken)}"
+            ) from error
         raise
+
+
+def _cure_of_size(n_numbers: int) -> str:
+    """Return which images have so many numbers; at the command --size brings them there."""
+    for n_channels in (1, 3):
+        side = math.isqrt(n_numbers // n_channels)
+        if n_channels * side * side == n_numbers:
+            return f"Show images of shape ({n_channels}, {side}, {side}): transform=, or --size {side} of the command."
+    return "Bring them to as many in transform=, or wrap the model in a function that does (module:function)."
 
 
 def _cure_of_channels(shape: tuple[int, ...], expected: int) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ __all__ = [
     "Layer",
     "View",
     "described",
+    "first_inputs",
     "is_default_layer",
+    "layer_named",
     "module_names",
     "running_layer",
     "select_layers",
@@ -237,7 +240,7 @@ def select_layers(
         matches, named = _matches(request, found, names)
         unclear = [layer for layer in matches if layer.problem]
         if unclear and named:
-            raise LayoutError(f"layers: {unclear[0].name} ({unclear[0].module_type}): {unclear[0].problem}.")
+            _refuse_unclear(unclear[0])
         for layer in matches:
             if layer.problem:
                 skipped[layer.name] = layer.problem
@@ -249,6 +252,20 @@ def select_layers(
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in list(skipped.items())[:5])
         raise LayerNotFoundError(f"layers={layers!r}: no layer with a map of more than one cell is left.{reasons}")
     return sorted(chosen.values(), key=lambda layer: layer.depth), skipped
+
+
+def layer_named(name: str, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> Layer:
+    """Return the one layer of this name; arguments and errors are those of `select_layers`."""
+    layer = next((layer for layer in found if layer.name == name), None)
+    if layer is None:
+        raise _unknown(name, found, names)
+    _refuse_unclear(layer)
+    return layer
+
+
+def _refuse_unclear(layer: Layer) -> None:
+    if layer.problem:
+        raise LayoutError(f"layers: {layer.name} ({layer.module_type}): {layer.problem}.")
 
 
 def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> tuple[list[Layer], bool]:
@@ -272,13 +289,18 @@ def _matches(request: Any, found: Sequence[Layer], names: Mapping[nn.Module, str
     matches = [layer for layer in found if fnmatch.fnmatchcase(layer.name, request)]
     if matches:
         return matches, False
-    uncalled = fnmatch.filter(names.values(), request)
+    raise _unknown(request, found, names)
+
+
+def _unknown(request: str, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> Exception:
+    called = {layer.module for layer in found}
+    uncalled = [name for name in fnmatch.filter(names.values(), request) if name not in called]
     if uncalled:
-        raise _not_called(uncalled[0], found)
+        return _not_called(uncalled[0], found)
     known = [layer.name for layer in found]
     near = difflib.get_close_matches(request, known, n=3, cutoff=0.4)
     offer = f" Did you mean {', '.join(map(repr, near))}?" if near else " probe.list_layers(model, images) lists them."
-    raise LayerNotFoundError(f"layers: no layer {request!r} among the {len(known)} of this model.{offer}")
+    return LayerNotFoundError(f"layers: no layer {request!r} among the {len(known)} of this model.{offer}")
 
 
 def _calls_of(module: nn.Module, found: Sequence[Layer], names: Mapping[nn.Module, str]) -> list[Layer]:
@@ -307,13 +329,41 @@ def _called_parent(name: str, found: Sequence[Layer]) -> str:
     return ""
 
 
-def takes_grey(model: nn.Module) -> bool:
-    """Return whether a model's images have one channel: its first convolution takes one, and none takes three.
+def takes_grey(model: nn.Module, *, square: bool = False) -> bool:
+    """Return whether a model's images have one channel.
+
+    Its first convolution takes one, and none takes three. Without convolutions, its first weight takes all pixels of a
+    square image at once, and as many as three channels cannot have.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    square
+        Whether images are known to be square. Three channels of others may have as many pixels: 3·48·64 = 96².
 
     Examples
     --------
     >>> takes_grey(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)))
     True
+    >>> takes_grey(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)))
+    True
     """
     widths = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return widths[:1] == [1] and 3 not in widths
+    if widths:
+        return widths[0] == 1 and 3 not in widths
+    n_pixels = first_inputs(model)
+    return n_pixels > 0 and math.isqrt(n_pixels) ** 2 == n_pixels and (square or n_pixels % 3 != 0)
+
+
+def first_inputs(model: nn.Module) -> int:
+    """Return how many numbers the first weight of a model takes, where it is that of a linear layer; else 0.
+
+    Examples
+    --------
+    >>> first_inputs(nn.Sequential(nn.Flatten(), nn.Linear(12, 10))), first_inputs(nn.Conv2d(1, 4, 3))
+    (12, 0)
+    """
+    first = next(model.parameters(), None)
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return next((module.in_features for module in linear if module.weight is first), 0)

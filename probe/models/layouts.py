@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 
 from probe.errors import ArgumentError
 from probe.models.layers import Layer, View
+from probe.models.notation import LAYOUTS, read_layout
 
 __all__ = [
     "GIVEN",
-    "LAYOUTS",
     "GivenLayout",
     "Grid",
     "as_maps",
@@ -30,18 +29,12 @@ __all__ = [
     "with_first_tensor",
 ]
 
-LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3, "NC": 2}
-"""The layouts and their number of axes: N images, C channels, H rows, W columns, L tokens."""
-
 GIVEN = "given"
 """The layout of a layer whose maps a function of the user's makes."""
 
 Grid = tuple[int, int]
 
 _MOST_TOKENS_ASIDE = 128  # where no map of the model tells the grid
-_WRITTEN = re.compile(
-    r"(?P<axes>[A-Z]+)(?P<patches>\[(?P<start>-?\d*):(?P<stop>-?\d*)\](\((?P<rows>\d+), *(?P<columns>\d+)\))?)?"
-)
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -313,15 +306,11 @@ def given_layout(value: Any, pattern: str) -> GivenLayout:
     """
     if callable(value):
         return GivenLayout(GIVEN, view=value)
-    parts = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
-    if parts is None or parts["axes"] not in LAYOUTS or (parts["patches"] and "L" not in parts["axes"]):
+    written = read_layout(value) if isinstance(value, str) else None
+    if written is None:
         raise ArgumentError(
             f"layout: unknown layout {value!r} for {pattern!r}. Choose from {', '.join(LAYOUTS)}; tell which tokens "
             "are patches as in 'NLC[5:201]', and their grid as in 'NLC[5:201](14, 14)'; or pass a function (tensor) "
             "-> maps of shape (image, channel, row, column)."
         )
-    if not parts["patches"]:
-        return GivenLayout(parts["axes"])
-    patches = slice(*(int(number) if number else None for number in (parts["start"], parts["stop"])))
-    grid = (int(parts["rows"]), int(parts["columns"])) if parts["rows"] else None
-    return GivenLayout(parts["axes"], patches, grid)
+    return GivenLayout(*written)

@@ -39,6 +39,9 @@ _SPOTS = ((0.29, 0.21), (0.21, 0.73), (0.69, 0.31), (0.79, 0.81))
 _N_DIRECTIONS = 8
 _LEAST_ANSWER = 1e-6  # of what a token holds, above rounding
 _ALIKE, _UNLIKE = 0.5, 0.25  # cosines; that of other places is near 0
+_KEEP_ALL = (
+    "let the model keep all patches, in their order, by forward=, or pass a function in layout= that puts them there"
+)
 _ALONE = 0.9  # which share of all that a token answers goes to one spot, if it is that spot's own
 
 
@@ -54,12 +57,15 @@ class Patches:
         Rows and columns.
     problem : str
         Empty where it is known.
+    cure : str
+        What to do where telling which tokens are patches would not be enough.
     """
 
     n_before: int = 0
     n_behind: int = 0
     grid: Grid = (0, 0)
     problem: str = ""
+    cure: str = ""
 
 
 def find_patches(
@@ -188,7 +194,7 @@ def _verdict(answer: Tensor, grids: Sequence[Grid], maps: Mapping[Grid, Sequence
     """Return what the answers of tokens to spots, shape (spot, token), tell; None if they tell nothing."""
     n_tokens = answer.shape[1]
     if not answer.amax(dim=1).all():
-        missing = Patches(problem=f"some patches of the image are not among its {n_tokens} tokens")
+        missing = Patches(problem=f"some patches of the image are not among its {n_tokens} tokens", cure=_KEEP_ALL)
         return missing if answer.any() else None
     standing_out = _standing_out(answer)
     possible = possible_grids(n_tokens, grids)
@@ -205,7 +211,8 @@ def _verdict(answer: Tensor, grids: Sequence[Grid], maps: Mapping[Grid, Sequence
     strongest = standing_out.argmax(dim=1)
     shares = answer.gather(1, strongest[:, None])[:, 0] / answer[:, strongest].sum(dim=0)
     if best < _UNLIKE and (shares > _ALONE).all():
-        return Patches(problem=f"its {n_tokens} tokens are not in the order of the image's patches, row by row")
+        problem = f"its {n_tokens} tokens are not in the order of the image's patches, row by row"
+        return Patches(problem=problem, cure=_KEEP_ALL)
     return None
 
 

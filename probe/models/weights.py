@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 
-__all__ = ["load_weights", "weights_digest"]
+__all__ = ["is_weight_file", "load_weights", "weights_digest"]
+
+_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 # What everyone wraps a state dict in; taking it off chooses nothing.
 _NESTING = {"state_dict", "model", "model_state_dict"}
@@ -148,7 +150,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | Path, name
     1.0
     """
     if isinstance(weights, str | Path):
-        path, wanted = split_part(weights)
+        path, wanted = _split_part(weights)
         content, source = _read(path), f"weights {path}"
     else:
         content, wanted, source = weights, "", "weights"
@@ -166,12 +168,24 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | Path, name
     return str(part)
 
 
-def split_part(weights: str | Path) -> tuple[Path, str]:
+def is_weight_file(weights: str | Path) -> bool:
+    """Return whether weights are ``FILE`` or ``FILE:PART``, there or not; else they are weights by name.
+
+    Examples
+    --------
+    >>> is_weight_file("absent.pt"), is_weight_file("absent.pt:teacher"), is_weight_file("IMAGENET1K_V1")
+    (True, True, False)
+    """
+    names = (str(weights), str(weights).rpartition(":")[0])
+    return _split_part(weights)[0].is_file() or any(Path(name).suffix in _SUFFIXES for name in names)
+
+
+def _split_part(weights: str | Path) -> tuple[Path, str]:
     """Return the file and the part of it, or an empty text, that ``FILE:PART`` names.
 
     Examples
     --------
-    >>> split_part("net.pt")[1]
+    >>> _split_part("net.pt")[1]
     ''
     """
     path, (file, colon, part) = Path(weights), str(weights).rpartition(":")
@@ -196,6 +210,11 @@ def _read(path: Path) -> Any:
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
         raise ModelError(f"weights {path}: cannot be read: {str(error).partition('. ')[0]}.") from error
+    except Exception as error:  # the reader of older files raises many kinds for what is none
+        raise ModelError(
+            f"weights {path}: cannot be read: it is damaged, or no file that torch.save wrote "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def _read_safetensors(path: Path) -> Any:

@@ -4,12 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-
 import probe
-from probe.command.arguments import check_output, record
+from probe.command.arguments import record
 from probe.command.named_models import open_model
-from probe.errors import ResultFileError
 from probe.testing import noise_images, padded_net
 
 
@@ -32,17 +29,6 @@ def test_a_study_of_a_given_model_names_it():
     result.attrs["model"] = ""
     record(result, open_model("resnet18"), "")
     assert result.attrs["model"] == "ResNet"
-
-
-def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path):
-    (tmp_path / "x.nc").write_bytes(b"precious")
-    for path in (tmp_path, tmp_path / "x.nc", tmp_path / "absent" / "x.nc"):
-        with pytest.raises(ResultFileError):
-            check_output(path, overwrite=False)
-    check_output(tmp_path / "x.nc", overwrite=True)
-    check_output(tmp_path / "y.nc", overwrite=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["x.nc"]
-    assert (tmp_path / "x.nc").read_bytes() == b"precious"
 
 
 def test_random_weights_are_said_in_the_first_line_and_in_the_result(workplace, photos, measured):

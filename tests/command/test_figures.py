@@ -9,6 +9,7 @@ from torch import nn
 import probe
 from probe.command.figures import FIGURES, save_figures
 from probe.errors import ArgumentError, ResultFileError
+from probe.plots.inputs import _KINDS as DRAWN
 from probe.results import KINDS
 from probe.testing import noise_images, padded_net
 
@@ -23,10 +24,15 @@ def strided():
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
 
 
+def rankings():
+    net, images = padded_net(depth=2), noise_images(40, 8)
+    return [probe.rank_channels(net, images, "relu2", method=method, progress=False) for method in ("flip", "omega2")]
+
+
 MADE = {
     "layerwise": (
         lambda: probe.layerwise(padded_net(depth=2), noise_images(40, 8), maps="conv2", progress=False),
-        {"layers", "maps-2-conv2"},
+        {"layers", "decoded-maps-2-conv2", "mean-maps-2-conv2"},
     ),
     "channelwise": (
         lambda: probe.channelwise(padded_net(depth=2), noise_images(40, 8), progress=False),
@@ -35,6 +41,12 @@ MADE = {
     "ablation_curve": (
         lambda: curve(ranking={"a b": range(16), "b": range(16)}, score=["agreement", {"mean": mean}][:1]),
         {"ablation-a_b-agreement", "ablation-b-agreement"},
+    ),
+    "ranking": (lambda: rankings()[0], {"ranking"}),
+    "rankings": (lambda: probe.compare_rankings(*rankings(), top=[4]), {"agreement"}),
+    "pooled": (
+        lambda: probe.pooled(padded_net(depth=2), noise_images(80, 4), grid=2, progress=False),
+        {"pooled"},
     ),
     "audit": (lambda: probe.audit(strided(), (3, 16, 16)), {"audit", "foveation"}),
 }
@@ -60,10 +72,14 @@ def test_each_kind_that_has_figures_is_drawn(kind, tmp_path):
     assert save_figures(result, tmp_path / "new", "x", overwrite=True) == paths
 
 
+def test_every_kind_that_a_function_of_probe_draws_has_figures():
+    assert set(FIGURES) == set(DRAWN)
+
+
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - set(FIGURES)))
 def test_others_are_refused_with_the_kinds_that_have_some(kind, tmp_path):
     result = MADE["layerwise"][0]().assign_attrs(kind=kind)
-    with pytest.raises(ArgumentError, match=rf"of kind '{kind}' has none; {', '.join(FIGURES)} have\."):
+    with pytest.raises(ArgumentError, match=rf"of kind '{kind}' has none; {', '.join(FIGURES)} have\..*probe report"):
         save_figures(result, tmp_path / "new", "x")
     assert not (tmp_path / "new").exists()
 

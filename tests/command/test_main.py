@@ -50,6 +50,15 @@ class TestProgram:
         assert examples
         assert examples[0].startswith(f"  probe {command.removesuffix(' file')}")
 
+    @pytest.mark.parametrize("command", ["layers", "layerwise", "channelwise", "report padding", "analyse", "audit"])
+    def test_help_of_commands_that_take_a_model_says_what_one_is(self, command, run):
+        for option in ("--help", "-h"):
+            lines = run(*command.split(), option).stdout.partition("MODEL is one of:\n")[2].splitlines()
+            assert [line.split()[0].rstrip(",") for line in lines[:4]] == [
+                "resnet18", "timm:NAME", "hf:FOLDER", "module:function",
+            ]  # fmt: skip
+        assert "MODEL is one of" not in run("show", "--help").stdout
+
     def test_help_and_usage_errors_load_nothing_heavy(self, python):
         code = (
             "import sys; from probe.command.main import main\n"
@@ -150,7 +159,15 @@ REFUSED = {
     "layerwise --positions x": "'x' is not auto, all or a whole number",
     "layerwise --targets row,colum": "'colum' is none of row, column, radius",
     "channelwise --stimuli roled": "'roled' is none of natural, rolled, noise, constant. Did you mean rolled?",
-    "layerwise --layout NC": "'NC' is not one of 'NCHW'",
+    "layerwise --images setup.py": "setup.py: there is no such folder",
+    f"layerwise --images {__file__}": "is a file; pass its folder, ",
+    "report x.nc -o x.pdf": "x.pdf: a page is an HTML file; name it x.html",
+    "report padding -o x.nc": "x.nc: a page is an HTML file; name it x.html",
+    "report layerwise": "The page of a saved result is written by `probe report FILE.nc`",
+    "layerwise --layout NCWH": "'NCWH' is none of NCHW, NHWC, NLC",
+    "layerwise --layout NLC[5-201]": "as NLC[5:201]",
+    "layerwise --device gpu": "is cuda",
+    "channelwise --device cuda0": "Did you mean cuda:0?",
     "layers net:small --model-args depth=two": "text is quoted: depth='two'",
     "layerwise -o x.html": "x.html: a result is a netCDF file; name it x.nc",
     "channelwise -o x.json": "x.json: a result is a netCDF file; name it x.nc",
@@ -283,13 +300,21 @@ class TestMeasurements:
                 ["cli_nets:small", "--layers", "conv3"],
                 "no layer 'conv3' among the 5 of this model. Did you mean",
             ),
-            (["cli_nets:small", "--device", "gpu"], "device='gpu' cannot be used"),
+            (["cli_nets:small", "--device", "xpu:7"], "device='xpu:7' cannot be used"),
             (["cli_nets:small", "--folds", "30"], "leave 6 of 30 folds without any"),
             (["cli_nets:small", "-o", "absent/x.nc"], "absent/x.nc: cannot be written: No such file or directory"),
             (["cli_nets:small", "-o", "."], ".: is a folder"),
             (["cli_nets:small", "--images", "."], "no image file below '.'"),
             (["cli_nets:small", "--weights", "IMAGENET1K_V1"], "cli_nets:small has no named weights"),
             (["resnet18", "--weights", "absent.pt"], "weights 'absent.pt': there is no such file"),
+            (["cli_nets.py"], "Name the function that makes the model: cli_nets:FUNCTION."),
+            (["cli_nets"], "Name the function that makes the model: cli_nets:FUNCTION."),
+            (
+                ["net.pt"],
+                "A file of weights goes to --weights, beside the model",
+            ),
+            (["net.nc"], "`probe show net.nc` shows a result"),
+            (["cli_nets:small", "--layout", "NLC[1:5]"], "NLC is of 3 axes, and no output of the model has as many"),
             (["resnet18", "--weights", "V3"], "resnet18 has the weights IMAGENET1K_V1, DEFAULT"),
             (["resnet18", "--weights", "VGG11_Weights.DEFAULT"], "resnet18 has the weights IMAGENET1K_V1, DEFAULT"),
         ],

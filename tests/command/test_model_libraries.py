@@ -113,6 +113,14 @@ class TestTimm:
         assert source.preprocessing == f"resize 64, crop 64, mean {mean}, standard deviation {mean}"
         assert source.model(source.transform(Image.new("RGB", (64, 80)))[None]).shape == (1, 1000)
 
+    @pytest.mark.parametrize("size", [None, 64])
+    def test_greys_for_a_model_of_one_channel(self, size):
+        pytest.importorskip("timm")
+        source = open_model("timm:resnet18", size=size, arguments={"in_chans": 1})
+        shown = source.transform(Image.new("RGB", (300, 300), (255, 255, 255)))
+        assert shown.shape == (1, size or 224, size or 224)
+        assert shown.unique().item() == pytest.approx((1 - 0.449) / 0.226)
+
     def test_unknown_names_and_tags_are_told(self):
         pytest.importorskip("timm")
         with pytest.raises(ArgumentError, match=r"has no such model\. Did you mean resnet18"):
@@ -161,6 +169,20 @@ class TestHuggingFaceFolders:
         assert shown.shape == (3, 16, 16) and shown[:, 0, 0].tolist() == [0, 1, 2]
         with pytest.raises(ArgumentError, match="takes none"):
             open_model(f"hf:{tmp_path}", arguments={"depth": 3})
+
+    @pytest.mark.parametrize("size", [None, 16])
+    @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
+    def test_greys_for_a_model_of_one_channel(self, kind, size, tmp_path):
+        transformers = pytest.importorskip("transformers")
+        config = transformers.ResNetConfig(num_channels=1, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+        transformers.ResNetModel(config).save_pretrained(tmp_path)
+        own = {"image_mean": [0.2, 0.3, 0.4], "image_std": 0.5, "do_center_crop": False}
+        getattr(transformers, kind)(size={"height": 16, "width": 16}, **own).save_pretrained(tmp_path)
+        source = open_model(f"hf:{tmp_path}", size=size)
+        for mode, white in (("RGB", (255, 255, 255)), ("L", 255)):
+            shown = source.transform(Image.new(mode, (20, 20), white))
+            assert shown.shape == (1, 16, 16)
+            assert shown.unique().item() == pytest.approx((1 - 0.3) / 0.5)
 
     def test_weights_that_the_folder_lacks_are_called_random(self, tmp_path):
         transformers = pytest.importorskip("transformers")

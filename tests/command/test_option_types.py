@@ -1,11 +1,14 @@
 """Words, names, arguments of functions and files of results are read from text."""
 
+import re
 from pathlib import Path
 
 import click
 import pytest
+import torch
 
-from probe.command.option_types import KeyValues, Names, Parts, ResultFile
+from probe.command.names import DEVICES
+from probe.command.option_types import Device, KeyValues, Layout, Names, Parts, ResultFile
 
 
 def test_parts():
@@ -61,3 +64,48 @@ def test_results_are_netcdf():
     for name in ("x.html", "x.png", "x.csv"):
         with pytest.raises(click.BadParameter, match=r"a result is a netCDF file; name it x\.nc"):
             ResultFile().convert(name, None, None)
+
+
+@pytest.mark.parametrize("name", [name for name in DEVICES if name not in ("auto", "npu")])  # npu: of a package
+def test_devices_are_those_of_torch(name):
+    assert Device().convert(name, None, None) == name
+    assert Device().convert(f"{name}:1", None, None) == f"{name}:1"
+    assert torch.device(f"{name}:1").type == name
+
+
+@pytest.mark.parametrize(
+    ("text", "offered"),
+    [
+        ("gpu", r"A GPU of NVIDIA or AMD is cuda, one of Apple mps\."),
+        ("GPU:0", "is cuda"),
+        ("cuda0", r"Did you mean cuda:0\?"),
+        ("CUDA", r"Did you mean cuda\?"),
+        ("cdua", r"Did you mean cuda\?"),
+        ("auto:1", "Did you mean auto"),
+        ("cuda:", "Did you mean cuda"),
+        ("", "is none of auto, cpu, cuda"),
+    ],
+)
+def test_what_is_no_device_is_refused_and_one_offered(text, offered):
+    with pytest.raises(click.BadParameter, match=offered):
+        Device().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["NCHW", "NLC[5:201]", "NLC[1:197](14, 14)"])
+def test_layouts_are_taken_as_they_are_written(text):
+    assert Layout().convert(text, None, None) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "offered"),
+    [("NCWH", r"Did you mean NCHW"), ("nlc", r"Did you mean NLC"), ("NLC[5]", r"as NLC\[5:201\]")],
+)
+def test_what_is_no_layout_is_refused_with_the_forms(text, offered):
+    with pytest.raises(click.BadParameter, match=rf"'{re.escape(text)}' is none of NCHW, .*{offered}"):
+        Layout().convert(text, None, None)
+
+
+def test_the_shell_completes_devices_and_layouts():
+    option, context = click.Option(["--x"]), click.Context(click.Command("x"))
+    assert [item.value for item in Device().shell_complete(context, option, "c")] == ["cpu", "cuda"]
+    assert [item.value for item in Layout().shell_complete(context, option, "NL")] == ["NLC"]

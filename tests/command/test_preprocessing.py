@@ -1,5 +1,7 @@
 """Sizes do what they say."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,68 @@ def test_enlarging_is_told_in_the_result(workplace, photos, run):
     assert len(warned) == 1
     assert outcome.stderr.count("warning: images are enlarged") == 1
     assert outcome.stdout.count("warning: images are enlarged") == 1
+
+
+GREY = """
+from torch import nn
+def convolutions(): return nn.Sequential(nn.Conv2d(1, 4, 3))
+def flattened(): return nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 10))
+def oblong(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 48 * 64, 10))
+def colours(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+"""
+
+
+@pytest.fixture
+def grey_nets(workplace, monkeypatch):
+    (workplace / "grey_nets.py").write_text(GREY)
+    monkeypatch.delitem(sys.modules, "grey_nets", raising=False)
+
+
+@pytest.mark.parametrize("name", ["convolutions", "flattened"])
+@pytest.mark.parametrize("size", [32, "own"])
+def test_models_of_one_channel_are_shown_greys_in_the_units_of_one(name, size, grey_nets):
+    pixels, image = picture(32, 32)
+    source = open_model(f"grey_nets:{name}", size=size)
+    luminance = pixels @ [0.299, 0.587, 0.114] / 255
+    expected = (luminance - (0.485 + 0.456 + 0.406) / 3) / ((0.229 + 0.224 + 0.225) / 3)
+    for shown in (source.transform(image), source.transform(image.convert("L"))):
+        assert shown.shape == (1, 32, 32)
+        np.testing.assert_allclose(shown[0], expected, atol=0.6 / 255 / 0.226)  # 8 bits
+    assert source.preprocessing.endswith("grey, mean 0.449, standard deviation 0.226")
+    source.model(shown[None])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "channels"), [("colours", 32, 3), ("oblong", "own", 3), ("oblong", 16, 1), ("colours", "own", 3)]
+)
+def test_what_a_first_linear_layer_takes_tells_the_channels_of_square_images(name, size, channels, grey_nets):
+    _, image = picture(48, 64)
+    assert open_model(f"grey_nets:{name}", size=size).transform(image).shape[0] == channels
+
+
+@pytest.mark.parametrize(("name", "layers"), [("convolutions", "auto"), ("flattened", "input")])
+def test_a_model_of_one_channel_is_measured_as_by_hand(name, layers, grey_nets, photos, pixels, measured):
+    import probe
+
+    measured("layerwise", f"grey_nets:{name}", "--images", photos, "-o", "x.nc", "--size", 32, "--layers", layers)
+    start = round((pixels.shape[2] - 32) / 2)
+    greys = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])[:, None]
+    images = torch.from_numpy((greys[..., start : start + 32] / 255 - 0.449) / 0.226).float()
+    expected = probe.layerwise(open_model(f"grey_nets:{name}").model, images, layers=layers, progress=False)
+    np.testing.assert_allclose(probe.load("x.nc").r2, expected.r2, atol=1e-4)
+
+
+def test_a_size_that_does_not_fit_a_first_linear_layer_is_told_with_the_one_that_does(grey_nets, photos, run):
+    for name, shape in {"flattened": "(1, 32, 32)", "colours": "(3, 32, 32)"}.items():
+        outcome = run("layerwise", f"grey_nets:{name}", "--images", photos, "-o", "x.nc", "--size", 24)
+        assert outcome.exit_code == 1
+        assert f"Show images of shape {shape}: transform=, or --size 32 of the command" in outcome.stderr
+    outcome = run("layers", "grey_nets:oblong", "--size", 48)
+    assert "found 2304 numbers an image, shape (1, 48, 48), but the model's first weight takes 9216" in outcome.stderr
+
+
+def test_grey_models_are_audited_with_one_channel(grey_nets, measured):
+    assert "images of 224×224" in measured("audit", "grey_nets:convolutions").stdout
 
 
 @pytest.mark.parametrize(("size", "resize", "crop"), [(None, 232, 224), (112, 116, 112)])

@@ -39,7 +39,7 @@ class TestShow:
         r2 = probe.load(saved / "layerwise.nc").r2.sel(layer="conv1", stimulus="rolled", target="column").item()
         row = next(line for line in outcome.stdout.splitlines() if line.startswith("conv1"))
         assert row.split()[-3] == f"{r2:z.3f}"
-        names = ["layerwise-layers.png", "layerwise-maps-0-conv1.png"]
+        names = [f"layerwise-{part}.png" for part in ("layers", "decoded-maps-0-conv1", "mean-maps-0-conv1")]
         assert outcome.stderr.splitlines() == [f"figure: figures/{name}" for name in names]
         for name in names:
             with Image.open(f"figures/{name}") as image:
@@ -50,7 +50,7 @@ class TestShow:
         assert run(*words).exit_code == 0
         assert {path.name for path in Path("figures").iterdir()} == {
             "channelwise-channels.png",
-            "channelwise-maps-0-conv1.png",
+            "channelwise-mean-maps-0-conv1.png",
         }
         again = run(*words)
         assert again.exit_code == 1
@@ -65,7 +65,7 @@ class TestShow:
         )
         outcome = python("-c", code)
         assert outcome.returncode == 0, outcome.stderr
-        assert len(list(Path("figures").iterdir())) == 2
+        assert len(list(Path("figures").iterdir())) == 3
 
     @pytest.mark.parametrize("command", ["show", "report", "report file"])
     @pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"nonsense", "damaged or no netCDF")])

@@ -165,5 +165,5 @@ def test_what_cannot_be_measured_is_refused(options, message):
 
 
 def test_an_unknown_layer_is_refused():
-    with pytest.raises(probe.errors.LayerNotFoundError, match=r"'conv9' cannot be read: it is not called.*list_layers"):
+    with pytest.raises(probe.errors.LayerNotFoundError, match=r"no layer 'conv9' among .* Did you mean 'conv"):
         shifted(padded_net("zeros"), "conv9")

@@ -7,7 +7,15 @@ from torch import nn
 import probe
 from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, LayoutError, ModelError
 from probe.models.capture import survey
-from probe.models.layers import is_default_layer, module_names, select_layers, unwrap
+from probe.models.layers import (
+    first_inputs,
+    is_default_layer,
+    layer_named,
+    module_names,
+    select_layers,
+    takes_grey,
+    unwrap,
+)
 from probe.testing import noise_images, padded_net
 
 
@@ -317,3 +325,42 @@ def test_list_layers_estimates_what_the_statistics_take(net):
 def test_layers_with_maps_are_chosen_as_layers_are(net, measure, select):
     result = measure(net, noise_images(60), layers=["conv2", "conv3"], maps=select(net), stimuli="natural")
     assert {map_.attrs["layer"] for name, map_ in result.items() if name.startswith("mean_map")} == {"conv2", "conv3"}
+
+
+def flattened(n_inputs):
+    return nn.Sequential(nn.Flatten(), nn.LayerNorm(n_inputs, elementwise_affine=False), nn.Linear(n_inputs, 4))
+
+
+@pytest.mark.parametrize(
+    ("model", "grey", "square"),
+    [
+        (nn.Conv2d(1, 4, 3), True, True),
+        (nn.Conv2d(3, 4, 3), False, False),
+        (nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 4, 3)), False, False),  # greys are made colours inside
+        (flattened(28 * 28), True, True),
+        (flattened(3 * 32 * 32), False, False),
+        (flattened(96 * 96), False, True),  # as many as three channels of 48 by 64 pixels
+        (flattened(1000), False, False),
+        (nn.Identity(), False, False),
+        (nn.Sequential(nn.Embedding(5, 16), nn.Linear(16, 4)), False, False),  # no pixels
+    ],
+)
+def test_which_models_take_greys(model, grey, square):
+    assert takes_grey(model) == grey
+    assert takes_grey(model, square=True) == square
+
+
+def test_a_first_linear_layer_tells_how_many_numbers_an_image_has():
+    assert first_inputs(flattened(12)) == 12
+    assert first_inputs(nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 4))) == 0  # which may normalise tokens
+    assert first_inputs(nn.ReLU()) == 0
+
+
+def test_one_layer_is_found_by_its_name_or_the_right_one_offered():
+    model = padded_net(depth=2)
+    found, names = survey(model, noise_images(1)), module_names(model)
+    assert layer_named("conv2", found, names).n_channels == 16
+    with pytest.raises(LayerNotFoundError, match=r"no layer 'conv3' among the 5 of this model\. Did you mean 'conv2'"):
+        layer_named("conv3", found, names)
+    with pytest.raises(LayerNotFoundError):
+        layer_named("conv*", found, names)

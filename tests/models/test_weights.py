@@ -238,6 +238,13 @@ def test_files_without_weights(content, message, net, file):
         load_weights(net, file, "net")
 
 
+@pytest.mark.parametrize("content", [b"junk\n", b"not an image", b"", b"\x80\x02]q\x00."], ids=repr)
+def test_what_is_no_file_of_weights_at_all(content, net, file):
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"weights .*: (cannot be read|refused|expected a state dict)"):
+        load_weights(net, file, "net")
+
+
 def test_a_truncated_file(net, state, file):
     torch.save(state, file)
     file.write_bytes(file.read_bytes()[:3000])

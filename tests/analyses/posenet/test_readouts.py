@@ -144,5 +144,5 @@ def test_blocks_are_resized_to_one_grid_and_stacked(left_as_found):
     expected = [functional.interpolate(part, (6, 6), mode="bilinear", align_corners=True) for part in parts]
     torch.testing.assert_close(stacked, torch.cat(expected, dim=1))
     assert reader.channels == {"f1": slice(0, 4), "f2": slice(4, 8)}
-    with pytest.raises(probe.errors.LayerNotFoundError, match="'9' cannot be read: it is not called"):
+    with pytest.raises(probe.errors.LayerNotFoundError, match="no layer '9' among the"):
         BlockReader(net, {"f1": "9"}, grid=6, device=CPU)(images)

@@ -112,6 +112,16 @@ def test_weights_are_read_from_a_file(tmp_path):
         posenet._build("resnet18", 0, str(tmp_path / "weights.pt"))
 
 
+def test_a_part_of_a_file_is_named_behind_a_colon(tmp_path):
+    parts = {name: torchvision.models.resnet18(weights=None).state_dict() for name in ("student", "teacher")}
+    torch.save(parts, tmp_path / "both.pt")
+    weights = {"resnet": f"{tmp_path / 'both.pt'}:teacher"}
+    posenet._check_weights(weights, "tiny")
+    with pytest.warns(probe.errors.ProbeWarning, match="under 'teacher'"):
+        _, (resnet, _) = posenet._published(posenet.PRESETS["tiny"], 0, weights).values()
+    torch.testing.assert_close(dict(resnet.state_dict()), dict(parts["teacher"]))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -125,9 +135,10 @@ def test_weights_are_read_from_a_file(tmp_path):
             {"weights": {"alexnet": "x"}},
             "weights: the preset 'tiny' reads no network 'alexnet'; expected some of resnet",
         ),
+        ({"weights": {"resnet": "no/such.pth"}}, r"weights 'no/such\.pth': there is no such file"),
         (
-            {"weights": {"resnet": "no/such.pth"}},
-            r"weights: resnet='no/such\.pth': there is no such file\. Pass a file with a state dict of resnet18, or "
+            {"weights": {"resnet": "IMAGENET1K_V9"}},
+            r"weights: resnet='IMAGENET1K_V9': there is no such file\. Pass a file with a state dict of resnet18, or "
             "the name of weights that torchvision downloads: IMAGENET1K_V1",
         ),
     ],
