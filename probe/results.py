@@ -79,6 +79,7 @@ KINDS = {
     "audit": "probe.audit",
     "padding_comparison": "probe.analyses.padding_comparison.study.run",
     "channels": "probe.analyses.channels.study.run",
+    "overview": "probe.analyses.overview.study.run",
     "study": "probe.analyses.NAME.run",
 }
 """Every kind of result, and the call that makes it."""

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "intervals", "testing"},
     {"images", "models", "results"},
-    {"plots", "sums", "windows"},
+    {"bundles", "plots", "sums", "windows"},
     {"readouts", "variants"},
     {"reading"},
     {"ablation", "measures", "ranking"},
@@ -35,7 +35,7 @@ FLOORS = [
 ENDS = {"probe.command.reports", "probe.command.studies"}
 
 # What studies share. All others are studies of their own, each a file or a folder.
-SHARED = {"data", "nets", "studies", "training"}
+SHARED = {"data", "nets", "predictions", "studies", "training"}
 
 # What pages share.
 PAGES = {"", "page", "studies"}
@@ -124,7 +124,7 @@ def test_studies_do_not_import_each_other_nor_reports_nor_the_command(name):
 @pytest.mark.parametrize("name", sorted(REPORTS))
 def test_pages_know_results_and_figures_and_not_each_other(name):
     seen = imported_by(name)
-    assert {wing_of(other) for other in seen} <= {"errors", "intervals", "results", "plots", "reports"}
+    assert {wing_of(other) for other in seen} <= {"bundles", "errors", "intervals", "results", "plots", "reports"}
     assert {part_of(other) for other in seen & REPORTS} <= {*PAGES, part_of(name)}
 
 
@@ -184,7 +184,7 @@ def test_importing_probe_loads_nothing_heavy():
 
 
 def test_results_figures_and_reports_do_without_torch():
-    names = sorted({name for name in FILES if wing_of(name) in ("errors", "intervals", "results", "plots", "reports")})
+    names = sorted({name for name in FILES if wing_of(name) in ("bundles", "errors", "intervals", "results", "plots", "reports")})
     loaded = loaded_by(
         "import probe", "probe.load, probe.save, probe.plot_layers", *(f"import {name}" for name in names)
     )

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from probe.analyses.data import CANVAS, Digits, digit_batches, load_digits, place_digits, shown_images
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
-from probe.analyses.padding_comparison.predictions import Predictions
+from probe.analyses.predictions import Predictions
 from probe.analyses.studies import Study, beside_published, check_paddings, choose_preset
 from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train
 from probe.errors import ArgumentError, PaddingError, ProbeWarning, warn

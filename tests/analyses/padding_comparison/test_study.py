@@ -9,7 +9,7 @@ from torch import nn
 
 import probe
 from probe import reports
-from probe.analyses.padding_comparison.predictions import find_labels
+from probe.analyses.predictions import find_labels
 from probe.analyses.padding_comparison.study import _own_padding, run
 from probe.errors import ArgumentError, PaddingError, ProbeWarning
 from probe.results import SCHEMA, layer_map

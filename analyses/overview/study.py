@@ -1,0 +1,337 @@
+"""All that can be told of one model, part by part; a part that fails leaves its reason, and the others stand."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import nn
+from tqdm.auto import tqdm
+
+from probe.ablation.curves import ablation_curve, asked_scores
+from probe.analyses.data import shown_images
+from probe.analyses.predictions import Predictions
+from probe.bundles import bundle
+from probe.erasing.curve import erasure_curve
+from probe.erasing.rereading import erasure_matrix
+from probe.erasing.stronger import stronger_readouts
+from probe.errors import ArgumentError, LayoutError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
+from probe.measures.consistency import shift_consistency
+from probe.measures.matching import neighbours
+from probe.measures.probing import channelwise, collect, layerwise, list_layers
+from probe.ranking.agreement import compare_rankings
+from probe.ranking.methods import rank_channels
+from probe.reading.options import Options
+from probe.results import Facts, finish
+from probe.sums.statistics import Statistics
+from probe.variants.embeddings import with_position_embedding
+from probe.variants.padding import with_padding
+from probe.variants.sampling import with_sampling
+from probe.windows.auditing import audit
+
+__all__ = ["PARTS", "Settings", "run"]
+
+PARTS = {
+    "where": "where position is read, layer by layer",
+    "untrained": "the same network before training",
+    **{f"padding_{name}": f"under {name} padding" for name in ("reflect", "replicate", "circular", "valid")},
+    "embedding_zero": "without the position embedding",
+    "sampling_blur": "with blurred sampling",
+    "audit": "padding that is never read",
+    "channels": "single channels",
+    "rankings": "rankings of channels",
+    "ablation": "without single channels",
+    "erasing": "without directions",
+    "stronger": "what stronger readouts find",
+    "rereading": "position read anew behind",
+    "neighbours": "nearest neighbours",
+    "consistency": "predictions under shifts",
+}
+"""Name of each part, and what it is, for the progress bar."""
+
+_RANKINGS = ("omega2", "readout", "flip")
+_MOST_EARLIER = 6  # layers that are erased in turn, the last ones
+_SHOWN = 3
+_SHARES = {
+    "agreement_with_own": "share of predictions that are as before",
+    "commonest_share": "share of the most frequent prediction",
+    "accuracy": "share of right predictions",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured.
+
+    Attributes
+    ----------
+    max_images : int or None
+        Images that are read; None for all.
+    draws : int
+        Random subspaces and random choices of channels.
+    ranks : tuple of int
+        Directions that are erased.
+    samples : int
+        Cells that perceptrons are shown.
+    paddings : tuple of str
+        That are swapped in.
+    """
+
+    max_images: int | None = None
+    draws: int = 20
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    samples: int = 20_000
+    paddings: tuple[str, ...] = ("reflect", "replicate", "circular", "valid")
+
+
+QUICK = Settings(max_images=200, draws=5, ranks=(2, 8), samples=4_000, paddings=("circular",))
+"""Under five minutes on two cores for a ResNet-18."""
+
+FULL = Settings()
+
+
+class _NotApplicableError(Exception):
+    """The model has nothing that the part is about."""
+
+
+def run(
+    model: nn.Module,
+    images: Any,
+    *,
+    labelled: Any = None,
+    score: Any = None,
+    untrained: nn.Module | None = None,
+    layer: str | None = None,
+    quick: bool = False,
+    parts: Iterable[str] = tuple(PARTS),
+    max_images: int | None = None,
+    transform: Callable[[Any], Any] | None = None,
+    batch_size: int = 32,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    command: str = "",
+    progress: bool = True,
+) -> xr.Dataset:
+    """Measure all that can be told of one model.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    images
+        As in `probe.collect`; they are read many times, so no generator.
+    labelled
+        Images with labels, as the score needs them; by default the score is ``"agreement"`` on `images`.
+    score
+        As in `probe.ablation_curve`; by default ``"accuracy"`` with labels.
+    untrained
+        The same architecture before training, to compare with.
+    layer
+        Where channels are ranked and directions erased; by default the last that is read and whose output can be put
+        back.
+    quick
+        Measure on at most 200 images, with fewer draws and variants.
+    parts
+        Of `PARTS`, those to measure.
+    max_images, transform, batch_size, device, seed
+        As in `probe.collect`.
+    command
+        The command that was given, for the record.
+    progress
+        Show one progress bar over all parts.
+
+    Returns
+    -------
+    xarray.Dataset
+        The results of all parts, as `probe.bundles.bundle` joins them; each is that of a function of probe. The
+        attribute ``failed`` tells why a part failed, ``absent`` why one does not apply to this model.
+
+    Raises
+    ------
+    ArgumentError
+        If `images` is a generator, or a part or score is unknown.
+    ProbeError
+        If the first part, on which all others build, fails.
+    """
+    started = time.monotonic()
+    if hasattr(images, "__next__"):
+        raise ArgumentError("images: they are read many times, and an iterator gives them once.")
+    chosen = list(dict.fromkeys(["where", *parts]))
+    if unknown := [part for part in chosen if part not in PARTS]:
+        raise ArgumentError(f"parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")
+    score = score or ("accuracy" if labelled is not None else "agreement")
+    asked_scores(score)
+    settings = QUICK if quick else FULL
+    settings = replace(settings, max_images=max_images or settings.max_images)
+    reading: dict[str, Any] = {
+        "batch_size": batch_size, "device": device, "transform": transform, "seed": seed,
+        "max_images": settings.max_images, "progress": False,
+    }  # fmt: skip
+    scored = images if labelled is None else labelled
+    work = _Work(model, images, scored, score, untrained, layer, settings, reading)
+    found: dict[str, xr.Dataset] = {}
+    reasons: dict[str, dict[str, str]] = {"failed": {}, "absent": {}}
+    warned: list[str] = []
+    bar = tqdm(chosen, unit="part", disable=None if progress else True)
+    for part in bar:
+        bar.set_description(PARTS[part])
+        try:
+            with warnings.catch_warnings(record=True) as given:
+                warnings.simplefilter("always", ProbeWarning)
+                found[part] = work.measure(part)
+        except _NotApplicableError as reason:
+            reasons["absent"][part] = str(reason)
+        except Exception as error:
+            if part == "where":
+                raise
+            reasons["failed"][part] = _reason(error)
+        warned.extend(f"{part}: {one.message}" for one in given if issubclass(one.category, ProbeWarning))
+    where = found["where"]
+    for part, reason in reasons["failed"].items():
+        warn(f"{part} failed: {reason}", warned)
+    whole = bundle(found)
+    whole.update(shown_images(images, Options(**{**reading, "max_images": None}), count=_SHOWN))
+    facts = replace(Facts.of(where), duration_s=round(time.monotonic() - started, 1))
+    return finish(
+        whole,
+        kind="overview",
+        facts=facts.warned(warned),
+        settings={
+            "quick": quick, "draws": settings.draws, "ranks": settings.ranks, "samples": settings.samples, "seed": seed,
+            "score": score if isinstance(score, str) else list(score), "labelled": labelled is not None,
+        },
+        command=command,
+        layer=work.layer,
+        parts=whole.attrs["parts"],
+        **reasons,
+    )  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, ProbeError) else f"{type(error).__name__}: {text}"
+
+
+class _Work:
+    """What the parts share."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Any,
+        scored: Any,
+        score: Any,
+        untrained: nn.Module | None,
+        layer: str | None,
+        settings: Settings,
+        reading: Mapping[str, Any],
+    ) -> None:
+        self._model, self._images, self._scored, self._score = model, images, scored, score
+        self._untrained, self._settings, self._reading = untrained, settings, dict(reading)
+        self._statistics: Statistics | None = None
+        self._predictions: Predictions | None = None
+        table = list_layers(model, images, device=reading["device"], transform=reading["transform"])
+        self._layers = [str(name) for name in table.index[table.auto & (table.note == "")] if name != "input"]
+        self.layer = layer or (self._layers[-1] if self._layers else "")
+        self._size = tuple(int(side) for side in table.loc["input", "shape"])
+
+    def measure(self, part: str) -> xr.Dataset:
+        """Measure a part."""
+        if part == "where":
+            return layerwise(self._model, self._images, maps=self.layer, **self._reading)
+        if part == "untrained":
+            return self._of_untrained()
+        name, _, variant = part.partition("_")
+        if name == "padding":
+            if variant not in self._settings.paddings:
+                raise _NotApplicableError("left out with --quick.")
+            return self._of_variant(partial(with_padding, padding=variant))
+        if name == "embedding":
+            return self._of_variant(partial(with_position_embedding, embedding=variant))
+        if name == "sampling":
+            return self._of_variant(partial(with_sampling, sampling=variant))
+        measuring: dict[str, Callable[[], xr.Dataset]] = {
+            "audit": lambda: audit(self._model, self._size),
+            "channels": lambda: channelwise(self._model, self._images, layers=self.layer, **self._reading),
+            "rankings": self._rankings,
+            "ablation": self._ablation,
+            "erasing": self._erasing,
+            "stronger": self._stronger,
+            "rereading": self._rereading,
+            "neighbours": lambda: neighbours(self._model, self._images, self.layer, **self._reading),
+            "consistency": self._consistency,
+        }
+        return measuring[part]()
+
+    def _of_untrained(self) -> xr.Dataset:
+        if self._untrained is None:
+            raise _NotApplicableError("no untrained twin was given.")
+        return layerwise(self._untrained, self._images, layers=self._layers, **self._reading)
+
+    def _of_variant(self, change: Callable[[nn.Module], nn.Module]) -> xr.Dataset:
+        try:
+            variant = change(self._model)
+        except (ModelError, PaddingError, ArgumentError) as error:
+            raise _NotApplicableError(str(error)) from error
+        changed = layerwise(variant, self._images, layers=self._layers, **self._reading)
+        # What the change does to the model's own predictions tells how far its numbers can be trusted.
+        for name, share in self._own_predictions().compare(variant, self._images, self._options).items():
+            changed[name] = ((), share, {"long_name": _SHARES[name], "units": "1"})
+        return changed
+
+    def _rankings(self) -> xr.Dataset:
+        given = [rank_channels(self._model, self._images, self.layer, method=name, **self._reading) for name in _RANKINGS]
+        return compare_rankings(*given)
+
+    def _ablation(self) -> xr.Dataset:
+        ranking = rank_channels(self._model, self._images, self.layer, method="omega2", **self._reading)
+        n_channels = ranking.sizes["channel"]
+        counts = sorted({max(1, n_channels // share) for share in (32, 8, 4, 2)})
+        return ablation_curve(
+            self._model, self._scored, ranking, score=self._score, counts=counts, draws=max(self._settings.draws, 2),
+            controls=["random"], **self._reading,
+        )  # fmt: skip
+
+    def _collected(self) -> Statistics:
+        if self._statistics is None:
+            self._statistics = collect(
+                self._model, self._images, layers=self.layer, targets=("row", "column", "border"), **self._reading
+            )
+        return self._statistics
+
+    def _ranks(self) -> list[int]:
+        n_channels = self._collected().layers[0].n_channels
+        return [rank for rank in self._settings.ranks if rank <= n_channels / 2]
+
+    def _erasing(self) -> xr.Dataset:
+        return erasure_curve(
+            self._model, self._scored, self.layer, score=self._score, statistics=self._collected(), ranks=self._ranks(),
+            draws=self._settings.draws, **self._reading,
+        )  # fmt: skip
+
+    def _stronger(self) -> xr.Dataset:
+        ranks = [rank for rank in (2, 8) if rank in self._ranks()]
+        return stronger_readouts(
+            self._model, self._images, self.layer, ranks=ranks, samples=self._settings.samples, **self._reading
+        )
+
+    def _rereading(self) -> xr.Dataset:
+        layers = self._layers[-_MOST_EARLIER:]
+        return erasure_matrix(self._model, self._images, layers=layers, **self._reading)
+
+    def _consistency(self) -> xr.Dataset:
+        compare = "classes" if len(self._own_predictions().numbers) else "embedding"
+        return shift_consistency(self._model, self._images, law="circular", compare=compare, **self._reading)
+
+    @property
+    def _options(self) -> Options:
+        return Options(**self._reading)
+
+    def _own_predictions(self) -> Predictions:
+        if self._predictions is None:
+            self._predictions = Predictions.of(self._model, self._images, self._options, None)
+        return self._predictions
