@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
     from probe.images.stimuli import STIMULI as STIMULI
+    from probe.measures.consistency import shift_consistency as shift_consistency
+    from probe.measures.matching import neighbours as neighbours
     from probe.measures.pooling import pooled as pooled
     from probe.measures.probing import channelwise as channelwise
     from probe.measures.probing import collect as collect
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
     from probe.plots.auditing import plot_foveation as plot_foveation
     from probe.plots.channels import plot_channels as plot_channels
     from probe.plots.comparison import plot_ranking as plot_ranking
+    from probe.plots.consistency import plot_consistency as plot_consistency
     from probe.plots.erasing import plot_erasure as plot_erasure
     from probe.plots.maps import plot_maps as plot_maps
+    from probe.plots.matching import plot_neighbours as plot_neighbours
     from probe.plots.pooling import plot_pooled as plot_pooled
     from probe.plots.position import plot_layers as plot_layers
     from probe.ranking.agreement import compare_rankings as compare_rankings
@@ -73,18 +77,22 @@ _HOMES = {
     "layerwise": "measures.probing",
     "list_layers": "measures.probing",
     "load": "results",
+    "neighbours": "measures.matching",
     "plot_ablation": "plots.ablation",
     "plot_audit": "plots.auditing",
     "plot_channels": "plots.channels",
+    "plot_consistency": "plots.consistency",
     "plot_erasure": "plots.erasing",
     "plot_foveation": "plots.auditing",
     "plot_layers": "plots.position",
     "plot_maps": "plots.maps",
+    "plot_neighbours": "plots.matching",
     "plot_pooled": "plots.pooling",
     "plot_ranking": "plots.comparison",
     "pooled": "measures.pooling",
     "rank_channels": "ranking.methods",
     "save": "results",
+    "shift_consistency": "measures.consistency",
     "shift_similarity": "measures.similarity",
     "stronger_readouts": "erasing.stronger",
     "with_erasers": "ablation.erasing",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv, stdtrit
 
-__all__ = ["CONFIDENCE", "half_width", "jackknife", "proportion"]
+__all__ = ["CONFIDENCE", "half_width", "jackknife", "mean_over_images", "proportion"]
 
 CONFIDENCE = 0.95
 """Level of every interval."""
@@ -49,6 +49,48 @@ def jackknife(whole: np.ndarray, left_out: np.ndarray, sizes: np.ndarray) -> np.
     pseudo_values = parts * whole - (parts - 1) * left_out
     estimate = n_folds * whole - ((1 - 1 / parts) * left_out).sum(axis=0)
     return np.sqrt(((pseudo_values - estimate) ** 2 / (parts - 1)).mean(axis=0))
+
+
+def mean_over_images(values: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean over images, and its jackknife error over units of them.
+
+    Parameters
+    ----------
+    values
+        Shape (image, ...); NaN is left out.
+    units
+        Shape (image,), whole numbers from 0: images of one unit are left out together.
+
+    Returns
+    -------
+    mean, error : numpy.ndarray
+        Shape (...). The error is NaN of fewer than two units.
+    n_units : numpy.ndarray
+        Shape (...). Number of units of which something is known.
+
+    Examples
+    --------
+    >>> values = np.array([1.0, 2.0, np.nan, 6.0])
+    >>> mean, error, n_units = mean_over_images(values, np.arange(4))
+    >>> mean.item(), n_units.item(), np.isclose(error, np.std([1, 2, 6], ddof=1) / np.sqrt(3)).item()
+    (3.0, 3, True)
+    """
+    known = np.isfinite(values)
+    shape = (int(np.max(units)) + 1, *values.shape[1:])
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, units, np.where(known, values, 0))
+    np.add.at(counts, units, known)
+    n_units = (counts > 0).sum(axis=0)
+    mean, error = np.full(shape[1:], np.nan), np.full(shape[1:], np.nan)
+    for place in np.ndindex(shape[1:]):
+        part = (slice(None), *place)
+        members = counts[part] > 0  # a unit of which nothing is known changes nothing when it is left out
+        total, sizes = sums[part][members], counts[part][members]
+        if len(sizes):
+            mean[place] = total.sum() / sizes.sum()
+        if len(sizes) > 1:
+            error[place] = jackknife(mean[place], (total.sum() - total) / (sizes.sum() - sizes), sizes)
+    return mean, error, n_units
 
 
 def half_width(standard_error: Any, degrees: Any) -> Any:
@@ -101,7 +143,9 @@ def proportion(share: Any, standard_error: Any, count: float) -> tuple[np.ndarra
     share, standard_error = np.asarray(share, dtype=float), np.asarray(standard_error, dtype=float)
     binomial = share * (1 - share)
     with np.errstate(divide="ignore", invalid="ignore"):
-        n = np.where(standard_error**2 * count > binomial, np.maximum(binomial / standard_error**2, 1), count)
+        # Of shares of 0 and 1 all errors are 0 but for rounding.
+        fewer = (binomial > 0) & (standard_error**2 * count > binomial)
+        n = np.where(fewer, np.maximum(binomial / standard_error**2, 1), count)
         tail, k = (1 - CONFIDENCE) / 2, share * n
         low = np.where(k > 0, betaincinv(k, n - k + 1, tail), 0.0)
         high = np.where(k < n, betaincinv(k + 1, n - k, 1 - tail), 1.0)

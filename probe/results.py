@@ -76,6 +76,8 @@ KINDS = {
     "stronger_readouts": "probe.stronger_readouts",
     "pooled": "probe.pooled",
     "similarity": "probe.shift_similarity",
+    "shift_consistency": "probe.shift_consistency",
+    "neighbours": "probe.neighbours",
     "audit": "probe.audit",
     "padding_comparison": "probe.analyses.padding_comparison.study.run",
     "channels": "probe.analyses.channels.study.run",

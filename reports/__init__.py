@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
-_PLAIN = ("layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "audit")
+_PLAIN = (
+    "layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "shift_consistency",
+    "neighbours", "audit",
+)  # fmt: skip
 _PAGES = {
     "channels": "probe.reports.channels.page",
     "padding_comparison": "probe.reports.padding_comparison.page",

@@ -53,6 +53,15 @@ MEASURES = {
         probe.ablation_curve(NET, IMAGES, range(6), layer="conv1", counts=[2], draws=2, score="position").top
     ),
     "shift_similarity": lambda: probe.shift_similarity(NET, IMAGES[:2], frame=20, layers="conv2").similarity,
+    "neighbours": lambda: probe.neighbours(NET, IMAGES, "conv2").same_place,
+    **{
+        f"shift_consistency of {compare}": lambda compare=compare: (
+            probe.shift_consistency(
+                nn.Sequential(NET, nn.AdaptiveMaxPool2d(1), nn.Flatten()), IMAGES, law="zero", compare=compare
+            ).consistency
+        )
+        for compare in ("classes", "embedding")
+    },
     "audit": lambda: probe.audit(NET, (3, 12, 12)).unread,
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from probe.intervals import CONFIDENCE, half_width, jackknife
+from probe.intervals import CONFIDENCE, half_width, jackknife, mean_over_images, proportion
 
 SIZES = np.array([17, 3, 40, 8, 8, 24])
 
@@ -119,3 +119,33 @@ def test_half_width_is_that_of_students_t(degrees):
 def test_the_level_is_95_percent():
     assert CONFIDENCE == 0.95
     assert half_width(1.0, 10**7) == pytest.approx(1.959964, abs=1e-5)
+
+
+class TestMeanOverImages:
+    def test_units_are_left_out_whole_and_what_is_unknown_counts_nowhere(self):
+        rng = np.random.default_rng(0)
+        values, units = rng.normal(size=(30, 2)), np.repeat(np.arange(6), [1, 9, 5, 5, 7, 3])
+        values[units == 2, 0] = np.nan
+        values[3, 1] = np.nan
+        mean, error, n_units = mean_over_images(values, units)
+        for column in range(2):
+            known = ~np.isnan(values[:, column])
+            kept, of = values[known, column], units[known]
+            left_out = np.array([kept[of != unit].mean() for unit in np.unique(of)])
+            sizes = np.bincount(of)[np.unique(of)]
+            assert mean[column] == pytest.approx(kept.mean())
+            assert error[column] == pytest.approx(jackknife(kept.mean(), left_out, sizes))
+        assert n_units.tolist() == [5, 6]
+
+    def test_one_unit_has_no_error_and_none_no_mean(self):
+        mean, error, n_units = mean_over_images(np.array([[1.0, np.nan], [3.0, np.nan]]), np.zeros(2, dtype=int))
+        np.testing.assert_array_equal(mean, [2, np.nan])
+        assert np.isnan(error).all() and n_units.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_rounding_in_the_error_does_not_widen_the_interval_of_shares_of_0_and_1(share):
+    """The jackknife of 20 images that are all alike gives 8e-16."""
+    error = jackknife(np.array(share), np.full(20, share), np.ones(20))
+    exact = proportion(share, 0.0, 20)
+    assert proportion(share, max(error, 1e-15), 20) == exact

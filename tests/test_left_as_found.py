@@ -73,6 +73,14 @@ def pooled(net, images, **given):
     return probe.pooled(net, images, grid=2, folds=2, **READING, **given)
 
 
+def flat(net, images):
+    return net(images).flatten(1)
+
+
+def consistency(net, images, **given):
+    return probe.shift_consistency(net, images, forward=flat, law="circular", reach=1, pairs=1, **READING, **given)
+
+
 READ = {
     "collect": lambda net, images, **given: probe.collect(net, images, **READING, **given),
     "layerwise": lambda net, images, **given: probe.layerwise(net, images, maps="conv2", **READING, **given),
@@ -81,6 +89,8 @@ READ = {
     "ablation_curve": curve({"largest": lambda output: output.amax(dim=(1, 2, 3))}),
     "ablation_curve of position": curve("position"),
     "pooled": pooled,
+    "neighbours": lambda net, images, **given: probe.neighbours(net, images, "conv2", **READING, **given),
+    "shift_consistency": consistency,
 }
 """The measurements that read many images, by name."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch import nn
 
 import probe
 from probe.analyses import rook
@@ -92,6 +93,11 @@ def made_results():
     )
     yield "pooled", lambda: probe.pooled(net, images, grid=2, **quietly)
     yield "similarity", lambda: probe.shift_similarity(net, images[:2], "conv2", frame=11, **quietly)
+    yield (
+        "shift_consistency",
+        lambda: probe.shift_consistency(nn.Sequential(net, nn.AdaptiveMaxPool2d(1), nn.Flatten()), images, **quietly),
+    )
+    yield "neighbours", lambda: probe.neighbours(net, images, "conv2", **quietly)
     yield "audit", lambda: probe.audit(net, (3, 8, 8))
     yield "study", lambda: rook.run(preset="tiny", progress=False)
     yield "padding_comparison", lambda: padding_comparison.run(net, images, paddings=["zeros"], **quietly)
@@ -135,7 +141,7 @@ class TestStamp:
     def test_depth_is_the_order_of_a_call_among_all_calls(self):
         net, images = padded_net("zeros", depth=2), noise_images(40, 8)
         listed = list(probe.list_layers(net, images).index)
-        for kind in ("layerwise", "pooled", "audit"):
+        for kind in ("layerwise", "pooled", "neighbours", "audit"):
             result = MADE[kind]()
             names = [str(name) for name in result.layer.values]
             assert result.depth.values.tolist() == [listed.index(name) for name in names], kind

@@ -11,13 +11,13 @@ from torch import nn
 
 from probe.ablation.contrasts import contrast, side_by_side
 from probe.ablation.estimates import mean_activity, score_settings
-from probe.ablation.labels import LabelCheck, named_classes
 from probe.ablation.later_readouts import later_readouts
 from probe.ablation.performance import Score, resolve_scores
 from probe.ablation.plans import CONTROLS, PARTS, Ranking, channel_order, check_counts, layer_of, plan_curves
 from probe.ablation.replacement import AblationMode, replacement_for
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
+from probe.images.labels import LabelCheck, named_classes
 from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
 from probe.reading.options import Options

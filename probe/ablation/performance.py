@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.ablation.labels import Labels
 from probe.errors import ArgumentError, ImagesError
+from probe.images.labels import Labels
 from probe.images.stimuli import apply_stimulus
 from probe.intervals import half_width
 

@@ -45,6 +45,7 @@ __all__ = [
     "choose_device",
     "device_option",
     "json_option",
+    "layout_option",
     "max_images_option",
     "measurement_options",
     "model_args_option",
@@ -54,10 +55,12 @@ __all__ = [
     "overwrite_option",
     "positions_option",
     "preset_option",
+    "reading_options",
     "record",
     "seed_option",
     "several",
     "size_option",
+    "source_options",
     "tell",
     "weights_option",
 ]
@@ -269,13 +272,35 @@ preset_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
-_MEASUREMENT = (
+_SOURCE = (
     model_argument,
     weights_option,
     model_args_option,
     click.option("--images", type=FOLDER, required=True, help="Folder of image files, searched recursively."),
     click.option("-o", "--output", type=RESULT, required=True, metavar="FILE.nc", help="Result file to write."),
     overwrite_option,
+)
+_READING = (
+    size_option,
+    max_images_option,
+    click.option("--batch-size", type=COUNT, default=32, metavar="N", help="Images in a batch."),
+    click.option(
+        "--num-workers", type=click.IntRange(min=0), default=0, metavar="N", help="Processes that read images."
+    ),
+    device_option,
+    click.option("--autocast", type=click.Choice(["bfloat16", "float16"]), help="Run in mixed precision."),
+    seed_option,
+    json_option,
+)
+layout_option = click.option(
+    "--layout",
+    type=Layout(),
+    metavar="NCHW|NLC[5:201]|...",
+    help="Axes of outputs that are not understood: N images, C channels, H rows, W columns, L tokens; and which "
+    "of the tokens are patches.",
+)
+_MEASUREMENT = (
+    *_SOURCE,
     several(
         "--layers",
         metavar="GLOB,...",
@@ -298,32 +323,31 @@ _MEASUREMENT = (
         "content cannot tell position; noise; constant.",
     ),
     several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
-    size_option,
-    max_images_option,
     click.option(
         "--folds", type=click.IntRange(min=2), default=5, metavar="N", help="Folds of images, for cross-validation."
     ),
-    click.option("--batch-size", type=COUNT, default=32, metavar="N", help="Images in a batch."),
-    click.option(
-        "--num-workers", type=click.IntRange(min=0), default=0, metavar="N", help="Processes that read images."
-    ),
-    device_option,
-    click.option("--autocast", type=click.Choice(["bfloat16", "float16"]), help="Run in mixed precision."),
-    click.option(
-        "--layout",
-        type=Layout(),
-        metavar="NCHW|NLC[5:201]|...",
-        help="Axes of outputs that are not understood: N images, C channels, H rows, W columns, L tokens; and which "
-        "of the tokens are patches.",
-    ),
-    seed_option,
-    json_option,
+    layout_option,
+    *_READING,
 )
+
+
+def _with_options(options: Sequence[Callable[..., Any]], function: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), function)
 
 
 def measurement_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all that `probe.layerwise` and `probe.channelwise` share."""
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_MEASUREMENT), function)
+    return _with_options(_MEASUREMENT, function)
+
+
+def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the model, the images and the file that it writes."""
+    return _with_options(_SOURCE, function)
+
+
+def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what tells how images are read."""
+    return _with_options(_READING, function)
 
 
 def open_source(

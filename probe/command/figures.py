@@ -118,6 +118,14 @@ def _audit(result: xr.Dataset) -> dict[str, Any]:
     return found
 
 
+def _shifts(result: xr.Dataset) -> dict[str, Any]:
+    return {"consistency": probe.plot_consistency(result).flat[0]}
+
+
+def _neighbours(result: xr.Dataset) -> dict[str, Any]:
+    return {"neighbours": probe.plot_neighbours(result)}
+
+
 FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
     "layerwise": _layers,
     "channelwise": _channels,
@@ -125,6 +133,8 @@ FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
     "rankings": _rankings,
     "ablation_curve": _curves,
     "pooled": _pooled,
+    "shift_consistency": _shifts,
+    "neighbours": _neighbours,
     "audit": _audit,
 }
 """Kind -> function from a result to the Axes of each figure, by the name of its file."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.command.arguments import (
+    COUNT,
     FILE,
     NEW_FOLDER,
     Program,
     Task,
     choose_device,
     json_option,
+    layout_option,
     measurement_options,
     model_args_option,
     model_argument,
@@ -20,12 +22,16 @@ from probe.command.arguments import (
     open_source,
     overwrite_option,
     positions_option,
+    reading_options,
     record,
+    several,
     size_option,
+    source_options,
     tell,
     weights_option,
 )
-from probe.command.reports import report
+from probe.command.names import LAWS
+from probe.command.reports import class_folder, report
 from probe.command.studies import analyse, audit
 
 if TYPE_CHECKING:
@@ -151,6 +157,78 @@ def channelwise(command: str, **given: Any) -> None:
 @main.command(
     cls=Task,
     examples=[
+        "probe neighbours vit_b_16 --images photos -o neighbours.nc --layers encoder.layers.encoder_layer_11",
+        "probe neighbours resnet50 --images photos -o neighbours.nc --layers layer3,layer4 --reach 0",
+    ],
+)
+@source_options
+@several("--layers", "layer", metavar="GLOB,...", required=True, help="Names, globs, auto, all.")
+@several(
+    "--stimuli", metavar="NAME,...", known=("natural", "rolled"), default=["natural", "rolled"],
+    help="What the other image is shown as.",
+)  # fmt: skip
+@click.option(
+    "--reach", type=click.IntRange(min=0), default=1, metavar="N", help="In cells: how near is the same place."
+)
+@click.option(
+    "--positions", type=COUNT, default=256, metavar="N", help="Cells an image whose nearest is sought, at most."
+)
+@layout_option
+@reading_options
+@click.pass_obj
+def neighbours(command: str, **given: Any) -> None:
+    """Measure how often features match by place.
+
+    How often the features of a cell find their nearest at the same place of another image.
+    """
+    import probe
+
+    _measure(probe.neighbours, command, **given)
+
+
+@main.command(
+    "shift-consistency",
+    cls=Task,
+    examples=[
+        "probe shift-consistency resnet18 --images photos -o shifts.nc --weights IMAGENET1K_V1 --size 256 --reach 32",
+        "probe shift-consistency nets:make_net --images classes -o shifts.nc --law circular --labels",
+        "probe shift-consistency vit_b_16 --images photos -o shifts.nc --size 288 --law kayhan",
+    ],
+)
+@source_options
+@click.option(
+    "--law", type=click.Choice(LAWS), default="crop",
+    help="crop: windows of the images, so that --size is what the model takes plus the reach.",
+)  # fmt: skip
+@click.option(
+    "--reach", type=COUNT, metavar="N", help="Largest shift in pixels.  [default: an eighth of the shorter side]"
+)
+@click.option(
+    "--pairs", type=COUNT, metavar="N", help="Pairs of shifts for each image.  [default: as the law has, else 5]"
+)
+@click.option("--reference", type=click.Choice(["pair", "unshifted"]), default="pair", help="What shifts compare to.")
+@click.option("--diagonal/--no-diagonal", default=True, help="Run all shifts along the diagonal.")
+@click.option("--labels", is_flag=True, help="Score accuracy too: --images has a folder for each class.")
+@click.option("--compare", type=click.Choice(["classes", "embedding"]), default="classes", help="What of the output.")
+@click.option(
+    "--stride", type=COUNT, metavar="N", help="Pixels from cell to cell of the last map.  [default: from its size]"
+)
+@reading_options
+@click.pass_obj
+def shift_consistency(command: str, images: Path, labels: bool, **given: Any) -> None:
+    """Measure how often shifts change a prediction.
+
+    The share of pairs of shifts of an image at which the model predicts the same.
+    """
+    shown = class_folder(images, "--images", "--labels needs", "or leave --labels out") if labels else images
+    import probe
+
+    _measure(probe.shift_consistency, command, images=shown, labels=labels, **given)
+
+
+@main.command(
+    cls=Task,
+    examples=[
         "probe show resnet18.nc",
         "probe show resnet18.nc --figures figures",
         "probe show resnet18.nc --json > resnet18.json",
@@ -195,7 +273,7 @@ def _measure(
     model_args: dict[str, Any],
     size: int | None,
     seed: int,
-    images: Path,
+    images: Any,
     output: Path,
     overwrite: bool,
     device: str,
@@ -203,7 +281,7 @@ def _measure(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Run `probe.layerwise` or `probe.channelwise`, save what it returns and tell of it."""
+    """Run a measurement of many images, save what it returns and tell of it."""
     from probe.results import check_writable, save
 
     check_writable(output, overwrite=overwrite)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "DEVICES",
+    "LAWS",
     "PADDINGS",
     "RANKINGS",
     "SCORES",
@@ -19,6 +20,7 @@ STIMULI = ("natural", "rolled", "noise", "constant")
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
 SCORES = ("accuracy", "miou", "miou:left", "miou:centre", "miou:right", "agreement", "position")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "maia", "xla")
+LAWS = ("crop", "circular", "zero", "zhang", "kayhan", "chaman", "chaman_zero")
 _MOVES = ("flip", "shift")
 _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))

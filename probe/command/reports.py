@@ -240,10 +240,24 @@ def _scored_images(folder: Path, labels: Path | None, scores: tuple[str, ...]) -
         return LabelledFolder(folder, labels)
     if not set(scores) & {"accuracy", *_SEGMENTATION_SCORES}:
         return folder
+    return class_folder(
+        folder, "--eval-images", f"--score {','.join(scores)} needs", "or pass --labels or --score agreement"
+    )
+
+
+def class_folder(folder: Path, option: str, need: str, otherwise: str) -> Any:
+    """Return the images of a folder for each class, with its number as their label.
+
+    Parameters
+    ----------
+    folder
+        Of folders.
+    option, need, otherwise
+        For the message where there are none: which option named it, what needs classes, and what else to do.
+    """
     if not any(path.is_dir() for path in folder.iterdir()):
         raise click.UsageError(
-            f"--eval-images {folder}: has no folder for each class, which --score {','.join(scores)} needs. "
-            "Sort the images into folders, or pass --labels or --score agreement."
+            f"{option} {folder}: has no folder for each class, which {need}. Sort the images into folders, {otherwise}."
         )
     from probe.analyses.data import ClassFolder
 

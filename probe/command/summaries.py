@@ -55,6 +55,15 @@ def _estimates(values: pd.Series, halves: pd.Series) -> list[str]:
     return [f"{value:z.3f} ± {half:.3f}" for value, half in zip(values, halves, strict=True)]
 
 
+def _intervals(values: pd.Series, lows: pd.Series, highs: pd.Series) -> list[str]:
+    """Write numbers with the ends of their intervals, where these are known."""
+    parts = zip(values, lows, highs, strict=True)
+    return [
+        f"{value:.3f} ({low:.3f}–{high:.3f})" if np.isfinite(low) else "" if np.isnan(value) else f"{value:.3f}"
+        for value, low, high in parts
+    ]
+
+
 def _significant(values: pd.Series) -> list[str]:
     """Write numbers whose size is not known beforehand."""
     return ["" if np.isnan(value) else f"{value:.3g}" for value in values]
@@ -201,8 +210,7 @@ def _pooled_title(result: xr.Dataset) -> str:
 
 
 def _pooled_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
-    parts = zip(rows.accuracy, rows.accuracy_low, rows.accuracy_high, strict=True)
-    text = [f"{share:.3f} ({low:.3f}–{high:.3f})" for share, low, high in parts]
+    text = _intervals(rows.accuracy, rows.accuracy_low, rows.accuracy_high)
     return rows.assign(text=text).pivot_table("text", "layer", "readout", aggfunc="first", sort=False)
 
 
@@ -220,6 +228,56 @@ def _similarity_title(result: xr.Dataset) -> str:
 
 def _similarity_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(local_roughness=_significant(rows.local_roughness)).set_index(["layer", "reference"])
+
+
+# ---- Images that are shifted, and cells that are matched
+
+
+def _shifts(result: xr.Dataset) -> pd.DataFrame:
+    """Return a row for each number and part of the images."""
+    rows = []
+    for name in ("consistency", "unchanged", "same_neighbour", "accuracy"):
+        if name not in result:
+            continue
+        frame = result[[name, *(f"{name}_{end}" for end in ("se", "low", "high"))]]
+        frame = frame if "subset" in frame[name].dims else frame.expand_dims(subset=["all"])
+        for subset in map(str, frame.subset.values):
+            at = frame.sel(subset=subset)
+            ends = {end: at[f"{name}_{end}"].item() for end in ("se", "low", "high")}
+            rows.append({"number": name, "images": subset, "value": at[name].item(), **ends})
+    return pd.DataFrame(rows)
+
+
+def _shifts_title(result: xr.Dataset) -> str:
+    what = "share of pairs of shifts with the same prediction"
+    if result.attrs["compare"] == "embedding":
+        what = "mean cosine similarity of the embedding at pairs of shifts"
+    drawn = f"law {result.attrs['law']}, {result.sizes['pair']} pairs an image of {result.attrs['n_shifts']} shifts"
+    return f"consistency: {what} ({drawn}), and its {CONFIDENCE:.0%} interval"
+
+
+def _shifts_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    table = rows.assign(text=_intervals(rows.value, rows.low, rows.high), number=rows.number.str.replace("_", " "))
+    return table.pivot_table("text", "number", "images", aggfunc="first", sort=False).fillna("")
+
+
+def _neighbours(result: xr.Dataset) -> pd.DataFrame:
+    names = [f"same_place{end}" for end in ("", "_se", "_low", "_high")]
+    rows = _frame(result, [*names, "distance"])
+    return rows.assign(chance=result.chance.sel(layer=rows.layer.values).values)
+
+
+def _neighbours_title(result: xr.Dataset) -> str:
+    return (
+        f"share of cells whose nearest in another image is within {result.attrs['reach']} of the same place, its "
+        f"{CONFIDENCE:.0%} interval over {result.attrs['n_pairs']} pairs of images, and by chance"
+    )
+
+
+def _neighbours_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    text = _intervals(rows.same_place, rows.same_place_low, rows.same_place_high)
+    table = rows.assign(text=text).pivot_table("text", "layer", "stimulus", aggfunc="first", sort=False)
+    return table.assign(chance=rows.groupby("layer", sort=False).chance.first())
 
 
 # ---- Audits
@@ -292,6 +350,8 @@ KINDS = {
     "ablation_curve": Kind(_curves, _curves_title, _curves_table),
     "pooled": Kind(_pooled, _pooled_title, _pooled_table),
     "similarity": Kind(_similarity, _similarity_title, _similarity_table),
+    "shift_consistency": Kind(_shifts, _shifts_title, _shifts_table),
+    "neighbours": Kind(_neighbours, _neighbours_title, _neighbours_table),
     "audit": Kind(_audit, _audit_title, _audit_table),
     "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
     "channels": Kind(_curves, _curves_title, _curves_table),

@@ -11,13 +11,13 @@ from torch import nn
 
 from probe.ablation.erasing import Erasing
 from probe.ablation.estimates import score_settings
-from probe.ablation.labels import LabelCheck, named_classes
 from probe.ablation.later_readouts import Estimates
 from probe.ablation.performance import resolve_scores
 from probe.erasing.proof import check_draws, prove
 from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError
 from probe.images.batches import Transform
+from probe.images.labels import LabelCheck, named_classes
 from probe.intervals import jackknife
 from probe.models.capture import LayoutOption
 from probe.models.loan import Forward

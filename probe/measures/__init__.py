@@ -1,5 +1,5 @@
 """Where a model knows position.
 
-Readouts layer by layer, single channels, globally pooled vectors, and how alike the features of an object are
-wherever it stands.
+Readouts layer by layer, single channels, globally pooled vectors, how alike the features of an object are wherever it
+stands, whether predictions outlive a shift, and whether features find their like at the same place.
 """

@@ -29,6 +29,8 @@ _KINDS = {
     "erasure_proof": _Kind("probe.erasure_proof", "probe.plot_erasure"),
     "erasure_matrix": _Kind("probe.erasure_matrix", "probe.plot_erasure"),
     "stronger_readouts": _Kind("probe.stronger_readouts", "probe.plot_erasure"),
+    "shift_consistency": _Kind("probe.shift_consistency", "probe.plot_consistency"),
+    "neighbours": _Kind("probe.neighbours", "probe.plot_neighbours"),
     "audit": _Kind("probe.audit", "probe.plot_audit"),
 }
 

@@ -11,7 +11,7 @@ from probe.reports.page.document import Report
 from probe.reports.page.opening import add_findings, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance
 from probe.reports.page.samples import sample_notes
-from probe.reports.results import channels, geometry, layers
+from probe.reports.results import channels, geometry, layers, shifts
 
 __all__ = ["KINDS", "build"]
 
@@ -60,6 +60,18 @@ KINDS = {
         geometry.similarity_figures,
         geometry.similarity_table,
     ),
+    "shift_consistency": _Kind(
+        "Whether {model} says the same of a shifted image",
+        shifts.consistency_findings,
+        shifts.consistency_figures,
+        shifts.consistency_table,
+    ),
+    "neighbours": _Kind(
+        "Whether the features of {model} match by place",
+        shifts.neighbours_findings,
+        shifts.neighbours_figures,
+        shifts.neighbours_table,
+    ),
     "audit": _Kind(
         "How {model} reads its borders", geometry.audit_findings, geometry.audit_figures, geometry.audit_table
     ),
@@ -76,7 +88,12 @@ _MEANINGS = {
     "stability": "Spearman's correlation of the scores from two halves of the images.",
     "Holm": "Correction for the number of comparisons (Holm 1979): the chance of a single false verdict is at most "
     "5 %.",
-    "chance": "The share of images in the most common cell, which a constant answer would get.",
+    "chance": "What is expected without knowledge of position: of images in cells of a canvas, the share in the most "
+    "common one, which a constant answer would get; of nearest cells, the number within reach over all cells.",
+    "consistency": "How often the prediction of a model is the same at two shifts of an image; of embeddings, their "
+    "mean cosine similarity. 1: shifts change nothing.",
+    "same place": "Of a cell's features, the nearest (cosine) among the cells of another image lies at the same place. "
+    "1: features tell place alone; at chance: they do not tell it.",
     "global similarity": "Mean cosine similarity of the features at all positions of an object to those at a "
     "reference; 1: the layer does not tell position.",
     "padding that is never read": "Rows or columns of padding that no window reaches, because sizes and strides do not "

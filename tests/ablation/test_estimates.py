@@ -6,10 +6,10 @@ import torch
 
 import probe
 from probe.ablation.estimates import mean_activity, score_settings
-from probe.ablation.labels import LabelCheck
 from probe.ablation.performance import resolve_scores
 from probe.ablation.plans import plan_removals
 from probe.ablation.replacement import replacement_for
+from probe.images.labels import LabelCheck
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
 from tests.ablation.nets import IMAGES, ORDER, QUICK, Plain, largest, seeded

@@ -8,7 +8,7 @@ again with an allocator that keeps what it has, for both sides of every ratio.
 import os
 import sys
 
-from tests.benchmarks import ablation, memory, naive, ranking, sampling, similarity, speed
+from tests.benchmarks import ablation, matching, memory, naive, ranking, sampling, similarity, speed
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 30), "MALLOC_TRIM_THRESHOLD_": str(32 << 30)}
 if os.environ.get("MALLOC_TRIM_THRESHOLD_") is None:
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "sampling": sampling.run,
     "similarity": similarity.run,
     "ranking": ranking.run,
+    "neighbours": matching.run,
     "ablation": ablation.run,
 }
 

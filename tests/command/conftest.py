@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from torch import nn
 
 import probe
 from probe.analyses import rook
@@ -30,6 +31,9 @@ from probe.testing import padded_net
 
 def small():
     return padded_net(depth=2)
+
+def classifier():
+    return nn.Sequential(small(), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
 def recorded():
     pathlib.Path("made").touch()
@@ -150,6 +154,11 @@ def curve(**settings):
     return probe.ablation_curve(padded_net(depth=3), images, settings.pop("ranking"), layer="relu2", **settings)
 
 
+def classifier():
+    """Of eight classes, whose bias decides less than the image."""
+    return nn.Sequential(padded_net(depth=2, width=8), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+
+
 MADE = {
     "layerwise": lambda: probe.layerwise(padded_net(depth=2), noise_images(40, 8), progress=False),
     "channelwise": lambda: probe.channelwise(padded_net(depth=2), noise_images(40, 8), progress=False),
@@ -160,6 +169,8 @@ MADE = {
     "similarity": lambda: probe.shift_similarity(
         padded_net(depth=2), noise_images(2, 4), ["conv1", "conv2"], frame=12, progress=False
     ),
+    "shift_consistency": lambda: probe.shift_consistency(classifier(), noise_images(20, 8), law="zero", progress=False),
+    "neighbours": lambda: probe.neighbours(padded_net(), noise_images(20, 8), ["conv1", "conv2"], progress=False),
     "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
     "padding_comparison": lambda: padding_comparison.run(
         paddings=["zeros", "circular"], seeds=1, preset="tiny", progress=False

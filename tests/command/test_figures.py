@@ -48,6 +48,19 @@ MADE = {
         lambda: probe.pooled(padded_net(depth=2), noise_images(80, 4), grid=2, progress=False),
         {"pooled"},
     ),
+    "shift_consistency": (
+        lambda: probe.shift_consistency(
+            nn.Sequential(padded_net(depth=2), nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+            noise_images(10, 8),
+            law="zero",
+            progress=False,
+        ),
+        {"consistency"},
+    ),
+    "neighbours": (
+        lambda: probe.neighbours(padded_net(depth=2), noise_images(10, 8), ["conv1", "conv2"], progress=False),
+        {"neighbours"},
+    ),
     "audit": (lambda: probe.audit(strided(), (3, 16, 16)), {"audit", "foveation"}),
 }
 

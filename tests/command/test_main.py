@@ -1,6 +1,7 @@
 """The command as a whole, and what measures."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import xarray as xr
+from torch import nn
 
 import probe
 from probe.command.named_models import open_model
@@ -25,6 +27,8 @@ COMMANDS = (
     "layers",
     "layerwise",
     "channelwise",
+    "neighbours",
+    "shift-consistency",
     "show",
     "report",
     "report padding",
@@ -168,6 +172,8 @@ REFUSED = {
     "layerwise --layout NLC[5-201]": "as NLC[5:201]",
     "layerwise --device gpu": "is cuda",
     "channelwise --device cuda0": "Did you mean cuda:0?",
+    "shift-consistency resnet18 --law roll": "'roll' is not one of 'crop', 'circular'",
+    "neighbours resnet18 --stimuli noise": "'noise' is none of natural, rolled",
     "layers net:small --model-args depth=two": "text is quoted: depth='two'",
     "layerwise -o x.html": "x.html: a result is a netCDF file; name it x.nc",
     "channelwise -o x.json": "x.json: a result is a netCDF file; name it x.nc",
@@ -272,6 +278,47 @@ class TestMeasurements:
         assert conv2["omega2_mean"] == pytest.approx(omega2.mean(), abs=1e-4)
         assert conv2["omega2_max"] == pytest.approx(omega2.max(), abs=1e-4)
         assert conv2["strongest"] == omega2.argmax()
+
+    def test_neighbours_agree_with_the_library(self, workplace, photos, pixels, measured):
+        words = ["neighbours", "cli_nets:small", "--images", photos, "-o", "n.nc", "--size", SIZE, "--layers", "conv*"]
+        outcome = measured(*words, "--reach", 2, "--positions", 50, "--seed", 3)
+        options = {"reach": 2, "positions": 50, "seed": 3, "progress": False}
+        expected = probe.neighbours(padded_net(depth=2), by_hand(pixels), "conv*", **options)
+        xr.testing.assert_allclose(probe.load("n.nc"), expected, atol=1e-3)
+        row = next(line for line in outcome.stdout.splitlines() if line.startswith("conv2"))
+        assert f"{expected.same_place.sel(layer='conv2', stimulus='natural').item():.3f} (" in row
+
+    def test_shift_consistency_agrees_with_the_library(self, workplace, photos, pixels, measured):
+        words = ["shift-consistency", "cli_nets:classifier", "--images", photos, "-o", "s.nc", "--size", SIZE]
+        outcome = measured(*words, "--law", "zero", "--reach", 2, "--pairs", 3, "--no-diagonal", "--stride", 2)
+        net = nn.Sequential(padded_net(depth=2), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        options = {"law": "zero", "reach": 2, "pairs": 3, "diagonal": False, "stride": 2, "progress": False}
+        expected = probe.shift_consistency(net, by_hand(pixels), **options)
+        xr.testing.assert_allclose(probe.load("s.nc"), expected)
+        assert f"consistency  {expected.consistency.item():.3f} (" in outcome.stdout
+
+    def test_shift_consistency_takes_labels_from_folders(self, workplace, photos, measured, run):
+        words = [
+            "shift-consistency",
+            "cli_nets:classifier",
+            "-o",
+            "s.nc",
+            "--size",
+            SIZE,
+            "--law",
+            "circular",
+            "--labels",
+        ]
+        refused = run(*words, "--images", photos)
+        assert refused.exit_code == 2
+        assert "has no folder for each class, which --labels needs. Sort the images into folders, or" in refused.stderr
+        for number in range(16):
+            (workplace / "classes" / f"{number:02}").mkdir(parents=True)
+        for photo in photos.iterdir():
+            shutil.copy(photo, workplace / "classes" / f"{int(photo.stem) % 16:02}")
+        measured(*words, "--images", "classes", "--reach", 1)
+        result = probe.load("s.nc")
+        assert result.sizes["image"] == COUNT and result.subset.values.tolist() == ["all", "right", "wrong"]
 
     def test_json_holds_the_numbers_of_the_file_and_null_for_unknown(self, workplace, photos, run):
         words = ["layerwise", "cli_nets:invalid", "--images", photos, "-o", "x.nc", "--size", SIZE, "--json"]

@@ -7,6 +7,7 @@ from probe.ablation.performance import SCORES
 from probe.analyses.studies import find_studies
 from probe.command import names
 from probe.errors import ArgumentError
+from probe.images.laws import LAWS
 from probe.testing import noise_images, padded_net
 
 
@@ -15,6 +16,7 @@ def test_they_are_those_of_the_library():
     assert tuple(probe.STIMULI) == names.STIMULI
     assert tuple(probe.PADDINGS) == names.PADDINGS
     assert set(names.SCORES) == {*SCORES, "position"}
+    assert tuple(LAWS) == names.LAWS
     assert set(names.STUDIES) == set(find_studies())
 
 

@@ -3,6 +3,9 @@
 import warnings
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import probe
 from probe.command.tables import summarise, write_table
@@ -70,3 +73,38 @@ def test_of_objects_that_move(made):
     row = summarise(result).set_index(["layer", "reference"]).loc[("conv2", "centre")]
     expected = result.global_similarity.sel(layer="conv2", reference="centre").mean("object").item()
     assert row.global_similarity == pytest.approx(expected, rel=1e-6)
+
+
+def test_of_shifts(made):
+    result = made["shift_consistency"]
+    row = summarise(result).set_index(["number", "images"]).loc[("consistency", "all")]
+    whole = result.sel(subset="all")
+    assert row.value == whole.consistency and row.low == whole.consistency_low and row.se == whole.consistency_se
+    text = write_table(result)
+    assert f"{row.value:.3f} ({row.low:.3f}–{row.high:.3f})" in text
+    assert "law zero, 5 pairs an image of 9 shifts" in text.replace("\n ", "") and "unchanged" in text
+
+
+def test_of_shifts_with_labels_and_of_embeddings():
+    net = nn.Sequential(padded_net(depth=2, width=4), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    data = TensorDataset(noise_images(20, 8), torch.arange(20) % 4)
+    options = {"law": "zero", "progress": False}
+    labelled = probe.shift_consistency(net, data, labels=True, **options)
+    rows = summarise(labelled).set_index(["number", "images"]).value
+    assert rows["accuracy", "all"] == labelled.accuracy.item()
+    assert rows["consistency", "wrong"] == labelled.consistency.sel(subset="wrong").item()
+    assert "wrong" in write_table(labelled)
+    embedded = probe.shift_consistency(net, data, compare="embedding", **options)
+    rows = summarise(embedded).set_index("number").value
+    assert rows["same_neighbour"] == embedded.same_neighbour.item() and "unchanged" not in rows
+    assert "mean cosine similarity of the embedding" in write_table(embedded)
+
+
+def test_of_neighbours(made):
+    result = made["neighbours"]
+    row = summarise(result).set_index(["layer", "stimulus"]).loc[("conv2", "rolled")]
+    at = result.sel(layer="conv2", stimulus="rolled")
+    assert (row.same_place, row.chance, row.distance) == (at.same_place, at.chance, at.distance)
+    text = write_table(result)
+    assert f"{row.same_place:.3f} ({row.same_place_low:.3f}–{row.same_place_high:.3f})" in text
+    assert f"{row.chance:.3f}" in text and "18 pairs of images" in text.replace("\n ", "")

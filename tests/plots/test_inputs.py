@@ -18,6 +18,8 @@ PLOTS = {
     "plot_pooled": (probe.plot_pooled, "probe.pooled"),
     "plot_ablation": (probe.plot_ablation, "probe.ablation_curve"),
     "plot_audit": (probe.plot_audit, "probe.audit"),
+    "plot_consistency": (probe.plot_consistency, "probe.shift_consistency"),
+    "plot_neighbours": (probe.plot_neighbours, "probe.neighbours"),
     "plot_foveation": (probe.plot_foveation, "probe.audit"),
 }
 SEVERAL = {"plot_layers", "plot_channels", "plot_maps", "plot_ranking"}
@@ -93,6 +95,8 @@ def test_results_that_no_plot_draws(plot, kind, cure):
         ("rankings", {"plot_ranking"}),
         ("ablation_curve", {"plot_ablation"}),
         ("pooled", {"plot_pooled"}),
+        ("shift_consistency", {"plot_consistency"}),
+        ("neighbours", {"plot_neighbours"}),
         ("audit", {"plot_audit", "plot_foveation"}),
     ],
 )

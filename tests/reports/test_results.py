@@ -5,8 +5,10 @@ import re
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import probe
 from probe import reports
@@ -32,6 +34,14 @@ MAKERS = {
     ),
     "pooled": lambda: probe.pooled(NET, noise_images(100, size=4), grid=2, progress=False),
     "similarity": lambda: probe.shift_similarity(NET, noise_images(1, 4), "conv4", frame=12, progress=False),
+    "shift_consistency": lambda: probe.shift_consistency(
+        nn.Sequential(NET, nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+        TensorDataset(noise_images(30, 12), torch.arange(30) % 16),
+        law="zero",
+        labels=True,
+        progress=False,
+    ),
+    "neighbours": lambda: probe.neighbours(NET, noise_images(20, 8), ["conv1", "conv4"], progress=False),
     "audit": lambda: probe.audit(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1)), (3, 32, 32)),
 }
 

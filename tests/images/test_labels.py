@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import probe
-from probe.ablation.labels import LabelCheck, Labels, named_classes
 from probe.errors import ImagesError, ProbeWarning
+from probe.images.labels import LabelCheck, Labels, named_classes
 from probe.testing import noise_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
