@@ -17,6 +17,7 @@ from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTED, CONVERTIBLE, convert
 from probe.variants.remarks import listed
 from probe.variants.rolling import Findings, bare_twin, roll_images
+from probe.variants.samplers import BlurPool
 from probe.variants.tracing import Tracer
 
 __all__ = ["PADDINGS", "with_padding"]
@@ -150,6 +151,8 @@ def _convert_all(model: nn.Module, padding: str) -> None:
     for module in model.modules():
         if type(module) in CONVERTIBLE and not _obstacle(module, padding):
             convert(module, padding)
+        elif isinstance(module, BlurPool):
+            module.border = "circular" if padding == "circular" else "reflect"
 
 
 def _is_converted(module: nn.Module) -> bool:
