@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from probe.command.names import STIMULI, TARGETS, near_names
+from probe.command.names import PADDINGS, POSITION_EMBEDDINGS, SAMPLINGS, STIMULI, TARGETS, near_names
 from probe.command.option_types import (
     Device,
     ExistingFolder,
@@ -298,6 +298,13 @@ _MEASUREMENT = (
         "content cannot tell position; noise; constant.",
     ),
     several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
+    click.option("--padding", type=click.Choice(PADDINGS), help="Measure a copy under this padding."),
+    click.option(
+        "--position-embedding",
+        type=click.Choice(POSITION_EMBEDDINGS),
+        help="Measure a copy of a transformer whose tables of positions are so.",
+    ),
+    click.option("--sampling", type=click.Choice(SAMPLINGS), help="Measure a copy that sub-samples so."),
     size_option,
     max_images_option,
     click.option(

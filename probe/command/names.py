@@ -6,7 +6,9 @@ from collections.abc import Iterable
 __all__ = [
     "DEVICES",
     "PADDINGS",
+    "POSITION_EMBEDDINGS",
     "RANKINGS",
+    "SAMPLINGS",
     "SCORES",
     "STIMULI",
     "STUDIES",
@@ -17,6 +19,8 @@ __all__ = [
 TARGETS = ("row", "column", "radius", "border", "gaussian", "stripes_row", "stripes_column")
 STIMULI = ("natural", "rolled", "noise", "constant")
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
+POSITION_EMBEDDINGS = ("zero", "mean", "shuffled")
+SAMPLINGS = ("blur", "polyphase")
 SCORES = ("accuracy", "miou", "miou:left", "miou:centre", "miou:right", "agreement", "position")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "maia", "xla")
 _MOVES = ("flip", "shift")

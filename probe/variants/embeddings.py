@@ -288,5 +288,4 @@ def _pads(convolution: nn.Conv2d) -> bool:
 def _forget_cached(model: nn.Module) -> None:
     """Empty what LeViT and its kin keep of a table in evaluation mode."""
     for module in model.modules():
-        if isinstance(vars(module).get("attention_bias_cache"), dict):
-            module.attention_bias_cache = {}
+        vars(module).get("attention_bias_cache", {}).clear()

@@ -31,6 +31,13 @@ from probe.testing import padded_net
 def small():
     return padded_net(depth=2)
 
+def strided():
+    return nn.Sequential(padded_net(depth=1), nn.MaxPool2d(2), nn.Conv2d(16, 8, 3, padding=1))
+
+def tokens():
+    from torchvision.models import VisionTransformer
+    return VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=2)
+
 def recorded():
     pathlib.Path("made").touch()
     return small()

@@ -152,7 +152,9 @@ def test_polyphase_circular_and_global_pooling_are_exactly_shift_invariant(make,
 
     assert largest_change(converted("polyphase"), images, shifts) < 1e-10
     few = shifts[1:8]
-    assert largest_change(converted("blur", from_pixels=True), images, few) > 1e-3
+    with warnings.catch_warnings(action="ignore"):  # pooling of stride 1 before a blur leaves sizes that are not tried
+        blurred = converted("blur", from_pixels=True)
+    assert largest_change(blurred, images, few) > 1e-3
     assert largest_change(with_padding(model, "circular"), images, few) > 1e-2
     assert largest_change(with_sampling(model, "polyphase"), images, few) > 1e-3, "zeros at the border are seen"
 
@@ -414,15 +416,19 @@ def test_arguments_that_cannot_be_meant_are_errors():
 
 
 def test_layers_of_both_are_measured_side_by_side():
-    """A stride alone tells position once the border is gone, and the phase of the maps takes it away."""
+    """Without a border nothing tells position, in either; the layers are the same, and have the same maps."""
     model = padded_net("circular", depth=2)
     model.conv2.stride = (2, 2)
     images = noise_images(60, 16)
-    found = [
-        probe.layerwise(net, images, stimuli=["rolled"], progress=False)
+    before, after = (
+        probe.layerwise(net, images, stimuli=["rolled"], layers=["conv1", "conv2", "relu2"], progress=False)
         for net in (model, with_sampling(model, "polyphase"))
-    ]
-    assert list(found[0].layer.values) == list(found[1].layer.values)
+    )
+    assert before.layer.values.tolist() == after.layer.values.tolist()
+    for result in (before, after):
+        assert (abs(result.r2) < 0.03).all()
+    table = probe.list_layers(with_sampling(model, "polyphase"), images[:1])
+    assert {"conv2.phase", "conv2.polyphase"} <= set(table.index)
 
 
 def test_layers_of_timm_that_pad_by_their_stride_are_converted():
