@@ -124,7 +124,7 @@ def varied(
 
     Examples
     --------
-    >>> varied(open_model("vgg11", size=64), padding="circular", sampling="polyphase").weights
+    >>> varied(open_model("resnet18", size=64), padding="circular", sampling="polyphase").weights
     'random (seed 0), sampling polyphase, padding circular'
     """
     model, weights = source.model, source.weights

@@ -173,7 +173,8 @@ def _tables_of(model: nn.Module) -> tuple[list[_Table], dict[str, str]]:
         if place in seen or _OF_TEXT.search(name):
             continue
         seen.add(place)
-        parents, _, own = name.removesuffix(".weight").rpartition(".")
+        # The weight of an embedding, and what stands in a list, are called as these are.
+        parents, _, own = re.sub(r"\.(weight|\d+)$", "", name).rpartition(".")
         if _RELATIVE.search(own) or _COORDINATES.fullmatch(own):
             tables.append(_relative_table(name, tensor, own))
         elif _ABSOLUTE.search(own) and not any(_ROTARY.search(part) for part in parents.split(".")):

@@ -3,7 +3,6 @@
 import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +12,12 @@ from torch.nn import functional
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.blueprint import reason_of
 from probe.models.copies import copied
-from probe.models.geometry import pair
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTIBLE
 from probe.variants.remarks import listed
 from probe.variants.samplers import BlurPool, PhaseChoice, PolyphasePool, Wrapped
+from probe.variants.strides import NOT_PADDED, TRANSPOSED, Step, Strided, layer_of, strided_calls
 from probe.variants.tracing import GraphForward, Tracer
 
 __all__ = ["SAMPLINGS", "with_sampling"]
@@ -28,13 +27,7 @@ SAMPLINGS = ("blur", "polyphase")
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish)
 _ACTIVATION_FUNCTIONS = (functional.relu, torch.relu, functional.gelu, functional.silu)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_STRIDED_FUNCTIONS = {functional.max_pool2d: 2, functional.avg_pool2d: 2, torch.conv2d: 3}
 _JOINING = (operator.add, operator.iadd, torch.add, torch.cat, torch.concat, operator.mul, torch.mul, "add", "add_")
-
-_NOT_PADDED = (0, (0, 0), "valid")
-
-Step = tuple[int, int]
 
 
 def with_sampling(
@@ -84,7 +77,8 @@ def with_sampling(
     -------
     nn.Module
         A copy with the same keys and values in its state dict and layers of the same names, sharing no memory. Its
-        forward is bound to it, and calls layers; the blocks around them, whose code was traced, are not called.
+        forward is bound to it, and calls layers; the blocks around them, whose code was traced, are not called. It was
+        traced in evaluation mode: what code does in training alone, such as ``functional.dropout``, is left out.
 
     Raises
     ------
@@ -125,7 +119,7 @@ def with_sampling(
     converted = copied(unwrap(model))
     graph = _graph_of(converted)
     modules = dict(converted.named_modules())
-    strided, rest = _strided_calls(graph, modules, sampling, from_pixels)
+    strided, rest = strided_calls(graph, modules, leave_pixels=sampling == "blur", from_pixels=from_pixels)
     if not strided:
         found = f" {listed('Left as they are', rest)}." if rest else ""
         raise ModelError(
@@ -156,13 +150,20 @@ def _graph_of(model: nn.Module) -> fx.Graph:
             "model: its method forward was replaced by another tool, so its class does not tell what it does. "
             "Convert the model before."
         )
+    modes = {module: module.training for module in model.modules()}
     try:
+        # A graph holds one mode for good, and measurements are made in this one.
+        for module in modes:
+            module.training = False
         with warnings.catch_warnings(action="ignore"):
             return Tracer(CONVERTIBLE).trace(model)
     except Exception as error:  # whatever the model's own code raises
         raise ModelError(
             f"model: torch.fx cannot trace it, and so where it sub-samples is not known: {reason_of(error, model)}"
         ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _set_forward(model: nn.Module, forward: GraphForward) -> None:
@@ -173,101 +174,7 @@ def _set_forward(model: nn.Module, forward: GraphForward) -> None:
         model.forward = forward
 
 
-@dataclass(frozen=True)
-class _Strided:
-    """A call that sub-samples; `module` is None for a slice."""
-
-    node: fx.Node
-    step: Step
-    module: Any
-
-    @property
-    def source(self) -> fx.Node:
-        """What is sub-sampled."""
-        return self.node.all_input_nodes[0]
-
-    @property
-    def is_pointwise(self) -> bool:
-        """Whether it reads single cells, so that it can be sampled before."""
-        return self.module is None or (isinstance(self.module, nn.Conv2d) and pair(self.module.kernel_size) == (1, 1))
-
-
-def _strided_calls(
-    graph: fx.Graph, modules: Mapping[str, nn.Module], sampling: str, from_pixels: bool | None
-) -> tuple[list[_Strided], dict[str, str]]:
-    """Return the calls to convert, and by name of the layer why others stay."""
-    strided: list[_Strided] = []
-    rest: dict[str, str] = {}
-    for node in graph.nodes:
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        reason = _obstacle(node, module)
-        if reason:
-            known = rest.get(_name_of(node), reason)
-            rest[_name_of(node)] = known if reason in known else f"{known}, {reason}"
-            continue
-        step = _step(node, module)
-        if max(step) == 1:
-            continue
-        call = _Strided(node, step, module)
-        if isinstance(module, nn.Conv2d) and call.source.op == "placeholder" and not from_pixels:
-            if from_pixels is False:
-                continue
-            if sampling == "blur" or pair(module.kernel_size) == step:
-                kind = "reads the pixels" if sampling == "blur" else "patch embedding"
-                rest[_name_of(node)] = f"{kind}; from_pixels=True converts it"
-                continue
-        strided.append(call)
-    return strided, rest
-
-
-def _step(node: fx.Node, module: nn.Module | None) -> Step:
-    """Return the strides of a call that can be converted, (1, 1) if it has none."""
-    if isinstance(module, CONVERTIBLE):
-        return pair(module.stride)
-    steps = _slice_steps(node)
-    return (steps[2], steps[3]) if len(steps) == 4 and steps[:2] == [1, 1] else (1, 1)
-
-
-def _slice_steps(node: fx.Node) -> list[int]:
-    index = node.args[1] if node.target is operator.getitem else ()
-    parts = index if isinstance(index, tuple) else (index,)
-    return [part.step or 1 for part in parts if isinstance(part, slice) and not isinstance(part.step, fx.Node)]
-
-
-def _obstacle(node: fx.Node, module: nn.Module | None) -> str:
-    """Say why a call that sub-samples keeps doing so; empty if it does not, or can be converted."""
-    if module is not None:
-        if isinstance(module, CONVERTIBLE):
-            if max(pair(module.stride)) == 1:
-                return ""
-            if getattr(module, "return_indices", False):
-                return "return_indices"
-            rounds_up = getattr(module, "ceil_mode", False) and module.padding not in _NOT_PADDED
-            return "ceil_mode with padding" if rounds_up else ""
-        if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
-            return "" if set(pair(module.output_size)) == {1} else "adaptive pooling to several cells"
-        stride = getattr(module, "stride", 1) or getattr(module, "kernel_size", 1)
-        is_strided = isinstance(stride, int | tuple) and not isinstance(module, _TRANSPOSED) and max(pair(stride)) > 1
-        return type(module).__name__ if is_strided or isinstance(module, nn.PixelUnshuffle) else ""
-    place = _STRIDED_FUNCTIONS.get(node.target) if node.op == "call_function" else None  # type: ignore[arg-type]
-    if place is not None:
-        kernel = node.args[1] if len(node.args) > 1 else node.kwargs.get("kernel_size", 1)
-        given = node.args[place] if len(node.args) > place else node.kwargs.get("stride")
-        stride = given or (kernel if place == 2 else 1)
-        is_strided = not isinstance(stride, int | tuple | list) or max(pair(stride)) > 1
-        return f"{node.target.__name__} in its code" if is_strided else ""  # type: ignore[union-attr]
-    steps = _slice_steps(node)
-    return "strided slice in its code" if max(steps, default=1) > 1 and max(_step(node, None)) == 1 else ""
-
-
-def _name_of(node: fx.Node) -> str:
-    if node.op == "call_module":
-        return str(node.target)
-    *_, (name, _) = node.meta.get("nn_module_stack", {"": ("", None)}).values()
-    return name
-
-
-def _insert_blurs(model: nn.Module, graph: fx.Graph, strided: Sequence[_Strided], size: int) -> None:
+def _insert_blurs(model: nn.Module, graph: fx.Graph, strided: Sequence[Strided], size: int) -> None:
     for call in strided:
         if isinstance(call.module, nn.AvgPool2d):
             model.set_submodule(str(call.node.target), nn.Identity())
@@ -285,7 +192,7 @@ def _insert_blurs(model: nn.Module, graph: fx.Graph, strided: Sequence[_Strided]
         _redirect(call, source, readers, blurred)
 
 
-def _insert_phases(model: nn.Module, graph: fx.Graph, strided: Sequence[_Strided]) -> dict[str, str]:
+def _insert_phases(model: nn.Module, graph: fx.Graph, strided: Sequence[Strided]) -> dict[str, str]:
     """Let each branch keep the phase that is chosen on the main path; return where different phases meet."""
     modules = dict(model.named_modules())
     groups, meeting = _groups_of(graph, {call.node: call for call in strided}, modules)
@@ -302,7 +209,7 @@ def _insert_phases(model: nn.Module, graph: fx.Graph, strided: Sequence[_Strided
             with graph.inserting_after(chosen if chosen.args[0] is source else source):
                 kept = graph.call_module(pool, (source, chosen))
             _redirect(call, source, readers, kept)
-            if type(call.module) in CONVERTIBLE and not call.is_pointwise and call.module.padding in _NOT_PADDED:
+            if type(call.module) in CONVERTIBLE and not call.is_pointwise and call.module.padding in NOT_PADDED:
                 wrapping = _put_in(model, call, "wrapped", Wrapped(call.module))
                 with graph.inserting_before(call.node):
                     wrapped = graph.call_module(wrapping, (call.source,))
@@ -314,9 +221,9 @@ def _insert_phases(model: nn.Module, graph: fx.Graph, strided: Sequence[_Strided
     return meeting
 
 
-def _put_in(model: nn.Module, call: _Strided, kind: str, layer: nn.Module) -> str:
+def _put_in(model: nn.Module, call: Strided, kind: str, layer: nn.Module) -> str:
     """Put a layer into the one whose stride it replaces, or whose code slices, and return its name."""
-    owner = _name_of(call.node)
+    owner = layer_of(call.node)
     parent = model.get_submodule(owner)
     names = (kind, *(f"{kind}{number}" for number in range(2, 1000)))
     own = next(name for name in names if not hasattr(parent, name))
@@ -324,7 +231,7 @@ def _put_in(model: nn.Module, call: _Strided, kind: str, layer: nn.Module) -> st
     return f"{owner}.{own}".removeprefix(".")
 
 
-def _place_of(call: _Strided, modules: Mapping[str, nn.Module]) -> tuple[fx.Node, list[fx.Node]]:
+def _place_of(call: Strided, modules: Mapping[str, nn.Module]) -> tuple[fx.Node, list[fx.Node]]:
     """Return behind what to sample, and who then reads the sample."""
     if call.is_pointwise:
         return call.source, [call.node]
@@ -345,7 +252,7 @@ def _activated(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node:
     return node
 
 
-def _redirect(call: _Strided, source: fx.Node, readers: Iterable[fx.Node], sample: fx.Node) -> None:
+def _redirect(call: Strided, source: fx.Node, readers: Iterable[fx.Node], sample: fx.Node) -> None:
     """Let readers read the sample; it takes the place of a slice."""
     if call.module is None:
         call.node.replace_all_uses_with(sample)
@@ -357,19 +264,19 @@ def _redirect(call: _Strided, source: fx.Node, readers: Iterable[fx.Node], sampl
 
 def _samples_up(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     if node.op == "call_module":
-        return isinstance(modules[str(node.target)], (nn.Upsample, nn.PixelShuffle, *_TRANSPOSED))
+        return isinstance(modules[str(node.target)], (nn.Upsample, nn.PixelShuffle, *TRANSPOSED))
     return node.target in (functional.interpolate, torch.conv_transpose2d)
 
 
 def _groups_of(
-    graph: fx.Graph, calls: Mapping[fx.Node, _Strided], modules: Mapping[str, nn.Module]
-) -> tuple[list[list[_Strided]], dict[str, str]]:
+    graph: fx.Graph, calls: Mapping[fx.Node, Strided], modules: Mapping[str, nn.Module]
+) -> tuple[list[list[Strided]], dict[str, str]]:
     """Return the calls that keep one phase, together, and the layers in which maps of different phases meet.
 
     Maps are of one phase if they have come through the same choices; all calls of the same stride on maps of one
     phase are to choose alike.
     """
-    groups: dict[tuple[Any, Step], list[_Strided]] = {}
+    groups: dict[tuple[Any, Step], list[Strided]] = {}
     phases: dict[fx.Node, Any] = {}
     meeting: dict[str, str] = {}
     for node in graph.nodes:
@@ -383,9 +290,9 @@ def _groups_of(
         elif node.target not in ("size", getattr):
             met = {phases[given] for given in node.all_input_nodes if given in phases}
             if len(met) > 1 and node.target in _JOINING:
-                meeting[_name_of(node)] = "maps of different phases meet"
+                meeting[layer_of(node)] = "maps of different phases meet"
             elif met - {0} and _samples_up(node, modules):
-                meeting[_name_of(node)] = "samples up, and does not put phases back"
+                meeting[layer_of(node)] = "samples up, and does not put phases back"
             if met:
                 phases[node] = met.pop() if len(met) == 1 else frozenset(met)
     return list(groups.values()), meeting

@@ -282,6 +282,15 @@ def test_a_table_that_is_a_plain_tensor_of_sines_is_changed():
     assert not with_position_embedding(model, "zero").pos_embedding.any()
 
 
+def test_tables_in_a_list_are_changed_each():
+    model = nn.Module()
+    model.pos_embed = nn.ParameterList([torch.randn(1, 17, 4), torch.randn(1, 9, 4)])
+    large, small = with_position_embedding(model, "zero").pos_embed
+    assert torch.equal(large[:, 0], model.pos_embed[0][:, 0])
+    assert not large[:, 1:].any()
+    assert not small.any()
+
+
 def test_what_else_encodes_position_is_listed_in_one_warning():
     model = vision_transformer()
     model.rope = nn.Module()

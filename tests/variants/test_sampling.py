@@ -142,7 +142,7 @@ def test_polyphase_circular_and_global_pooling_are_exactly_shift_invariant(make,
         images, shifts = (16, 16), [(row, column) for row in range(16) for column in range(16)]
     else:
         # Of the 32 × 32 offsets those of each row and column, and a few of both.
-        images, shifts = (32, 64), [*((row, 5 * row % 64) for row in range(32)), (0, 1), (0, 63), (31, 0)]
+        images, shifts = (32, 32), [*((row, 5 * row % 32) for row in range(32)), (0, 1), (0, 31), (31, 0)]
     images = torch.randn(2, 3, *images, dtype=torch.float64, generator=generator)
 
     def converted(sampling, **settings):
@@ -326,6 +326,23 @@ def test_under_valid_padding_maps_are_still_aligned():
         with_padding(with_sampling(model, "polyphase"), "valid"),
     ):
         assert net(images).shape == with_padding(model, "valid")(images).shape
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images):
+        return functional.dropout(self.pool(images), training=self.training)
+
+
+def test_a_model_in_training_is_traced_as_it_is_measured():
+    model = Dropping().train()
+    net = with_sampling(model, "polyphase")
+    assert model.training and net.training and net.pool.training
+    images = noise_images(1, 8)
+    torch.testing.assert_close(net.eval()(images), with_sampling(model.eval(), "polyphase")(images))
 
 
 class Odd(nn.Module):
