@@ -50,14 +50,20 @@ if TYPE_CHECKING:
     from probe.results import load as load
     from probe.results import save as save
     from probe.sums.statistics import Statistics as Statistics
+    from probe.variants.embeddings import POSITION_EMBEDDINGS as POSITION_EMBEDDINGS
+    from probe.variants.embeddings import with_position_embedding as with_position_embedding
     from probe.variants.padding import PADDINGS as PADDINGS
     from probe.variants.padding import with_padding as with_padding
+    from probe.variants.sampling import SAMPLINGS as SAMPLINGS
+    from probe.variants.sampling import with_sampling as with_sampling
     from probe.windows.auditing import audit as audit
 
 _HOMES = {
     "Eraser": "readouts.erasers",
     "MeanIoU": "ablation.performance",
     "PADDINGS": "variants.padding",
+    "POSITION_EMBEDDINGS": "variants.embeddings",
+    "SAMPLINGS": "variants.sampling",
     "SCORES": "ablation.performance",
     "STIMULI": "images.stimuli",
     "TARGETS": "readouts.targets",
@@ -97,6 +103,8 @@ _HOMES = {
     "stronger_readouts": "erasing.stronger",
     "with_erasers": "ablation.erasing",
     "with_padding": "variants.padding",
+    "with_position_embedding": "variants.embeddings",
+    "with_sampling": "variants.sampling",
 }
 
 __all__ = sorted(_HOMES)

@@ -184,7 +184,9 @@ def test_importing_probe_loads_nothing_heavy():
 
 
 def test_results_figures_and_reports_do_without_torch():
-    names = sorted({name for name in FILES if wing_of(name) in ("bundles", "errors", "intervals", "results", "plots", "reports")})
+    names = sorted(
+        {name for name in FILES if wing_of(name) in ("bundles", "errors", "intervals", "results", "plots", "reports")}
+    )
     loaded = loaded_by(
         "import probe", "probe.load, probe.save, probe.plot_layers", *(f"import {name}" for name in names)
     )

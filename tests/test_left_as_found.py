@@ -240,8 +240,61 @@ def test_a_loop_over_a_model_of_other_padding(padding, where, failure, left_as_f
         converted(IMAGES[:2])
 
 
+class Told(nn.Module):
+    """Strided, with a table of positions; it can be told to fail at one run, counted from 0."""
+
+    def __init__(self, failure=None, run=0):
+        super().__init__()
+        self.net, self.pool = LivedInNet(), nn.MaxPool2d(2)
+        self.pos_embed = nn.Parameter(torch.ones(1, 16, 4), requires_grad=False)
+        self.fuse = Fuse(failure, run)
+
+    def forward(self, images):
+        return self.pool(self.fuse(self.net.conv1(images))) + self.pos_embed.mT.reshape(1, 4, 4, 4)
+
+
+class Fuse(nn.ReLU):
+    """An activation that fails at one run, which torch.fx takes for one of torch's own."""
+
+    __module__ = nn.ReLU.__module__
+
+    def __init__(self, failure, run):
+        super().__init__()
+        self.failure, self.runs_left = failure, run
+
+    def forward(self, maps):
+        self.runs_left -= 1
+        if self.failure is not None and self.runs_left < 0:
+            raise self.failure
+        return super().forward(maps)
+
+
+CHANGES = {
+    **{f"sampling {name}": lambda net, name=name: probe.with_sampling(net, name) for name in probe.SAMPLINGS},
+    **{
+        f"position embedding {name}": lambda net, name=name: probe.with_position_embedding(net, name)
+        for name in probe.POSITION_EMBEDDINGS
+    },
+}
+
+
+@pytest.mark.parametrize("failure", [None, *ENDS], ids=kind)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_loop_over_a_model_with_another_thing_changed(change, failure, left_as_found):
+    net = Told(failure, run=1).eval()
+    with left_as_found(net):
+        converted = CHANGES[change](net)
+    with left_as_found(net, converted):
+        if failure is None:
+            loop(converted, IMAGES.split(BATCH))
+        else:
+            with pytest.raises(type(failure)):
+                loop(converted, IMAGES.split(BATCH))
+
+
 def test_every_measurement_is_among_these():
-    makes_or_compares = {"ablate", "compare_rankings", "load", "save", "with_padding", "with_sampling"}
+    makes_or_compares = {"ablate", "compare_rankings", "load", "save"}
+    makes_or_compares |= {"with_padding", "with_position_embedding", "with_sampling"}
     functions = {name for name in probe.__all__ if name.islower() and not name.startswith("plot_")}
     measured = {name.partition(" ")[0] for name in [*READ, *OF_ONE_IMAGE]}
     assert {name for name in functions if callable(getattr(probe, name))} - makes_or_compares == measured

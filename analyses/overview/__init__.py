@@ -1,1 +1,1 @@
-"""Everything that can be told of one model: where it knows position, why, which directions, and what happens without."""
+"""Everything that can be told of one model: where it knows position, why, by which directions, and what they do."""

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,10 +19,11 @@ from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
 from probe.erasing.stronger import stronger_readouts
-from probe.errors import ArgumentError, LayoutError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
+from probe.errors import ArgumentError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
 from probe.measures.consistency import shift_consistency
 from probe.measures.matching import neighbours
 from probe.measures.probing import channelwise, collect, layerwise, list_layers
+from probe.models.layers import INPUT
 from probe.ranking.agreement import compare_rankings
 from probe.ranking.methods import rank_channels
 from probe.reading.options import Options
@@ -242,7 +243,8 @@ class _Work:
     def measure(self, part: str) -> xr.Dataset:
         """Measure a part."""
         if part == "where":
-            return layerwise(self._model, self._images, maps=self.layer, **self._reading)
+            layers = list(dict.fromkeys([INPUT, *self._layers, self.layer]))
+            return layerwise(self._model, self._images, layers=layers, maps=self.layer, **self._reading)
         if part == "untrained":
             return self._of_untrained()
         name, _, variant = part.partition("_")
@@ -284,7 +286,9 @@ class _Work:
         return changed
 
     def _rankings(self) -> xr.Dataset:
-        given = [rank_channels(self._model, self._images, self.layer, method=name, **self._reading) for name in _RANKINGS]
+        given = [
+            rank_channels(self._model, self._images, self.layer, method=name, **self._reading) for name in _RANKINGS
+        ]
         return compare_rankings(*given)
 
     def _ablation(self) -> xr.Dataset:

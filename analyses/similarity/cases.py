@@ -14,7 +14,7 @@ from probe.analyses.nets import small_net
 from probe.analyses.training import side_by_side, train
 from probe.images.batches import Transform
 from probe.images.rows import as_tensor
-from probe.variants.sampling import anti_aliased
+from probe.variants.sampling import with_sampling
 
 __all__ = ["PRESETS", "VARIANTS", "Case", "Preset", "black", "given_cases", "published_cases"]
 
@@ -112,7 +112,9 @@ def published_cases(images: Any, settings: Preset, n_objects: int, seeds: int) -
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed)
                 plain = torchvision.models.get_model(net, weights=None).eval()
-            for variant, network in zip(VARIANTS, (plain, anti_aliased(plain)), strict=True):
+            for variant, network in zip(
+                VARIANTS, (plain, with_sampling(plain, "blur", from_pixels=False)), strict=True
+            ):
                 for size in settings.sizes:
                     yield Case(net, variant, size, seed, network, objects[size], _FEATURES[net], frame, background)
     yield from _digit_cases(settings, n_objects, seeds)
@@ -125,7 +127,7 @@ def _digit_cases(settings: Preset, n_objects: int, seeds: int) -> Iterator[Case]
     with side_by_side() as pool:
         for seed in range(seeds):
             plain = small_net(seed=seed)
-            for variant, net in zip(VARIANTS, (plain, anti_aliased(plain, from_pixels=True)), strict=True):
+            for variant, net in zip(VARIANTS, (plain, with_sampling(plain, "blur", from_pixels=True)), strict=True):
                 batches = digit_batches(training, steps=settings.steps, batch_size=64, seed=seed)
                 nets[variant, seed] = net, pool.submit(train, net, batches, steps=settings.steps)
         for _, done in nets.values():

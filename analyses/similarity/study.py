@@ -99,7 +99,7 @@ def run(
     model
         A model of your own, in place of those of the study.
     blurred
-        Its anti-aliased counterpart; `probe.variants.sampling.anti_aliased` makes one with the same weights.
+        Its anti-aliased counterpart; ``probe.with_sampling(model, "blur")`` makes one with the same weights.
     layers
         Names of the layers of a given model to compare.
     images

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from probe.command.names import STIMULI, TARGETS, near_names
+from probe.command.names import PADDINGS, POSITION_EMBEDDINGS, SAMPLINGS, STIMULI, TARGETS, near_names
 from probe.command.option_types import (
     Device,
     ExistingFolder,
@@ -281,6 +281,13 @@ _SOURCE = (
     overwrite_option,
 )
 _READING = (
+    click.option("--padding", type=click.Choice(PADDINGS), help="Measure a copy under this padding."),
+    click.option(
+        "--position-embedding",
+        type=click.Choice(POSITION_EMBEDDINGS),
+        help="Measure a copy of a transformer whose tables of positions are so.",
+    ),
+    click.option("--sampling", type=click.Choice(SAMPLINGS), help="Measure a copy that sub-samples so."),
     size_option,
     max_images_option,
     click.option("--batch-size", type=COUNT, default=32, metavar="N", help="Images in a batch."),

@@ -113,6 +113,7 @@ def layers(
         "probe layerwise timm:vit_small_patch16_224 --weights DEFAULT --images photos -o vit.nc --max-images 500",
         "probe layerwise nets:make_net --weights trained.pt --images photos -o net.nc \\",
         "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
+        "probe layerwise timm:vit_small_patch16_224 --position-embedding mean --images photos -o told-none.nc",
     ],
 )
 @measurement_options
@@ -279,13 +280,18 @@ def _measure(
     device: str,
     as_json: bool,
     quiet: bool,
+    padding: str | None,
+    position_embedding: str | None,
+    sampling: str | None,
     **settings: Any,
 ) -> None:
     """Run a measurement of many images, save what it returns and tell of it."""
+    from probe.command.named_models import varied
     from probe.results import check_writable, save
 
     check_writable(output, overwrite=overwrite)
     source = open_source(model, weights, size, seed, quiet, model_args)
+    source = varied(source, padding=padding, position_embedding=position_embedding, sampling=sampling, seed=seed)
     result = measurement(
         source.model,
         images,

@@ -1,7 +1,8 @@
 """Models by name, as the command line gives them: the model, its weights and its preprocessing."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from probe.command.preprocessing import Transform, of_grey, plain
 from probe.errors import ArgumentError
 from probe.models.layers import takes_grey
 from probe.models.weights import is_weight_file, load_weights
+from probe.variants.embeddings import with_position_embedding
+from probe.variants.padding import with_padding
+from probe.variants.sampling import with_sampling
 
-__all__ = ["ModelSource", "open_model"]
+__all__ = ["ModelSource", "open_model", "varied"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class ModelSource:
     preprocessing : str
         What `transform` does, in one line.
     warned : list of str
-        What `transform` warned of.
+        What `transform` warned of, or the making of a variant.
     """
 
     model: nn.Module
@@ -97,6 +101,50 @@ def open_model(
         plain(normalisation) if isinstance(size, str) else made.prepare(size, warned, normalisation)
     )
     return ModelSource(made.model, transform, origin, preprocessing, warned)
+
+
+def varied(
+    source: ModelSource,
+    *,
+    padding: str | None = None,
+    position_embedding: str | None = None,
+    sampling: str | None = None,
+    seed: int = 0,
+) -> ModelSource:
+    """Return a model's variants that are asked for, in one; what was changed is told behind its weights.
+
+    Parameters
+    ----------
+    source
+        The model as it is.
+    padding, position_embedding, sampling
+        As of the functions of these names; None changes nothing.
+    seed
+        Of shuffled tables.
+
+    Examples
+    --------
+    >>> varied(open_model("resnet18", size=64), padding="circular", sampling="polyphase").weights
+    'random (seed 0), sampling polyphase, padding circular'
+    """
+    model, weights = source.model, source.weights
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if position_embedding is not None:
+            drawn = {"seed": seed} if position_embedding == "shuffled" else {}
+            model = with_position_embedding(model, position_embedding, **drawn)
+            weights += f", position embedding {position_embedding}"
+        if sampling is not None:
+            model = with_sampling(model, sampling)
+            weights += f", sampling {sampling}"
+        # Last, since it is tried whether what it gives moves with the images.
+        if padding is not None:
+            model = with_padding(model, padding)
+            weights += f", padding {padding}"
+    for warning in caught:
+        source.warned.append(str(warning.message))
+        warnings.warn(warning.message, stacklevel=2)
+    return replace(source, model=model, weights=weights)
 
 
 def _make(name: str, weights: str | None, arguments: Mapping[str, Any], seed: int, *, is_told: bool) -> Made:

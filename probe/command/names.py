@@ -7,7 +7,9 @@ __all__ = [
     "DEVICES",
     "LAWS",
     "PADDINGS",
+    "POSITION_EMBEDDINGS",
     "RANKINGS",
+    "SAMPLINGS",
     "SCORES",
     "STIMULI",
     "STUDIES",
@@ -18,6 +20,8 @@ __all__ = [
 TARGETS = ("row", "column", "radius", "border", "gaussian", "stripes_row", "stripes_column")
 STIMULI = ("natural", "rolled", "noise", "constant")
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
+POSITION_EMBEDDINGS = ("zero", "mean", "shuffled")
+SAMPLINGS = ("blur", "polyphase")
 SCORES = ("accuracy", "miou", "miou:left", "miou:centre", "miou:right", "agreement", "position")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "maia", "xla")
 LAWS = ("crop", "circular", "zero", "zhang", "kayhan", "chaman", "chaman_zero")

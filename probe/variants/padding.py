@@ -2,7 +2,6 @@
 
 import difflib
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +15,9 @@ from probe.models.copies import copied
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTED, CONVERTIBLE, convert
+from probe.variants.remarks import listed
 from probe.variants.rolling import Findings, bare_twin, roll_images
+from probe.variants.samplers import BlurPool
 from probe.variants.tracing import Tracer
 
 __all__ = ["PADDINGS", "with_padding"]
@@ -150,6 +151,8 @@ def _convert_all(model: nn.Module, padding: str) -> None:
     for module in model.modules():
         if type(module) in CONVERTIBLE and not _obstacle(module, padding):
             convert(module, padding)
+        elif isinstance(module, BlurPool):
+            module.border = "circular" if padding == "circular" else "reflect"
 
 
 def _is_converted(module: nn.Module) -> bool:
@@ -170,9 +173,9 @@ def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None
         settled = type(model.get_submodule(name)) in CONVERTIBLE or (padding == "partial" and "pool" in function)
         if not settled:
             reasons[name] = reasons.get(name) or f"{function} in its code"
-    parts = [_first_names("not converted", reasons)]
+    parts = [listed("not converted", reasons)]
     if padding == "circular":
-        parts.append(_first_names("positions are told apart otherwise than by padding", found.otherwise))
+        parts.append(listed("positions are told apart otherwise than by padding", found.otherwise))
         if found.not_tried:
             parts.append(
                 f"not tried whether a rolled image gives rolled maps: {found.not_tried}. Padding in code that is not "
@@ -180,15 +183,6 @@ def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None
             )
     if any(parts):
         warnings.warn(f"padding={padding!r}: {'. '.join(filter(None, parts))}.", ProbeWarning, stacklevel=3)
-
-
-def _first_names(heading: str, reasons: Mapping[str, str]) -> str:
-    names_by_reason: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        names_by_reason.setdefault(reason, []).append(name or "the model")
-    names_by_reason.pop("", None)
-    joined = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_by_reason.items())
-    return f"{heading}: {joined}" if joined else ""
 
 
 def _found_by_rolling(model: nn.Module, images: Tensor | None) -> Findings:

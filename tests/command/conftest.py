@@ -35,6 +35,13 @@ def small():
 def classifier():
     return nn.Sequential(small(), nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
+def strided():
+    return nn.Sequential(padded_net(depth=1), nn.MaxPool2d(2), nn.Conv2d(16, 8, 3, padding=1))
+
+def tokens():
+    from torchvision.models import VisionTransformer
+    return VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=2)
+
 def recorded():
     pathlib.Path("made").touch()
     return small()

@@ -45,6 +45,10 @@ def by_hand(pixels):
     return torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float()
 
 
+def _shuffled(net, seed):
+    return probe.with_position_embedding(net, "shuffled", seed=seed)
+
+
 class TestProgram:
     @pytest.mark.parametrize("command", COMMANDS)
     def test_help_has_examples(self, command, run):
@@ -265,6 +269,36 @@ class TestMeasurements:
         r2 = result.r2.sel(layer="relu2", stimulus="rolled", target="radius").item()
         row = next(line for line in outcome.stdout.splitlines() if line.startswith("relu2"))
         assert f"{r2:.3f} ±" in row
+
+    @pytest.mark.parametrize(
+        ("net", "option", "value", "change"),
+        [
+            ("small", "--padding", "circular", lambda net: probe.with_padding(net, "circular")),
+            ("strided", "--sampling", "polyphase", lambda net: probe.with_sampling(net, "polyphase")),
+            ("tokens", "--position-embedding", "mean", lambda net: probe.with_position_embedding(net, "mean")),
+            ("tokens", "--position-embedding", "shuffled", lambda net: _shuffled(net, 3)),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["layerwise", "channelwise"])
+    def test_a_variant_is_measured_as_by_the_library(
+        self, command, net, option, value, change, workplace, photos, pixels, measured
+    ):
+        words = [command, f"cli_nets:{net}", "--images", photos, "-o", "v.nc", "--size", SIZE, "--seed", 3]
+        outcome = measured(*words, option, value, "--stimuli", "rolled")
+        result = probe.load("v.nc")
+        changed = change(open_model(f"cli_nets:{net}", seed=3).model)
+        measure = getattr(probe, command)
+        expected = measure(changed, by_hand(pixels), stimuli="rolled", seed=3, progress=False)
+        xr.testing.assert_allclose(result, expected, atol=1e-4)
+        told = f"{option.removeprefix('--').replace('-', ' ')} {value}"
+        assert result.attrs["weights"].endswith(f", {told}")
+        assert told in " ".join(outcome.stdout.split())
+
+    def test_a_variant_of_which_nothing_is_converted_is_an_error(self, workplace, photos, run):
+        words = ["layerwise", "cli_nets:tokens", "--images", photos, "-o", "v.nc", "--size", SIZE]
+        outcome = run(*words, "--sampling", "blur")
+        assert outcome.exit_code == 1
+        assert "error: model: there is nothing to convert" in outcome.stderr
 
     def test_channelwise_agrees_with_the_library(self, workplace, photos, pixels, measured):
         words = ["channelwise", "cli_nets:small", "--images", photos, "-o", "c.nc", "--size", SIZE, "--json"]

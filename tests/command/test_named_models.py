@@ -4,11 +4,12 @@ import urllib.error
 
 import pytest
 import torch
+from torch import nn
 
 import probe
-from probe.command.named_models import open_model
+from probe.command.named_models import ModelSource, open_model, varied
 from probe.errors import ProbeWarning
-from probe.testing import padded_net
+from probe.testing import noise_images, padded_net
 
 
 class TestWeights:
@@ -77,3 +78,33 @@ class TestWeights:
         with pytest.warns(ProbeWarning, match="under 'student'"):
             loaded = open_model("cli_nets:small", "net.pt:student").model.state_dict()
         assert all(torch.equal(loaded[key], other[key]) for key in other)
+
+
+class TestVariants:
+    @pytest.fixture
+    def source(self):
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        net.register_buffer("pos_embed", torch.ones(1, 4, 4))
+        return ModelSource(net, None, "net.pt", "none")
+
+    def test_several_are_made_in_one_and_told_behind_the_weights(self, source):
+        made = varied(source, padding="circular", position_embedding="zero", sampling="polyphase")
+        assert made.weights == "net.pt, position embedding zero, sampling polyphase, padding circular"
+        assert not made.model.pos_embed.any()
+        images = noise_images(1, 16).double()
+        made.model.double()
+        with torch.no_grad():
+            first, other = (made.model(images.roll(by, 3)).mean((2, 3)) for by in (0, 5))
+        torch.testing.assert_close(first, other, atol=1e-12, rtol=0)
+        assert source.model.pos_embed.all()
+
+    def test_what_they_warn_of_is_kept_for_the_result(self, source):
+        with pytest.warns(ProbeWarning, match="reads the pixels"):
+            made = varied(source, sampling="blur")
+        assert made.warned is source.warned
+        assert made.warned == ["sampling='blur': not converted: 0 (reads the pixels; from_pixels=True converts it)."]
+
+    def test_none_leaves_the_model(self, source):
+        assert varied(source) == source

@@ -15,6 +15,8 @@ def test_they_are_those_of_the_library():
     assert tuple(probe.TARGETS) == names.TARGETS
     assert tuple(probe.STIMULI) == names.STIMULI
     assert tuple(probe.PADDINGS) == names.PADDINGS
+    assert tuple(probe.POSITION_EMBEDDINGS) == names.POSITION_EMBEDDINGS
+    assert tuple(probe.SAMPLINGS) == names.SAMPLINGS
     assert set(names.SCORES) == {*SCORES, "position"}
     assert tuple(LAWS) == names.LAWS
     assert set(names.STUDIES) == set(find_studies())

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.variants.padding import with_padding
-from probe.variants.sampling import anti_aliased
-from probe.variants.tracing import traced
+from probe.variants.sampling import with_sampling
+from probe.variants.tracing import GraphForward, Tracer
 
 
 class Meanwhile(nn.Module):
@@ -33,7 +33,9 @@ class Meanwhile(nn.Module):
         self.trained += 1
 
 
-@pytest.mark.parametrize("change", [anti_aliased, lambda model: with_padding(model, "circular")])
+@pytest.mark.parametrize(
+    "change", [lambda model: with_sampling(model, "polyphase"), lambda model: with_padding(model, "circular")]
+)
 def test_a_network_that_another_thread_trains_meanwhile_goes_on(change):
     model = Meanwhile()
     changed = change(model)
@@ -42,10 +44,19 @@ def test_a_network_that_another_thread_trains_meanwhile_goes_on(change):
     assert model.trained >= 1
 
 
-def test_the_graph_is_that_of_torch():
+def test_the_graph_is_that_of_torch_and_runs_as_the_model_does():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    expected = torch.fx.symbolic_trace(model)
-    assert traced(model).code == expected.code
     images = torch.rand(1, 3, 8, 8)
-    for other in (traced(model), copy.deepcopy(traced(model)), pickle.loads(pickle.dumps(traced(model)))):
-        assert torch.equal(other(images), model(images))
+    graph = Tracer().trace(model)
+    assert str(graph) == str(torch.fx.symbolic_trace(model).graph)
+    expected = model(images)
+    model.forward = GraphForward(model, graph)
+    for other in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(images), expected)
+        assert other.forward.model is other
+
+
+def test_classes_whose_code_is_not_traced_are_called_as_one():
+    model = nn.Sequential(nn.Sequential(nn.ReLU()), Meanwhile())
+    calls = [node.target for node in Tracer((Meanwhile,)).trace(model).nodes if node.op == "call_module"]
+    assert calls == ["0.0", "1"]

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from PIL import Image
 from torch import nn
 
 import probe
 from probe import reports
-from probe.analyses.predictions import find_labels
 from probe.analyses.padding_comparison.study import _own_padding, run
 from probe.errors import ArgumentError, PaddingError, ProbeWarning
 from probe.results import SCHEMA, layer_map
@@ -172,17 +170,6 @@ def test_predictions_under_each_padding_are_compared_with_labels_and_with_the_ow
     intact, chance = json.loads(result.attrs["intact"]), json.loads(result.attrs["chance"])
     assert intact["accuracy"] == pytest.approx(0.75)
     assert chance["accuracy"] == pytest.approx(np.bincount(labels).max() / 60)
-
-
-def test_the_folders_of_a_folder_are_the_classes_where_there_are_as_many(tmp_path):
-    for name in "abc":
-        (tmp_path / name).mkdir()
-        for number in range(2):
-            Image.new("RGB", (4, 4)).save(tmp_path / name / f"{number}.png")
-    assert find_labels(tmp_path, 3).tolist() == [0, 0, 1, 1, 2, 2]
-    assert find_labels(tmp_path, 10) is None
-    Image.new("RGB", (4, 4)).save(tmp_path / "loose.png")
-    assert find_labels(tmp_path, 3) is None
 
 
 def test_few_of_the_images_keep_their_labels(tmp_path, images):

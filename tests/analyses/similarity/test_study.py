@@ -15,7 +15,7 @@ from probe.analyses.similarity import study as similarity
 from probe.reports import similarity as page
 from probe.reports.page.document import Report
 from probe.testing import noise_images, padded_net
-from probe.variants.sampling import anti_aliased
+from probe.variants.sampling import with_sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +63,12 @@ def test_a_given_network_that_treats_positions_alike_and_one_that_does_not():
 def test_a_given_network_stands_beside_its_blurred_counterpart():
     net = nn.Sequential(padded_net("zeros", depth=1), nn.MaxPool2d(4))
     result = similarity.run(
-        preset="tiny", model=net, blurred=anti_aliased(net), layers=["1"], images=noise_images(2, 12), progress=False
+        preset="tiny",
+        model=net,
+        blurred=with_sampling(net, "blur", from_pixels=False),
+        layers=["1"],
+        images=noise_images(2, 12),
+        progress=False,
     )
     assert result.features.values.tolist() == ["Sequential 1"]
     assert list(result.variant.values) == ["plain", "anti-aliased"]
