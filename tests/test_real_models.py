@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
@@ -81,6 +82,29 @@ def test_swapped_padding_of_a_trained_resnet(padding, low, high):
     assert low <= r2.sel(stimulus="rolled") <= high
     # On natural images the content tells position as well, under every padding.
     assert r2.sel(stimulus="natural") > r2.sel(stimulus="rolled") + 0.05
+
+
+def test_a_trained_transformer_knows_position_from_its_table_alone():
+    # All blocks and 60 photographs: mean R² of .96 and .88 behind blocks 8 and 11, of which at most .03 is left.
+    vit = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, img_size=224)
+    weights = torch.load(at_hand("weights/vit-small-patch14-dinov2-saliency.pt"), weights_only=True)
+    vit.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    vit.blocks = vit.blocks[:3]
+    options = {
+        "layers": "blocks.2",
+        "stimuli": "rolled",
+        "transform": transform(v2.CenterCrop(224)),
+        "max_images": 32,
+        "progress": False,
+    }
+    images = ZippedImages(at_hand("data/imagenet-sample-500.zip"))
+    r2 = {"table": probe.layerwise(vit, images, **options).r2}
+    for embedding in probe.POSITION_EMBEDDINGS:
+        r2[embedding] = probe.layerwise(probe.with_position_embedding(vit, embedding), images, **options).r2
+    assert r2["table"].min() > 0.95
+    assert abs(r2["zero"]).max() < 0.05
+    assert abs(r2["mean"]).max() < 0.05
+    assert r2["shuffled"].max() < 0.2
 
 
 def test_the_default_positions_are_enough():
