@@ -69,6 +69,10 @@ def curve(score):
     )  # fmt: skip
 
 
+def largest(output):
+    return output.amax(dim=(1, 2, 3))
+
+
 def pooled(net, images, **given):
     return probe.pooled(net, images, grid=2, folds=2, **READING, **given)
 
@@ -86,11 +90,20 @@ READ = {
     "layerwise": lambda net, images, **given: probe.layerwise(net, images, maps="conv2", **READING, **given),
     "channelwise": lambda net, images, **given: probe.channelwise(net, images, maps="conv2", **READING, **given),
     **{f"rank_channels by {method}": rank(method) for method in RANKING_METHODS},
-    "ablation_curve": curve({"largest": lambda output: output.amax(dim=(1, 2, 3))}),
+    "ablation_curve": curve({"largest": largest}),
     "ablation_curve of position": curve("position"),
     "pooled": pooled,
     "neighbours": lambda net, images, **given: probe.neighbours(net, images, "conv2", **READING, **given),
     "shift_consistency": consistency,
+    "erasure_curve": lambda net, images, **given: probe.erasure_curve(
+        net, images, "conv1", score={"largest": largest}, methods="leace", ranks=[2], draws=2, **READING, **given
+    ),
+    "erasure_matrix": lambda net, images, **given: probe.erasure_matrix(
+        net, images, layers=["conv1", "conv2"], folds=6, **READING, **given
+    ),
+    "stronger_readouts": lambda net, images, **given: probe.stronger_readouts(
+        net, images, "conv1", methods="leace", ranks=[2], samples=100, seeds=2, **READING, **given
+    ),
 }
 """The measurements that read many images, by name."""
 

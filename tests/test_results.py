@@ -21,6 +21,7 @@ from probe.analyses.padding_comparison import study as padding_comparison
 from probe.errors import ArgumentError, ResultFileError
 from probe.results import KINDS, SCHEMA, VARIABLES, Facts, check_writable, finish, layer_map, write_atomically
 from probe.testing import noise_images, padded_net
+from tests.erasing.made import ERASING
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,6 +99,7 @@ def made_results():
         lambda: probe.shift_consistency(nn.Sequential(net, nn.AdaptiveMaxPool2d(1), nn.Flatten()), images, **quietly),
     )
     yield "neighbours", lambda: probe.neighbours(net, images, "conv2", **quietly)
+    yield from ERASING.items()
     yield "audit", lambda: probe.audit(net, (3, 8, 8))
     yield "study", lambda: rook.run(preset="tiny", progress=False)
     yield "padding_comparison", lambda: padding_comparison.run(net, images, paddings=["zeros"], **quietly)

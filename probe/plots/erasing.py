@@ -96,7 +96,7 @@ def plot_erasure(
     >>> probe.plot_erasure(matrix, Figure().subplots())[0].get_ylabel()
     'erased at'
     """
-    result = check_result(result, _KINDS, {})
+    result = check_result(result, _KINDS, {"r2": ()})
     kind = result.attrs["kind"]
     if score is not None and kind != "erasure_curve":
         raise ArgumentError(f"score={score!r}: only a result of probe.erasure_curve has scores.")
@@ -302,7 +302,8 @@ def _finish(panels: np.ndarray, own: bool) -> np.ndarray:
         panel.set_ylim(low, high)
         sns.despine(ax=panel)
     handles, labels = panels[0].get_legend_handles_labels()
-    if own:
+    figure = panels[0].figure
+    if own or (figure.axes == list(panels) and figure.get_layout_engine() is not None):
         for handle, label in zip(handles, labels, strict=True):
             handle.set_label(label)
         legend_above(panels[0], handles)

@@ -7,11 +7,12 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from probe.reports.page import erasures
 from probe.reports.page.document import Report
 from probe.reports.page.opening import add_findings, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance
 from probe.reports.page.samples import sample_notes
-from probe.reports.results import channels, geometry, layers, shifts
+from probe.reports.results import channels, erasing, geometry, layers, shifts
 
 __all__ = ["KINDS", "build"]
 
@@ -72,6 +73,27 @@ KINDS = {
         shifts.neighbours_figures,
         shifts.neighbours_table,
     ),
+    "erasure_proof": _Kind(
+        "What erasing leaves of position in {model}",
+        erasures.erasing_findings,
+        erasing.proof_figures,
+        erasures.erasing_table,
+    ),
+    "erasure_curve": _Kind(
+        "{model} without position in one layer",
+        erasures.erasing_findings,
+        erasing.curve_figures,
+        erasures.erasing_table,
+    ),
+    "erasure_matrix": _Kind(
+        "Where {model} reads position anew", erasures.matrix_findings, erasing.matrix_figures, erasures.matrix_table
+    ),
+    "stronger_readouts": _Kind(
+        "What stronger readouts find in {model}",
+        erasures.reader_findings,
+        erasing.reader_figures,
+        erasures.reader_table,
+    ),
     "audit": _Kind(
         "How {model} reads its borders", geometry.audit_findings, geometry.audit_figures, geometry.audit_table
     ),
@@ -85,6 +107,11 @@ _MEANINGS = {
     "rolled": "Each image shifted circularly by a random offset, so that content cannot tell position; what can still "
     "be read comes from the architecture.",
     "±": "Half of the 95 % interval of this one network, over images.",
+    "LEACE": "The least change of the features after which no linear readout of a cell finds the targets (Belrose et "
+    "al. 2023). Other readouts may.",
+    "every position": "Which of all cells a feature is from: the share of the variance of all positions that is read.",
+    "cost": "Mean squared change of the features over their variance.",
+    "random directions": "Subspaces of the same rank, drawn at random and projected out.",
     "stability": "Spearman's correlation of the scores from two halves of the images.",
     "Holm": "Correction for the number of comparisons (Holm 1979): the chance of a single false verdict is at most "
     "5 %.",
