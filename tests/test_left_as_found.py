@@ -307,7 +307,8 @@ def test_a_loop_over_a_model_with_another_thing_changed(change, failure, left_as
 
 def test_every_measurement_is_among_these():
     makes_or_compares = {"ablate", "compare_rankings", "load", "save"}
-    makes_or_compares |= {"with_padding", "with_position_embedding", "with_sampling"}
+    makes_or_compares |= {"with_padding", "with_position_embedding", "with_sampling", "with_erasers"}
+    makes_or_compares |= {"fit_eraser", "erasure_proof"}  # from statistics alone
     functions = {name for name in probe.__all__ if name.islower() and not name.startswith("plot_")}
     measured = {name.partition(" ")[0] for name in [*READ, *OF_ONE_IMAGE]}
     assert {name for name in functions if callable(getattr(probe, name))} - makes_or_compares == measured
