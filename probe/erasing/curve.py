@@ -170,7 +170,7 @@ def _of_score(found: Estimates, recipes: Sequence[Recipe], proof: xr.Dataset, dr
     ranks = proof["rank"].values.tolist()
     errors = jackknife(found.values, found.left_out, found.sizes)
     random = found.values[first_random:].reshape(len(ranks), draws)
-    random_left_out = found.left_out[:, first_random:].reshape(-1, len(ranks), draws)
+    random_left_out = found.left_out[:, first_random:].reshape(len(found.left_out), len(ranks), draws)
     difference, difference_se = np.full((2, len(recipes)), np.nan)
     for number, recipe in enumerate(recipes):
         if recipe.rank not in ranks:
@@ -190,5 +190,6 @@ def _of_score(found: Estimates, recipes: Sequence[Recipe], proof: xr.Dataset, dr
         ("erased_minus_random_se", "standard error: score after erasing − random", ("eraser",), difference_se),
         ("random", "score without random directions", ("rank", "draw"), random),
     ):  # fmt: skip
-        curve[name] = (dims, values, {"long_name": meaning, "units": "score"})
+        if np.size(values):
+            curve[name] = (dims, values, {"long_name": meaning, "units": "score"})
     return curve

@@ -36,7 +36,7 @@ from probe.results import finish
 from probe.sums.rounding import keeps_digits
 from probe.sums.statistics import Statistics
 
-__all__ = ["READERS", "stronger_readouts"]
+__all__ = ["READERS", "neighbourhoods", "stronger_readouts"]
 
 READERS = ("cell", "neighbourhood", "perceptron")
 """A linear readout of a cell, one of its 3×3 neighbourhood, and a two-layer perceptron of a cell."""
@@ -197,13 +197,13 @@ def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, n
         raise ArgumentError(
             f"layer={name!r}: a map of {place.height}×{place.width} cells has too few of {_SIDE}×{_SIDE} to read."
         )
-    given = {name: partial(_neighbourhoods, layer=place)}
+    given = {name: partial(neighbourhoods, layer=place)}
     return collect_statistics(
         model, images, replace(options, layout=given, task="neighbourhoods"), grams=True, moments=False
     )[0]
 
 
-def _neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
+def neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
     """Return the features of 3×3 cells as channels of their middle, channel by channel."""
     maps = as_maps(output, layer, [(layer.height, layer.width)])
     assert maps is not None
