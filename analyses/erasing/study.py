@@ -119,7 +119,7 @@ def run(
     images: Any = None,
     *,
     scored: Any = None,
-    layer: str | None = None,
+    layers: str | Sequence[str] | None = None,
     score: Any = None,
     preset: str = "quick",
     seeds: int | None = None,
@@ -142,8 +142,8 @@ def run(
         single cells, to be read.
     scored
         What the model is scored and matched on; by default `images`. With labels, where the score needs them.
-    layer
-        For a given model, the layer.
+    layers
+        For a given model, the layer; one alone.
     score
         For a given model, as in `probe.erasure_curve`; None for none.
     preset
@@ -170,18 +170,25 @@ def run(
     Raises
     ------
     ArgumentError
-        If the preset is unknown, or a model comes without images and layer.
+        If the preset is unknown, or a model comes without images and one layer.
     """
     started = time.monotonic()
     chosen = choose_preset(PRESETS, preset, 1 if model is not None else seeds)
     if ranks is not None:
         chosen = replace(chosen, ranks=tuple(ranks))
-    if (model is None) != (images is None) or (model is None) != (layer is None):
-        raise ArgumentError("model, images, layer: give all three, or none for small networks of digits.")
+    named = [layers] if isinstance(layers, str) else list(layers or [])
+    if (model is None) != (images is None) or (model is not None) != (len(named) == 1) or len(named) > 1:
+        raise ArgumentError(
+            "model, images, layers: give all three, of layers one, or none of them for small networks of digits."
+        )
     reading: dict[str, Any] = {
         "transform": transform, "batch_size": batch_size, "device": device, "max_images": max_images, "progress": False,
     }  # fmt: skip
-    subjects = _of_digits(chosen) if model is None else [_Subject(model, images, scored or images, str(layer), score)]
+    subjects = (
+        _of_digits(chosen)
+        if model is None
+        else [_Subject(model, images, images if scored is None else scored, *named, score)]
+    )
     measured = []
     for seed, subject in enumerate(tqdm(subjects, unit="network", desc="erasing", disable=None if progress else True)):
         with warnings.catch_warnings():
