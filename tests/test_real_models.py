@@ -114,8 +114,7 @@ def test_the_default_positions_are_enough():
     images = ZippedImages(at_hand("data/imagenet-sample-500.zip"))
     options = {
         "stimuli": "rolled",
-        "transform": transform(v2.Resize(256), v2.CenterCrop(224)),
-        "max_images": 100,
+        "transform": transform(v2.Resize(128), v2.CenterCrop(112)),
         "progress": False,
     }
     sampled = probe.layerwise(model, images, **options)

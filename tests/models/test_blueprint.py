@@ -130,6 +130,10 @@ def test_a_layer_of_ones_own_runs_its_own_code():
     assert blueprint(Squeezed())(torch.empty(1, 3, 4, 4, device="meta")).shape == (1, 3)
 
 
+def test_tensors_with_values_get_their_values():
+    assert torch.equal(blueprint(nn.ReLU())(torch.tensor([-1.0, 2.0])), torch.tensor([0.0, 2.0]))
+
+
 def test_a_plan_can_be_traced_and_copied():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
     graph = torch.fx.symbolic_trace(blueprint(net))
