@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from probe.analyses.studies import find_studies
+from probe.analyses.studies import find_study
 
 
 def state_of(model):
@@ -80,7 +80,7 @@ def tiny_study(tmp_path_factory):
             if not kept.exists():
                 threads = torch.get_num_threads()
                 torch.set_num_threads(1)
-                result = find_studies()[name].run(preset="tiny", progress=False)
+                result = find_study(name).run(preset="tiny", progress=False)
                 torch.set_num_threads(threads)
                 kept.write_bytes(pickle.dumps(result))
         return pickle.loads(kept.read_bytes())
