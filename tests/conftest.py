@@ -1,5 +1,8 @@
 """What several test files share."""
 
+import fcntl
+import os
+import pickle
 import random
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +11,8 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+
+from probe.analyses.studies import find_study
 
 
 def state_of(model):
@@ -59,6 +64,28 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory):
+    """The tiny preset of a study by its name, run by whichever worker asks first and kept for the others."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def tiny_study(name):
+        kept = folder / f"tiny-{name}.pickle"
+        with (folder / f"tiny-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                threads = torch.get_num_threads()
+                torch.set_num_threads(1)
+                result = find_study(name).run(preset="tiny", progress=False)
+                torch.set_num_threads(threads)
+                kept.write_bytes(pickle.dumps(result))
+        return pickle.loads(kept.read_bytes())
+
+    return tiny_study
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from probe.analyses.studies import find_studies
 from probe.reports.page.opening import PRESET_NOTES
 from probe.reports.studies import build, findings
 
@@ -25,9 +24,8 @@ NULL = {
 
 
 @pytest.fixture(scope="module", params=sorted(NULL))
-def study(request):
-    seeds = {} if request.param == "audit" else {"seeds": 2}
-    return find_studies()[request.param].run(preset="tiny", progress=False, **seeds)
+def study(request, tiny_study):
+    return tiny_study(request.param)
 
 
 def with_numbers(result, change):
@@ -78,7 +76,9 @@ def partly_failed(result):
 
 @pytest.mark.parametrize("state", [null, reversed_numbers, failed, partly_failed])
 @pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty slice", "ignore:Degrees of freedom")
-def test_no_sentence_holds_what_is_no_number(study, state):
+def test_no_sentence_holds_what_is_no_number(study, state, request):
+    if state is reversed_numbers:  # figures of usual numbers are drawn in the tests of each study
+        request.getfixturevalue("undrawn")
     result = state(study)
     sentences = findings(result)
     assert sentences and all(sentence.strip() and sentence[-1] in ".:" for sentence in sentences)
@@ -107,6 +107,7 @@ def test_shares_stay_within_0_and_100_percent_and_two_seeds_are_shown_as_they_ar
             assert not re.search(r"\d ± \d+(\.\d+)? %", sentence.replace("\N{NO-BREAK SPACE}", " ")), sentence
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_warning_of_the_preset_stands_above_the_findings(study):
     first, *others = build(study).sections[0].blocks
     assert (first.kind, first.text) == ("note", PRESET_NOTES["tiny"])
