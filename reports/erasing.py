@@ -67,6 +67,8 @@ def _erasers(result: xr.Dataset, method: str, fitted: str = "rolled") -> list[st
 def _erased(result: xr.Dataset) -> Iterator[str]:
     before = _value(result, "intact", "r2_rolled")
     score = _value(result, "intact", "score")
+    if before.is_known and not before.is_present:
+        yield f"With nothing erased, R² on rolled images is {before}: no position is read that could be taken out."
     for fitted in ("rolled", "natural"):
         for eraser in _erasers(result, "leace", fitted)[-1:]:
             left, change = _value(result, eraser, "r2_rolled"), _difference(result, eraser, "score")
@@ -85,7 +87,7 @@ def _channels(result: xr.Dataset) -> str:
     left = _value(result, best[0], "r2_rolled") if best else Estimate(np.nan, np.nan, 0)
     known = {name: _value(result, name, "r2_rolled") for name in _erasers(result, "channels")}
     known = {name: value for name, value in known.items() if value.is_known}
-    if not left.is_known or not known:
+    if not left.is_known or not known or not _value(result, "intact", "r2_rolled").is_present:
         return ""
     enough = [name for name, value in known.items() if value.mean <= max(left.high, 0)]
     if not enough:

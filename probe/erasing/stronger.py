@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
-from probe.errors import ArgumentError, ImagesError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer
@@ -114,8 +114,9 @@ def stronger_readouts(
         On (reader, eraser, stimulus, target): ``r2``, ``r2_se``. ``reader`` is ``cell`` (linear), ``neighbourhood``
         (linear, of the features of 3×3 cells, those at the border left out) and ``perceptron`` (of one hidden layer);
         the first ``eraser`` is ``intact``. Linear ones are free of the bias of small samples, with a jackknife over
-        images; the perceptron's R² is plain, from a fold that it has not seen, below 0 where it has learnt nothing,
-        and its error is that over seeds alone. ``r2_null`` is the perceptron's with the positions shuffled.
+        images, and NaN where a fold has fewer samples than they have features. The perceptron's R² is plain, from a
+        fold that it has not seen, below 0 where it has learnt nothing, and its error is that over seeds alone.
+        ``r2_null`` is the perceptron's with the positions shuffled.
 
     Raises
     ------
@@ -156,10 +157,11 @@ def stronger_readouts(
         warnings.simplefilter("ignore", ProbeWarning)  # the first reading has said what there is to say
         neighbours = _neighbourhood_statistics(model, images, options, layer)
         shown = _samples(model, images, replace(options, task="samples"), samples)
+    warned: list[str] = []
     wide = [of_neighbourhoods(projection, _SIDE**2) for projection in projections]
     r2, r2_se = np.full((2, len(READERS), len(recipes), len(statistics.stimuli), len(statistics.targets)), np.nan)
-    r2[0], r2_se[0] = _linear(statistics, projections, split.read)
-    r2[1], r2_se[1] = _linear(neighbours, wide, split.read)
+    r2[0], r2_se[0] = _linear(statistics, projections, split.read, warned)
+    r2[1], r2_se[1] = _linear(neighbours, wide, split.read, warned)
     r2[2], r2_se[2], null = _perceptrons(shown, projections, split.read, seeds, progress)
     dims = ("eraser", "stimulus", "target")
     result = xr.Dataset(
@@ -180,7 +182,7 @@ def stronger_readouts(
     return finish(
         result,
         kind="stronger_readouts",
-        facts=statistics.facts,
+        facts=statistics.facts.warned(warned),
         settings={
             **statistics.settings, "fitted_to": fit_stimulus, "samples": len(shown.folds), "seeds": seeds,
             "hidden": _HIDDEN, "alpha": _ALPHA,
@@ -212,18 +214,26 @@ def neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
 
 
 def _linear(
-    statistics: Statistics, projections: Sequence[Projection], folds: Sequence[int]
+    statistics: Statistics, projections: Sequence[Projection], folds: Sequence[int], warned: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return R² of linear readouts and its standard error, shape (projection, stimulus, target)."""
     n_targets, name = len(statistics.targets), statistics.layers[0].name
-    found = [
-        [
-            crossed_sums(erased_gram(statistics.grams[stimulus, name], one, folds, n_targets), n_targets, _ALPHA)
-            for stimulus in statistics.stimuli
-        ]
-        for one in projections
-    ]
-    return np.array([[sums.r2 for sums in row] for row in found]), np.array([[s.r2_se for s in row] for row in found])
+    shape = (len(projections), len(statistics.stimuli), n_targets)
+    r2, r2_se = np.full((2, *shape), np.nan)
+    for place, stimulus in enumerate(statistics.stimuli):
+        gram = statistics.grams[stimulus, name]
+        n_samples = int(gram.totals[list(folds), 0].min())
+        if n_samples < len(gram.pilot):
+            warn(
+                f"{len(gram.pilot)} features, on {stimulus} images, are more than the {n_samples} samples of a fold "
+                "that their readout is fitted to: NaN. Pass more images.",
+                warned,
+            )
+            continue
+        for number, one in enumerate(projections):
+            sums = crossed_sums(erased_gram(gram, one, folds, n_targets), n_targets, _ALPHA)
+            r2[number, place], r2_se[number, place] = sums.r2, sums.r2_se
+    return r2, r2_se
 
 
 @dataclass(frozen=True)

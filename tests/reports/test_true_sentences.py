@@ -13,6 +13,7 @@ from probe.reports.studies import build, findings
 NULL = {
     "audit": (0.0, r"leave padding unread|read unequally"),
     "border_reach": (0.0, r"the first that it reaches|Beyond what paths"),
+    "erasing": (0.0, r"changes the score \(|changed most by (?!.*within its error)|zeroing channels takes"),
     "gapnet": ("chance", r"So the cell stands"),
     "location_dependent": ("chance", r"padding.* is told beyond chance|is highest|lower there|higher there"),
     "posenet": (0.0, r"above 0 beyond their error\.|content alone tells [HVG]|Zeros around the pixels tell|rises with"),
