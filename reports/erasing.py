@@ -45,8 +45,8 @@ def _difference(result: xr.Dataset, eraser: str, quantity: str) -> Estimate:
     values = paired.values[np.isfinite(paired.values)]
     if len(values) != 1:
         return estimate(values)
-    errors = [float(result.error.sel(eraser=name, **names).max()) for name in (eraser, "intact")]
-    return interval(float(values[0]), float(np.hypot(*errors)), degrees=_DEGREES)
+    ours, intact = (float(result.error.sel(eraser=name, **names).max()) for name in (eraser, "intact"))
+    return interval(float(values[0]), float(np.hypot(ours, intact)), degrees=_DEGREES)
 
 
 def _parts(eraser: str) -> tuple[str, int, str]:

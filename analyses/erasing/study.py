@@ -187,7 +187,7 @@ def run(
     subjects = (
         _of_digits(chosen)
         if model is None
-        else [_Subject(model, images, images if scored is None else scored, *named, score)]
+        else [_Subject(model, images, images if scored is None else scored, named[0], score)]
     )
     measured = []
     for seed, subject in enumerate(tqdm(subjects, unit="network", desc="erasing", disable=None if progress else True)):
@@ -343,7 +343,7 @@ def _parts(name: str) -> tuple[str, int, str]:
 
 def _read(subject: _Subject, chosen: Preset, reading: dict[str, Any]) -> xr.Dataset:
     """Return what stronger readouts find after erasing, and after what is tried beyond single cells."""
-    readers = {"samples": chosen.samples, "seeds": 2}
+    readers: dict[str, Any] = {"samples": chosen.samples, "seeds": 2}
     read = stronger_readouts(
         subject.model,
         subject.fitting,

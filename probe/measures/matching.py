@@ -335,14 +335,15 @@ def _places(layer: Layer, n_cells: int) -> tuple[Tensor, Tensor]:
     return places // layer.width, places % layer.width
 
 
-def _mean_shares(matches: _Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _mean_shares(matches: _Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Return the order of the images by number, the mean share and its error on (view, stimulus), and of how many."""
     if len(matches.numbers) < 2:
         raise ImagesError(f"images: they give {len(matches.numbers)} pairs of images. Pass at least {_FOLDS + 2}.")
     order = np.argsort(matches.numbers)
     # Several images are compared with the same one, in which all of them meet the same content and the same roll.
     units = np.unique(np.array(matches.others)[order], return_inverse=True)[1]
-    return order, *mean_over_images(np.stack(matches.shares)[order], units)
+    mean, error, n_units = mean_over_images(np.stack(matches.shares)[order], units)
+    return order, mean, error, n_units
 
 
 def _summarise(matches: _Matches, layers: Sequence[Layer], options: Options, reach: int) -> xr.Dataset:

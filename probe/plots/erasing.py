@@ -1,7 +1,7 @@
 """Figures of erasing: what is left of position, what the model loses, and where position is read anew."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -102,13 +102,13 @@ def plot_erasure(
         raise ArgumentError(f"score={score!r}: only a result of probe.erasure_curve has scores.")
     if stimulus is not None and kind in ("erasure_matrix", "stronger_readouts"):
         raise ArgumentError(f"stimulus={stimulus!r}: {kind} has one alone, or a panel for each.")
-    drawing = {
+    drawings: dict[str, Callable[..., np.ndarray]] = {
         "erasure_matrix": _draw_matrix,
         "stronger_readouts": _draw_readers,
         "erasure_proof": _draw_ranks,
         "erasure_curve": _draw_scores,
-    }[kind]
-    return drawing(result, axes, width=width, **_asked(result, kind, target, stimulus, score))
+    }
+    return drawings[kind](result, axes, width=width, **_asked(result, kind, target, stimulus, score))
 
 
 def _asked(
