@@ -114,7 +114,6 @@ def _add_where(section: Section, whole: Overview, result: xr.Dataset) -> None:
             "arrow leads from the cell to where the readouts place its mean activation over all images; the images "
             "are the ground only.",
             alt=f"Arrows over {len(shown)} photographs, natural above rolled; the error stands above each.",
-            image_format="png",
         )
 
 
