@@ -17,7 +17,6 @@ from probe.analyses.studies import find_study
 from probe.reports.page import blocks
 from tests.overviews import made_overview
 
-
 BLANK = {
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt"/>',
     "png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 192, 192),
