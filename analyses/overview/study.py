@@ -202,8 +202,8 @@ def run(
             reasons["failed"][part] = _reason(error)
         warned.extend(f"{part}: {one.message}" for one in given if issubclass(one.category, ProbeWarning))
     where = found["where"]
-    for part, reason in reasons["failed"].items():
-        warn(f"{part} failed: {reason}", warned)
+    for part, why in reasons["failed"].items():
+        warn(f"{part} failed: {why}", warned)
     whole = bundle(found)
     whole.update(shown_images(images, Options(**{**reading, "max_images": None}), count=_SHOWN))
     facts = replace(Facts.of(where), duration_s=round(time.monotonic() - started, 1))
@@ -248,7 +248,8 @@ class _Work:
         table = list_layers(model, images, device=reading["device"], transform=reading["transform"])
         self._layers = [str(name) for name in table.index[table.auto & (table.note == "")] if name != "input"]
         self.layer = layer or (self._layers[-1] if self._layers else "")
-        self._size = tuple(int(side) for side in table.loc["input", "shape"])
+        sides: Any = table.loc["input", "shape"]
+        self._size = tuple(int(side) for side in sides)
 
     def settle_score(self, labelled: Any, score: Any) -> None:
         """Settle what is scored on which images."""
