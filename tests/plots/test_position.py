@@ -222,25 +222,29 @@ def test_plots_do_not_load_torch():
 
 
 def test_null_and_control_are_drawn_as_means_over_targets(layer_result):
-    axes = probe.plot_layers({"net": layer_result}, Figure().subplots(1, 2), controls=True)
+    result = layer_result(FOUR)
+    result["r2_null"], result["r2_control"] = result.r2 / 9, result.r2 / 3
+    axes = probe.plot_layers({"net": result}, Figure().subplots(1, 2), controls=True)
     for ax, stimulus in zip(axes, ("natural", "rolled"), strict=True):
         for name, style in (("r2_null", ":"), ("r2_control", "--")):
             (line,) = [one for one in ax.lines if one.get_linewidth() == 0.8 and one.get_linestyle() == style]
             np.testing.assert_allclose(
-                line.get_ydata(), layer_result[name].sel(stimulus=stimulus).mean("target"), equal_nan=True
+                line.get_ydata(), result[name].sel(stimulus=stimulus).mean("target"), equal_nan=True
             )
 
 
 def test_models_of_unlike_layers_are_drawn_by_relative_depth(layer_result):
-    short = layer_result.isel(layer=[0, -1])
-    axes = probe.plot_layers({"all": layer_result, "few": short}, Figure().subplots(1, 2), relative=True)
-    ends = [line.get_xdata() for line in axes[0].lines if len(line.get_xdata()) in (2, layer_result.sizes["layer"])]
+    result = layer_result(FOUR)
+    short = result.isel(layer=[0, -1])
+    axes = probe.plot_layers({"all": result, "few": short}, Figure().subplots(1, 2), relative=True)
+    ends = [line.get_xdata() for line in axes[0].lines if len(line.get_xdata()) in (2, 4)]
     assert {(values[0], values[-1]) for values in ends} == {(0, 1)}
     assert axes[0].get_xlabel() == "relative depth: first to last layer"
 
 
 def test_faint_results_are_grey(layer_result):
-    axes = probe.plot_layers({"a": layer_result, "b": layer_result}, Figure().subplots(1, 2), faint=["b"])
+    result = layer_result(FOUR)
+    axes = probe.plot_layers({"a": result, "b": result}, Figure().subplots(1, 2), faint=["b"])
     drawn = {text.get_text(): line.get_color() for text, line in zip(*_legend_of(axes[0]), strict=True)}
     assert drawn["b"] == "0.8" and drawn["a"] != "0.8"
 
@@ -260,6 +264,8 @@ def _legend_of(ax):
     ],
 )
 def test_options_without_effect_are_refused(layer_result, several, options, message):
-    given = {"a": layer_result, "b": layer_result} if several else layer_result
+    result = layer_result(FOUR)
+    result["r2_null"], result["r2_control"] = result.r2, result.r2
+    given = {"a": result, "b": result} if several else result
     with pytest.raises(ArgumentError, match=message):
         probe.plot_layers(given, **options)
