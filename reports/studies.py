@@ -12,7 +12,7 @@ import xarray as xr
 from probe.errors import ArgumentError
 from probe.reports.page.document import Report, Section
 from probe.reports.page.estimates import estimate
-from probe.reports.page.opening import PRESET_NOTES, add_findings, lead_with_a_picture
+from probe.reports.page.opening import PRESET_NOTES, add_findings, add_shown, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.results import published_table
 
@@ -48,6 +48,7 @@ def build(result: xr.Dataset) -> Report:
     _add_numbers(report.add_section("Published and here"), result)
     if _is_measured(result):
         study.add_figures(report, result)
+    add_shown(report, result)
     _add_departures(report.add_section("Departures from the original"), result)
     facts = [("Preset", result.attrs["preset"]), ("Seeds", ", ".join(map(str, result["seed"].values)))]
     add_provenance(report.add_section("Provenance"), result, facts)
