@@ -19,6 +19,9 @@ from probe.results import published_table
 __all__ = ["build", "comparison_table", "findings", "page_of"]
 
 
+_PERCENT = (0.0, 100.0)
+
+
 def build(result: xr.Dataset) -> Report:
     """Make the page of a study.
 
@@ -77,8 +80,9 @@ def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     """
     table = published_table(result)
     keys = [str(dim) for dim in result.here.dims]
+    within = _PERCENT if result.here_by_seed.attrs["units"] == "%" else None
     by_seed = [
-        estimate(result.here_by_seed.sel(dict(zip(keys, place, strict=True))).values)
+        estimate(result.here_by_seed.sel(dict(zip(keys, place, strict=True))).values, within)
         for place in table[keys].itertuples(index=False)
     ]
     table.insert(list(table.columns).index("here"), "here ± 95 %", pd.Series(by_seed, dtype=object))
@@ -113,7 +117,7 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     table = comparison_table(result)
     about = result.here_by_seed.attrs
     quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
-    digits = 1 if units == "%" else _decimals(table["here ± 95 %"].map(lambda item: item.mean))
+    digits = 1 if units == "%" else _decimals(table)
     section.add_paragraph(_agreement(table, units, digits))
     section.add_table(
         table,
@@ -126,9 +130,14 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     )
 
 
-def _decimals(values: pd.Series) -> int:
-    """Return decimals that leave two digits of the least number, from three to five."""
-    least = values.abs()[values != 0].min()
+def _decimals(table: pd.DataFrame) -> int:
+    """Return decimals that leave two digits of the least, from three to five; none if all numbers are whole."""
+    means = table["here ± 95 %"].map(lambda item: item.mean)
+    shown = pd.concat([means, *(table[name] for name in ("published", "sd", "difference") if name in table)]).dropna()
+    if (shown == shown.round()).all():
+        return 0
+    sizes = np.fmax(means.abs(), table.sd)
+    least = sizes[sizes > 0].min()
     return 3 if pd.isna(least) else int(np.clip(np.ceil(1 - np.log10(least)), 3, 5))
 
 
