@@ -119,10 +119,15 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
     digits = 1 if units == "%" else _decimals(table)
     section.add_paragraph(_agreement(table, units, digits))
+    spread = "standard deviation over seeds"
+    if table.seeds.nunique() == 1:
+        n_seeds = int(table.seeds.iloc[0])
+        spread += f" ({n_seeds} {'seeds' if n_seeds > 1 else 'seed'} each)"
+        table = table.drop(columns="seeds")
     section.add_table(
         table,
         caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: as published, and here as the mean "
-        "over seeds with its 95 % t interval (of two seeds, both values), and the standard deviation over seeds. A "
+        f"over seeds with its 95 % t interval (of two seeds, both values), and the {spread}. A "
         "dash: not published, not measured, or of one seed, which has no spread.",
         name=f"{result.attrs['analysis']}-published-and-here",
         digits=digits,

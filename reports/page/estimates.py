@@ -109,6 +109,8 @@ class Estimate:
             return written(self.mean, decimals, sign=sign)
         if self.half_width >= 0.5 * 10.0**-_MOST_DECIMALS:
             decimals = int(np.clip(1 - np.floor(np.log10(self.half_width)), 0, _MOST_DECIMALS))
+        elif self.half_width == 0 and float(self.mean).is_integer():
+            decimals = 0
         mean = written(self.mean, decimals, sign=sign)
         if within is not None and (self.low < within[0] or self.high > within[1]):
             low, high = (written(float(end), decimals) for end in np.clip([self.low, self.high], *within))

@@ -14,6 +14,8 @@ from probe.reports.posenet.scores import block_settings, correlation_at, correla
 
 __all__ = ["add_figures", "findings"]
 
+_ONE_SIDE = 0.025  # of intervals of nothing lie above 0, and as many below
+
 
 def findings(result: xr.Dataset) -> list[str]:
     """Return what came out, the most important first."""
@@ -182,9 +184,10 @@ def _closed_form(result: xr.Dataset) -> str:
     lower = {key: item for key, item in found.items() if item.differs and item.mean < 0}
     higher = [item for item in found.values() if item.differs and item.mean > 0]
     median = np.median([item.mean for item in found.values()])
+    by_chance = f" (by chance up to {_ONE_SIDE * len(found):.1f} each)" if result.sizes["seed"] > 1 else ""
     sentence = (
         f"In {len(found)} comparisons the closed form is higher than gradient descent"
-        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}, where differences below "
+        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}{by_chance}, where differences below "
         f"{NEGLIGIBLE} do not count; the median difference of the correlations is {median:+z.3f}. "
         f"{_errors(list(scored.values()))}"
     ).replace("-", "−")
