@@ -102,6 +102,11 @@ KINDS = {
 _MEANINGS = {
     "R²": "1 − SSE/SST of a linear readout of position from the channels at each cell, on held-out images. 1: position "
     "can be read exactly; 0: not at all.",
+    "R² shuffled": "The same readout where the positions of every image are shuffled: 0 up to noise.",
+    "R² other maps": "The same readout of other maps, mean over fixed permutations of the grid that are orthogonal to "
+    "the target: how well any map can be read.",
+    "bits": "Information that the readout gives on a row or column: −½ log₂(1 − R²); 0 where R² is not above 0.",
+    "samples a channel": "How many samples, cells of images, the readout saw for each channel.",
     "ω²": "Share of a channel's variance that position explains. 0 in expectation where it plays no part.",
     "natural": "The images as they are: content tells position, for example by light from above.",
     "rolled": "Each image shifted circularly by a random offset, so that content cannot tell position; what can still "
@@ -121,6 +126,8 @@ _MEANINGS = {
     "mean cosine similarity. 1: shifts change nothing.",
     "same place": "Of a cell's features, the nearest (cosine) among the cells of another image lies at the same place. "
     "1: features tell place alone; at chance: they do not tell it.",
+    "local roughness": "How far the similarity at a position is, on average, from the mean of its two neighbours; 0 "
+    "where it changes evenly.",
     "global similarity": "Mean cosine similarity of the features at all positions of an object to those at a "
     "reference; 1: the layer does not tell position.",
     "padding that is never read": "Rows or columns of padding that no window reaches, because sizes and strides do not "
@@ -128,7 +135,7 @@ _MEANINGS = {
 }
 
 
-_FORMATS = {"similarity": {"global_similarity": ".6f", "local_roughness": ".2g"}, "ranking": {"score": ".3g"}}
+_FORMATS = {"similarity": {"global similarity": ".4f", "local roughness": "#.2g"}, "ranking": {"score": "#.3g"}}
 
 
 def build(result: xr.Dataset) -> Report:
@@ -156,15 +163,15 @@ def build(result: xr.Dataset) -> Report:
         section.add_figure(figure, caption=caption, alt=f"{caption} {' '.join(sentences)}")
     if not section.blocks:
         report.sections.remove(section)
+    table = kind.table(result)
     report.add_section("Numbers").add_table(
-        kind.table(result),
+        table,
         formats=_FORMATS.get(str(result.attrs["kind"])),
         caption=f"The numbers of this result ({result.attrs['kind']}).",
         name=result.attrs["kind"],
     )
-    said = " ".join(
-        [*sentences, *map(str, result.data_vars), *map(str, result.coords.get("stimulus", xr.DataArray([])).values)]
-    )
+    stimuli = result.coords.get("stimulus", xr.DataArray([])).values
+    said = " ".join(map(str, [*sentences, *result.data_vars, *table, *stimuli]))
     pairs = [(term, meaning) for term, meaning in _MEANINGS.items() if term in said]
     if pairs:
         report.add_section("What each number means").add_definitions(pairs, linked=True)
@@ -176,6 +183,6 @@ def build(result: xr.Dataset) -> Report:
 def _summary(result: xr.Dataset) -> str:
     about = [str(result.attrs.get("model", "A model of unknown name"))]
     about.append(f"weights: {result.attrs.get('weights') or 'as the model came, from where is not recorded'}")
-    if "n_images" in result.attrs:
+    if result.attrs.get("n_images"):
         about.append(f"{int(result.attrs['n_images']):,} images")
     return "; ".join(about) + "."

@@ -105,8 +105,9 @@ def neighbours_findings(result: xr.Dataset) -> list[str]:
         share = _estimate(chosen, "same_place").formatted(decimals=3)
         chance = float(chosen.chance)
         beyond = "" if float(chosen.same_place_low) > chance else ", which is not above chance beyond its error"
+        most = "most often " if excess.sizes["layer"] > 1 else ""
         sentences.append(
-            f"On {stimulus} images the nearest lies at the same place most often in {layer}: {share} of cells "
+            f"On {stimulus} images the nearest lies at the same place {most}in {layer}: {share} of cells "
             f"(chance {chance:.3f}){beyond}."
         )
     return sentences
