@@ -17,6 +17,8 @@ _PLAIN = (
     "neighbours", "audit", "erasure_proof", "erasure_curve", "erasure_matrix", "stronger_readouts",
 )  # fmt: skip
 _PAGES = {
+    "overview": "probe.reports.overview.page",
+    "comparison": "probe.reports.overview.comparison",
     "channels": "probe.reports.channels.page",
     "padding_comparison": "probe.reports.padding_comparison.page",
     "study": "probe.reports.studies",

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from probe.analyses.studies import find_study
+from tests.overviews import made_overview
 
 
 def state_of(model):
@@ -67,25 +68,37 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tiny_study(tmp_path_factory):
-    """The tiny preset of a study by its name, run by whichever worker asks first and kept for the others."""
+def once(tmp_path_factory):
+    """Something by its name, made by whichever worker asks first, in one thread, and kept for the others."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
 
-    def tiny_study(name):
-        kept = folder / f"tiny-{name}.pickle"
-        with (folder / f"tiny-{name}.lock").open("w") as lock:
+    def once(name, make):
+        kept = folder / f"{name}.pickle"
+        with (folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not kept.exists():
                 threads = torch.get_num_threads()
                 torch.set_num_threads(1)
-                result = find_study(name).run(preset="tiny", progress=False)
+                made = make()
                 torch.set_num_threads(threads)
-                kept.write_bytes(pickle.dumps(result))
+                kept.write_bytes(pickle.dumps(made))
         return pickle.loads(kept.read_bytes())
 
-    return tiny_study
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny_study(once):
+    """The tiny preset of a study by its name."""
+    return lambda name: once(f"tiny-{name}", lambda: find_study(name).run(preset="tiny", progress=False))
+
+
+@pytest.fixture(scope="session")
+def overview(once):
+    """All that can be told of a small classifier, beside its untrained twin, on few images."""
+    return once("overview", made_overview)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def stronger_readouts(
     targets: str | Iterable[str] = ("row", "column"),
     fit_stimulus: str = "rolled",
     stimuli: str | Iterable[str] = ("natural", "rolled"),
+    readers: str | Iterable[str] = READERS,
     samples: int = 20_000,
     seeds: int = 3,
     folds: int = 5,
@@ -96,6 +97,9 @@ def stronger_readouts(
         What the erasers are fitted to, one of `stimuli`.
     stimuli
         What position is read on.
+    readers
+        Of ``cell``, ``neighbourhood`` and ``perceptron``, those to measure. Neighbourhoods have nine times as many
+        features as cells; the time that they take grows with the third power of that number.
     samples
         Number of cells that the perceptron is shown, of all images together; they are kept in memory, channels × 4
         bytes each. Images of one size alone can be read.
@@ -147,6 +151,7 @@ def stronger_readouts(
         num_workers=num_workers, device=device, autocast=autocast, transform=transform, input_key=input_key,
         layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress, task="cells",
     )  # fmt: skip
+    chosen = _chosen_readers(readers)
     split = splits(folds)[0]
     statistics, _ = collect_statistics(model, images, options, grams=True, moments=True)
     place = statistics.layers[0]
@@ -155,14 +160,21 @@ def stronger_readouts(
     projections = [directions_of(statistics, place, recipe, split.fitted) for recipe in recipes]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeWarning)  # the first reading has said what there is to say
-        neighbours = _neighbourhood_statistics(model, images, options, layer)
-        shown = _samples(model, images, replace(options, task="samples"), samples)
+        if "neighbourhood" in chosen:
+            neighbours = _neighbourhood_statistics(model, images, options, layer)
+        if "perceptron" in chosen:
+            shown = _samples(model, images, replace(options, task="samples"), samples)
     warned: list[str] = []
-    wide = [of_neighbourhoods(projection, _SIDE**2) for projection in projections]
-    r2, r2_se = np.full((2, len(READERS), len(recipes), len(statistics.stimuli), len(statistics.targets)), np.nan)
-    r2[0], r2_se[0] = _linear(statistics, projections, split.read, warned)
-    r2[1], r2_se[1] = _linear(neighbours, wide, split.read, warned)
-    r2[2], r2_se[2], null = _perceptrons(shown, projections, split.read, seeds, progress)
+    shape = (len(recipes), len(statistics.stimuli), len(statistics.targets))
+    found = {"cell": _linear(statistics, projections, split.read, warned)}
+    null, n_samples = np.full(shape, np.nan), 0
+    if "neighbourhood" in chosen:
+        wide = [of_neighbourhoods(projection, _SIDE**2) for projection in projections]
+        found["neighbourhood"] = _linear(neighbours, wide, split.read, warned)
+    if "perceptron" in chosen:
+        *scores, null = _perceptrons(shown, projections, split.read, seeds, progress)
+        found["perceptron"], n_samples = (scores[0], scores[1]), len(shown.folds)
+    r2, r2_se = (np.stack([found[reader][part] for reader in chosen]) for part in (0, 1))
     dims = ("eraser", "stimulus", "target")
     result = xr.Dataset(
         {
@@ -171,7 +183,7 @@ def stronger_readouts(
             "r2_null": (dims, null),
         },
         coords={
-            "reader": list(READERS),
+            "reader": chosen,
             "method": ("eraser", [recipe.method for recipe in recipes]),
             "n_directions": ("eraser", [recipe.rank for recipe in recipes]),
             "eraser": np.arange(len(recipes)),
@@ -184,11 +196,18 @@ def stronger_readouts(
         kind="stronger_readouts",
         facts=statistics.facts.warned(warned),
         settings={
-            **statistics.settings, "fitted_to": fit_stimulus, "samples": len(shown.folds), "seeds": seeds,
+            **statistics.settings, "fitted_to": fit_stimulus, "samples": n_samples, "seeds": seeds,
             "hidden": _HIDDEN, "alpha": _ALPHA,
         },
         layer=layer,
     )  # fmt: skip
+
+
+def _chosen_readers(readers: str | Iterable[str]) -> list[str]:
+    named = [readers] if isinstance(readers, str) else [str(reader) for reader in readers]
+    if not named or set(named) - set(READERS):
+        raise ArgumentError(f"readers={named}: expected some of {', '.join(READERS)}.")
+    return [reader for reader in READERS if reader in named]
 
 
 def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, name: str) -> Statistics:

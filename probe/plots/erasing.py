@@ -243,20 +243,21 @@ def _draw_readers(result: xr.Dataset, axes: Any, *, width: float | None, target:
         meaning="stimuli",
     )  # fmt: skip
     n_erasers = result.sizes["eraser"]
+    readers = [str(name) for name in result.reader.values]
     for panel, stimulus in zip(panels, stimuli, strict=True):
         read = result.sel(stimulus=stimulus)
         panel.axhline(0, color="0.2", linewidth=0.8)
         for number in range(n_erasers):
             part = read.isel(eraser=number)
             method, rank = str(part.method.item()), int(part.n_directions)
-            places = np.arange(len(_READERS)) + (number - (n_erasers - 1) / 2) * 0.8 / n_erasers
+            places = np.arange(len(readers)) + (number - (n_erasers - 1) / 2) * 0.8 / n_erasers
             colour = "0.6" if method == "intact" else RESULT_COLOURS[(number - 1) % len(RESULT_COLOURS)]
             label = METHOD_NAMES[method] + ("" if method == "intact" else f", rank {rank}")
             panel.bar(
                 places, _of_target(part.r2, result, target), 0.75 / n_erasers, color=colour, label=label,
                 yerr=2 * _of_target(part.r2_se, result, target), capsize=2, error_kw={"linewidth": 0.8},
             )  # fmt: skip
-        panel.set_xticks(range(len(_READERS)), list(_READERS.values()))
+        panel.set_xticks(range(len(readers)), [_READERS[reader] for reader in readers])
         panel.set_title(f"read on {stimulus} images", fontsize=panel.xaxis.label.get_fontsize())
     panels[0].set_ylabel(f"R² of {_read_as(result, target)}")
     return _finish(panels, axes is None)

@@ -8,9 +8,18 @@ import pandas as pd
 import xarray as xr
 
 from probe.plots.erasing import METHOD_NAMES
-from probe.reports.page.estimates import Estimate, interval, written
+from probe.reports.page.estimates import Estimate, interval, joined, written
 
-__all__ = ["erasing_findings", "erasing_table", "matrix_findings", "matrix_table", "reader_findings", "reader_table"]
+__all__ = [
+    "erasing_findings",
+    "erasing_table",
+    "left_of_position",
+    "lost_by_erasing",
+    "matrix_findings",
+    "matrix_table",
+    "reader_findings",
+    "reader_table",
+]
 
 _READERS = {
     "cell": "a linear readout of a cell",
@@ -19,8 +28,18 @@ _READERS = {
 }
 
 
-def _freedom(result: xr.Dataset) -> int:
-    return int(json.loads(result.attrs["settings"])["folds"]) - 1
+_LEAST_READ = 3  # folds
+
+
+def _freedom(result: xr.Dataset, reader: str = "") -> int:
+    """Return the degrees of freedom of errors over the folds that are read, or of a perceptron over its seeds."""
+    settings = json.loads(result.attrs["settings"])
+    folds = int(settings["folds"])
+    if reader == "perceptron":
+        return int(settings["seeds"]) - 1
+    if result.attrs["kind"] in ("erasure_matrix", "stronger_readouts"):  # erasers are fitted to the other folds
+        return folds - min(folds // 2, folds - _LEAST_READ) - 1
+    return folds - 1
 
 
 def _targets(result: xr.Dataset) -> list[str]:
@@ -33,12 +52,25 @@ def _mean(result: xr.Dataset, name: str, targets: list[str]) -> Estimate:
     """Return the mean of a variable over targets; its error is not below that of a single one."""
     value = float(result[name].sel(target=targets).mean("target"))
     error = float(result[f"{name}_se"].sel(target=targets).max("target"))
-    return interval(value, error, degrees=_freedom(result))
+    reader = str(result.reader.item()) if "reader" in result.coords and not result.reader.dims else ""
+    return interval(value, error, degrees=_freedom(result, reader))
 
 
 def _stimulus(result: xr.Dataset) -> str:
     stimuli = [str(name) for name in result.stimulus.values]
     return "rolled" if "rolled" in stimuli else stimuli[0]
+
+
+def left_of_position(result: xr.Dataset) -> tuple[Estimate, Estimate]:
+    """Return R² of position before erasing, and after it by the eraser that is told first."""
+    read, targets = result.sel(stimulus=_stimulus(result)), _targets(result)
+    return _mean(read, "r2_before", targets), _mean(read.isel(eraser=_first_of_each(result)[0]), "r2", targets)
+
+
+def lost_by_erasing(result: xr.Dataset) -> Estimate:
+    """Return the first score after the eraser that is told first, minus that after random directions."""
+    one = result.isel(eraser=_first_of_each(result)[0], score=0)
+    return interval(float(one.erased_minus_random), float(one.erased_minus_random_se), degrees=_freedom(result))
 
 
 def erasing_findings(result: xr.Dataset) -> list[str]:
@@ -194,16 +226,19 @@ def reader_findings(result: xr.Dataset) -> list[str]:
     sentences = []
     for number in range(1, result.sizes["eraser"]):
         one = read.isel(eraser=number)
-        parts = []
-        for reader, words in _READERS.items():
+        parts, still = [], []
+        for reader in map(str, result.reader.values):
+            words = _READERS[reader]
             before, after = (_mean(read.isel(eraser=place).sel(reader=reader), "r2", targets) for place in (0, number))
             if before.is_known and after.is_known:
                 parts.append(f"{words} {after.formatted()} (before: {before.formatted()})")
+                still += [words] if after.is_present else []
         if parts:
             name = METHOD_NAMES[str(one.method.item())]
+            verdict = f"Position is still there for {joined(still)}" if still else "None finds it beyond its error"
             sentences.append(
                 f"After {name} of rank {int(one.n_directions)}, R² of {' and '.join(targets)} on {stimulus} images is, "
-                f"of {', of '.join(parts)}."
+                f"of {', of '.join(parts)}. {verdict}."
             )
     return sentences or ["Nothing could be read."]
 

@@ -58,7 +58,8 @@ def plain(page):
 
 
 def test_every_kind_of_result_has_a_page():
-    assert set(KINDS) == set(MAKERS) == set(ALL_KINDS) - {"study", "channels", "padding_comparison", "overview"}
+    joined = {"study", "channels", "padding_comparison", "overview", "comparison"}
+    assert set(KINDS) == set(MAKERS) == set(ALL_KINDS) - joined
 
 
 def test_the_page_tells_findings_a_figure_numbers_model_weights_and_warnings(result, tmp_path):

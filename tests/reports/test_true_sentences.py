@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from probe.reports.overview import page as overview_page
 from probe.reports.page.opening import PRESET_NOTES
 from probe.reports.studies import build, findings
 
@@ -124,3 +125,32 @@ def test_the_page_shows_what_the_networks_were_shown(study):
     assert all(f"“{name}”" in strip.caption for name in study.shown.values)
     images = study.shown_image.transpose("shown_number", "shown", ...).values
     assert len({image.tobytes() for image in images.reshape(-1, *images.shape[2:])}) > 1
+
+
+# What the page of one model may not say of numbers that are all 0, or none.
+OF_NOTHING = (
+    r"is read best|training (raised|lowered)|of natural images adds|So no linear readout|still read|"
+    r"Position is still there|position is read again|more harm than|same prediction with probability 0\.[1-9]"
+)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("state", ["null", "reversed", "failed", "partly failed"])
+@pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty slice", "ignore:Degrees of freedom")
+def test_the_page_of_one_model_says_nothing_false(overview, state):
+    changes = {
+        "null": lambda result: with_numbers(result, lambda name, variable: np.zeros(variable.shape)),
+        "reversed": reversed_numbers,
+        "failed": failed,
+        "partly failed": partly_failed,
+    }
+    result = changes[state](overview)
+    sentences = overview_page.findings(result)
+    text = html.unescape(re.sub(r"<[^>]+>", "", overview_page.build(result).html()))
+    for sentence in sentences:
+        assert sentence in text and sentence[-1] == "."
+        assert not re.search(r"\b(nan|inf)\b|: \.", sentence), sentence
+        if state in ("null", "failed"):
+            assert not re.search(OF_NOTHING, sentence), sentence
+        if state == "failed":
+            assert not re.search(r"R² [−\d]", sentence), sentence
