@@ -1,7 +1,7 @@
 """Images to train and to probe small networks on: read from folders, or made from what comes with scikit-learn."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "LabelTable",
     "LabelledFolder",
     "digit_batches",
+    "keep_shown",
     "load_digits",
     "place_digits",
     "read_classes",
@@ -459,29 +460,64 @@ def shown_images(images: Any, options: Options, *, count: int = 3) -> xr.Dataset
         first_image=0,
         fold_of=lambda number, origin: 0,
     )
-    kept = []
-    for batch in source:
-        both = [apply_stimulus(name, batch.pixels, batch.numbers, options.seed) for name in _SHOWN]
-        kept.append(small_copies(torch.cat(both)))
-    return xr.Dataset(
+    batches = list(source)
+    return keep_shown(
         {
-            "shown_image": (
-                ("shown_number", "shown", "shown_row", "shown_column", "colour"),
-                torch.stack(kept).permute(0, 1, 3, 4, 2).numpy(),
-                {"long_name": "image that the network was shown, contrast stretched", "units": "1"},
-            )
-        },
-        coords={"shown": list(_SHOWN)},
+            name: torch.cat([apply_stimulus(name, batch.pixels, batch.numbers, options.seed) for batch in batches])
+            for name in _SHOWN
+        }
+    ).to_dataset()
+
+
+def keep_shown(shown: Mapping[str, Tensor]) -> xr.DataArray:
+    """Keep small copies of a few images, each as a network was shown it.
+
+    Parameters
+    ----------
+    shown
+        By what an image was shown as, such as ``natural`` or ``in the upper left``: images of shape (image, channel,
+        row, column), as many of each, the same ones in the same order. Their sizes and channels may differ.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``shown_image``, on (shown_number, shown, shown_row, shown_column, colour), from 0 to 255. All copies have the
+        size of the largest; what one image was shown as shares one scale of brightness.
+
+    Examples
+    --------
+    >>> kept = keep_shown({"black": torch.zeros(1, 1, 2, 2), "white": torch.ones(1, 1, 4, 4)})
+    >>> kept.shape, kept.sel(shown="white").values.min()
+    ((1, 2, 4, 4, 3), np.uint8(255))
+    """
+    copies = [_small(images) for images in shown.values()]
+    size = tuple(max(copy.shape[axis] for copy in copies) for axis in (2, 3))
+    stacked = torch.stack([functional.interpolate(copy, size, mode="nearest-exact") for copy in copies], dim=1)
+    return xr.DataArray(
+        _stretched(stacked).permute(0, 1, 3, 4, 2).numpy(),
+        dims=("shown_number", "shown", "shown_row", "shown_column", "colour"),
+        coords={"shown": list(shown)},
+        name="shown_image",
+        attrs={"long_name": "image that the network was shown, contrast stretched", "units": "1"},
     )
 
 
 def small_copies(images: Tensor) -> Tensor:
     """Return copies of at most 64 pixels a side, in three colours from 0 to 255."""
+    return _stretched(_small(images))
+
+
+def _small(images: Tensor) -> Tensor:
+    """Return copies of at most 64 pixels a side, in three colours."""
     height, width = images.shape[2:]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     size = (max(1, round(scale * height)), max(1, round(scale * width)))
-    small = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
-    if small.shape[1] != 3:
-        small = small.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
-    return (255 * (small - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)
+    small = functional.interpolate(images.detach().cpu().float(), size, mode="bilinear", antialias=True)
+    return small if small.shape[1] == 3 else small.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def _stretched(images: Tensor) -> Tensor:
+    """Bring the values of each row to 0 … 255."""
+    every = tuple(range(1, images.ndim))
+    low, high = images.amin(dim=every, keepdim=True), images.amax(dim=every, keepdim=True)
+    return (255 * (images - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from probe.analyses.data import keep_shown
 from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
 from probe.variants.padding import PADDINGS, with_padding
 
@@ -153,8 +154,8 @@ def run(
     xarray.Dataset
         As `probe.analyses.studies.study_result` describes it, on (padding), in per cent. Besides, ``response``, the
         maximum of the map after ReLU on (padding, seed, label), which is all that the last layer sees; ``filter`` on
-        (padding, seed, tap_row, tap_column); and for the padding number i, ``map_i``, the map of the first
-        network on (epoch, label, row, column).
+        (padding, seed, tap_row, tap_column); for the padding number i, ``map_i``, the map of the first network on
+        (epoch, label, row, column); and ``shown_image``, the images as the networks were shown them.
 
     Raises
     ------
@@ -186,7 +187,8 @@ def run(
         preset=preset,
         settings={"paddings": list(paddings), **asdict(settings)},
         started=started,
-        others=_others(networks, histories, paddings, epochs),
+        others=_others(networks, histories, paddings, epochs)
+        | {"shown_image": keep_shown(dict(zip(LABELS, images.split(1), strict=True)))},
         command=command,
     )
 

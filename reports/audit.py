@@ -44,9 +44,15 @@ def _by_size(result: xr.Dataset) -> list[str]:
         if not here.size:
             continue
         uneven = here[here > 0]
-        key = f"{uneven.size or 'none'} of the {here.size} networks that pad where they down-sample"
-        what = f"leave padding unread, in {_span(uneven)} layers" if uneven.size else "leaves any padding unread"
-        sentences.append(f"At {size:.0f} × {size:.0f} pixels, {key} {what}.")
+        whose = "the only network that pads where it down-samples"
+        if here.size > 1:
+            whose = f"{uneven.size or 'none'} of the {here.size} networks that pad where they down-sample"
+        if uneven.size:
+            layers = "layer" if (span := _span(uneven)) == "1" else "layers"
+            what = f"{'leaves' if here.size == 1 else 'leave'} padding unread, in {span} {layers}"
+        else:
+            what = "leaves no padding unread" if here.size == 1 else "leaves any padding unread"
+        sentences.append(f"At {size:.0f} × {size:.0f} pixels, {whose} {what}.")
     return sentences
 
 
@@ -73,10 +79,12 @@ def _foveation(result: xr.Dataset) -> list[str]:
     asymmetry = result.foveation_asymmetry.max("axis")
     uneven, even = asymmetry[result.here > 0].dropna("case"), asymmetry[result.here == 0].dropna("case")
     sentences = []
-    if uneven.size:
+    unequally = uneven[uneven.values > _NONE]
+    if unequally.size:
+        whole = "" if unequally.size == uneven.size else f" in {unequally.size} of {uneven.size} cases"
         sentences.append(
-            f"Where padding is unread, opposite sides are read unequally often: {float(uneven.min()):.2g} to "
-            f"{float(uneven.max()):.2g} of the variance of foveation, the number of paths, is antisymmetric."
+            f"Where padding is unread, opposite sides are read unequally often{whole}: {float(unequally.min()):.2g} to "
+            f"{float(unequally.max()):.2g} of the variance of foveation, the number of paths, is antisymmetric."
         )
     unequal = [str(name) for name in even.case.values[even.values > _NONE]]
     if even.size:

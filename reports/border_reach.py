@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from probe.plots.axes import name_layers
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate
+from probe.reports.page.estimates import Estimate, bars, estimate
 
 __all__ = ["add_figures", "findings"]
 
@@ -50,7 +50,10 @@ def _share(result: xr.Dataset) -> str:
     if not (reached > _FAINTEST).any():
         return "In no layer does the border make a difference: features are those inside the larger image."
     first, last = _first_reached(result), str(result.layer.values[-1])
-    sentence = f"Over the whole crop the border changes {_share_of(result, last)} of the signal's variance in {last}"
+    sentence = (
+        f"Over the whole crop the mean square of what the border changes is {_share_of(result, last)} of the signal's "
+        f"variance in {last}"
+    )
     return f"{sentence}, the last layer; the first that it reaches is {first} ({_share_of(result, first)})."
 
 
@@ -155,8 +158,8 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section.add_figure(
         _draw_reach(result),
         caption="How far the border reaches into each layer, in pixels of the image, with the 95 % interval over seeds "
-        "as a band; how far it could reach; and half of the effective receptive field. Grey: beyond the middle of the "
-        "crop, where nothing can be seen.",
+        "(of two, both values) as a band; how far it could reach; and half of the effective receptive field. Grey: "
+        "beyond the middle of the crop, where nothing can be seen.",
         alt=f"In {last.layer.item()} the border exceeds 1 % of the signal up to {float(last.sel(threshold='1 %')):.3g} "
         f"pixels, and is detectable up to {float(last.sel(threshold='detectable')):.3g} pixels.",
         table=result.here.to_pandas().reset_index(),
@@ -165,7 +168,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section.add_figure(
         _draw_share(result),
         caption="Mean square difference over the whole crop, divided by the variance of the features, with the 95 % "
-        "interval over seeds.",
+        "interval over seeds (of two, both values).",
         alt="; ".join(f"{name}: {float(result.share.sel(layer=name).mean()):.3g}" for name in result.layer.values),
         table=result.share.mean("seed").to_dataframe()[["share"]].reset_index(),
     )
@@ -220,9 +223,9 @@ def _panel(result: xr.Dataset) -> tuple[Figure, Axes]:
 def _draw_band(ax: Axes, values: np.ndarray, colour: str, label: str) -> None:
     """Draw the mean over seeds of values, shape (layer, seed), with its interval."""
     depth, means = np.arange(len(values)), values.mean(axis=1)
-    half = np.nan_to_num([estimate(row).half_width for row in values])
+    below, above = bars([estimate(row) for row in values], (0, np.inf))
     ax.plot(depth, means, color=colour, marker=".", label=label)
-    ax.fill_between(depth, means - half, means + half, color=colour, alpha=0.22, linewidth=0)
+    ax.fill_between(depth, means - below, means + above, color=colour, alpha=0.22, linewidth=0)
 
 
 def _shown(result: xr.Dataset) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate, joined
+from probe.reports.page.estimates import Estimate, bars, estimate, joined
 
 __all__ = ["add_figures", "draw_rings", "draw_scores", "findings"]
 
@@ -18,6 +18,7 @@ _COLOURS = COLOURS
 _CANVAS_COLOURS = {"black": "black", "white": "0.75", "mean": _COLOURS[0]}
 _MARKERS = "osD^vPX"
 _ROUNDING = 1e-6  # points
+_PERCENT = (0, 100)
 _ONE_NETWORK = "of one network each, without an error"
 _NAMES = {
     "location": "location (accuracy, %)",
@@ -198,8 +199,8 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     said = "; ".join(f"{r.task}, {r.grid}×{r.grid}, {r.padding} {r[-1]:.0f} %" for r in means.itertuples(index=False))
     report.add_section("Scores by padding").add_figure(
         draw_scores(result),
-        caption="Scores by padding: the mean over seeds with its 95 % interval, a colour for each canvas. Dashed: what "
-        "a constant answer scores.",
+        caption="Scores by padding: the mean over seeds with its 95 % interval (of two, both values), a colour for "
+        "each canvas. Dashed: what a constant answer scores.",
         alt=f"Scores by padding, a panel for each task and grid. Means of the canvases: {said}.",
         table=means,
     )
@@ -210,7 +211,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     report.add_section("Scores by distance to the border").add_figure(
         draw_rings(result),
         caption="Scores by the number of cells between the image and the border, a line for each padding: the mean "
-        "over canvases and seeds, with the 95 % interval over seeds.",
+        "over canvases and seeds, with the 95 % interval over seeds (of two, both values).",
         alt=f"Scores by distance to the border. {phrase}.",
         table=rings,
     )
@@ -227,7 +228,7 @@ def draw_scores(result: xr.Dataset) -> Figure:
             ax.errorbar(
                 [score.mean for score in scores.values()],
                 np.arange(len(scores)) + shift,
-                xerr=[score.half_width for score in scores.values()],
+                xerr=bars(list(scores.values()), _PERCENT),
                 fmt="o",
                 markersize=5,
                 color=_CANVAS_COLOURS[canvas],
@@ -265,7 +266,7 @@ def draw_rings(result: xr.Dataset) -> Figure:
             ax.errorbar(
                 np.array(rings) + 0.05 * (number - (len(paddings) - 1) / 2),
                 [score.mean for score in scores],
-                [score.half_width for score in scores],
+                bars(scores, _PERCENT),
                 fmt=f"{_MARKERS[number]}-",
                 markersize=4,
                 color=_COLOURS[number],

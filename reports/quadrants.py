@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.colours import COLOURS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, estimate, joined, written
+from probe.reports.page.estimates import Estimate, bars, estimate, joined, written
 
 __all__ = ["add_figures", "draw_accuracy", "findings"]
 
@@ -174,7 +174,7 @@ def _draw_panel(ax: Axes, result: xr.Dataset, net: str, training: str) -> None:
     ax.errorbar(
         [borders.index(border) for border in clean],
         [accuracy.mean for accuracy in clean.values()],
-        [np.nan_to_num(accuracy.half_width) for accuracy in clean.values()],
+        bars(list(clean.values()), (0, 100)),
         fmt="o-",
         color=_CLEAN_COLOUR,
         markersize=5,

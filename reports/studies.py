@@ -12,11 +12,14 @@ import xarray as xr
 from probe.errors import ArgumentError
 from probe.reports.page.document import Report, Section
 from probe.reports.page.estimates import estimate
-from probe.reports.page.opening import PRESET_NOTES, add_findings, lead_with_a_picture
+from probe.reports.page.opening import PRESET_NOTES, add_findings, add_shown, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.results import published_table
 
 __all__ = ["build", "comparison_table", "findings", "page_of"]
+
+
+_PERCENT = (0.0, 100.0)
 
 
 def build(result: xr.Dataset) -> Report:
@@ -48,6 +51,7 @@ def build(result: xr.Dataset) -> Report:
     _add_numbers(report.add_section("Published and here"), result)
     if _is_measured(result):
         study.add_figures(report, result)
+    add_shown(report, result)
     _add_departures(report.add_section("Departures from the original"), result)
     facts = [("Preset", result.attrs["preset"]), ("Seeds", ", ".join(map(str, result["seed"].values)))]
     add_provenance(report.add_section("Provenance"), result, facts)
@@ -76,8 +80,9 @@ def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     """
     table = published_table(result)
     keys = [str(dim) for dim in result.here.dims]
+    within = _PERCENT if result.here_by_seed.attrs["units"] == "%" else None
     by_seed = [
-        estimate(result.here_by_seed.sel(dict(zip(keys, place, strict=True))).values)
+        estimate(result.here_by_seed.sel(dict(zip(keys, place, strict=True))).values, within)
         for place in table[keys].itertuples(index=False)
     ]
     table.insert(list(table.columns).index("here"), "here ± 95 %", pd.Series(by_seed, dtype=object))
@@ -112,12 +117,17 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     table = comparison_table(result)
     about = result.here_by_seed.attrs
     quantity, units = about["long_name"].removesuffix(", by seed"), about["units"]
-    digits = 1 if units == "%" else _decimals(table["here ± 95 %"].map(lambda item: item.mean))
+    digits = 1 if units == "%" else _decimals(table)
     section.add_paragraph(_agreement(table, units, digits))
+    spread = "standard deviation over seeds"
+    if table.seeds.nunique() == 1:
+        n_seeds = int(table.seeds.iloc[0])
+        spread += f" ({n_seeds} {'seeds' if n_seeds > 1 else 'seed'} each)"
+        table = table.drop(columns="seeds")
     section.add_table(
         table,
         caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: as published, and here as the mean "
-        "over seeds with its 95 % t interval (of two seeds, both values), and the standard deviation over seeds. A "
+        f"over seeds with its 95 % t interval (of two seeds, both values), and the {spread}. A "
         "dash: not published, not measured, or of one seed, which has no spread.",
         name=f"{result.attrs['analysis']}-published-and-here",
         digits=digits,
@@ -125,9 +135,14 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     )
 
 
-def _decimals(values: pd.Series) -> int:
-    """Return decimals that leave two digits of the least number, from three to five."""
-    least = values.abs()[values != 0].min()
+def _decimals(table: pd.DataFrame) -> int:
+    """Return decimals that leave two digits of the least, from three to five; none if all numbers are whole."""
+    means = table["here ± 95 %"].map(lambda item: item.mean)
+    shown = pd.concat([means, *(table[name] for name in ("published", "sd", "difference") if name in table)]).dropna()
+    if (shown == shown.round()).all():
+        return 0
+    sizes = np.fmax(means.abs(), table.sd)
+    least = sizes[sizes > 0].min()
     return 3 if pd.isna(least) else int(np.clip(np.ceil(1 - np.log10(least)), 3, 5))
 
 

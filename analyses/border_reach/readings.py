@@ -22,6 +22,7 @@ CONTEXTS = ("natural", "circular")
 
 _STEP, _SMALL_STEP = 32, 8  # crops and margins are multiples of it, in large and in small images
 _LARGE = 192  # pixels
+_SHOWN = 2  # images that are kept
 _CLEAR = 0.0455  # of the largest gradient (Luo et al. 2016)
 
 
@@ -125,6 +126,8 @@ class Reading:
         What can be read; empty if paths cannot be counted.
     facts
         Provenance.
+    larger
+        A few of the larger images.
     """
 
     sites: list[Site]
@@ -132,6 +135,7 @@ class Reading:
     effective: dict[str, float]
     theory: dict[str, Theory]
     facts: Facts
+    larger: Tensor
 
 
 def read_twice(
@@ -180,7 +184,10 @@ def read_twice(
     theory = _theory(reader, sites, framing, kept[0][0][None])
     effective = [_effective(reader.model, sites, torch.stack(images)) for images in kept]
     facts = reader.facts()
-    return [Reading(sites, profiles[seed], effective[seed], theory, facts) for seed in range(n_seeds)]
+    return [
+        Reading(sites, profiles[seed], effective[seed], theory, facts, torch.stack(kept[seed][:_SHOWN]).cpu())
+        for seed in range(n_seeds)
+    ]
 
 
 def _find_sites(reader: Reader, framing: Framing, layers: LayerSelection, crop: Tensor) -> list[Site]:

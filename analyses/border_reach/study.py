@@ -9,10 +9,11 @@ import numpy as np
 import torch
 import torchvision
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 from probe.analyses.border_reach.profiles import SIDES, Site, reach
 from probe.analyses.border_reach.readings import UNKNOWN, Framing, Reading, read_twice
+from probe.analyses.data import keep_shown
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.errors import ArgumentError
@@ -168,7 +169,7 @@ def run(
         preset=preset,
         settings={**asdict(settings), **framed},
         started=started,
-        others=_others(readings),
+        others=_others(readings) | {"shown_image": _shown(readings[0].larger, framing)},
         facts=replace(
             readings[0].facts, n_images=sum(next(iter(reading.profiles.values())).n_images for reading in readings)
         ),
@@ -280,6 +281,10 @@ def _others(readings: Sequence[Reading]) -> dict[str, xr.DataArray]:
         },
     )
     return {str(name): variable for name, variable in found.items()}
+
+
+def _shown(larger: Tensor, framing: Framing) -> xr.DataArray:
+    return keep_shown({"crop alone": framing.cut(larger), f"in {framing.context} context": larger})
 
 
 def _described(long_name: str, units: str = "1") -> dict[str, str]:

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from probe.analyses.data import load_digits, read_classes
+from probe.analyses.data import keep_shown, load_digits, read_classes
 from probe.analyses.gapnet.nets import NETS, PooledNet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import side_by_side, training_device
 from probe.errors import ArgumentError, ImagesError
+from probe.images.batches import evenly_spaced
 from probe.images.canvases import assign_cells, place_on_grid
 from probe.measures.pooling import pooled
 
@@ -81,6 +82,7 @@ _LEARNING_RATE, _BETAS = 1e-3, (0.5, 0.999)
 _DIGITS_EPOCHS = 40
 _TEST_SEED = 1_000_000  # far from the seeds of training
 _IMAGES_OF_READOUTS = 2000
+_SHOWN = 3
 _FOLDER, _DIGITS = "a folder of images", "digits of scikit-learn"
 _NO_FOLDER = "images: no folder was given, so digits stand in for CIFAR-10; published numbers are of other images."
 
@@ -225,6 +227,7 @@ def run(
                 long_name="accuracy of a separate run at the published setting", units="%"
             ),
             "chance": _chance(settings.grids, n_classes),
+            "shown_image": _shown(test, settings.grids),
         },
         warnings=[] if source == _FOLDER or preset == "tiny" else [_NO_FOLDER],
         command=command,
@@ -330,6 +333,19 @@ def _train(network: PooledNet, training: _Split, test: _Split, case: _Case, epoc
                 optimiser.step()
         accuracies.append(_accuracy(network, test, case, _TEST_SEED + epoch))
     return accuracies
+
+
+def _shown(test: _Split, grids: Sequence[int]) -> xr.DataArray:
+    """Keep canvases of a few test images, as in the first epoch's test."""
+    numbers = evenly_spaced(len(test.labels), _SHOWN)
+    return keep_shown(
+        {
+            f"{grid}×{grid} cells": place_on_grid(
+                test.images[numbers], assign_cells(range(len(test.labels)), grid**2, _TEST_SEED)[numbers], grid
+            )
+            for grid in grids
+        }
+    )
 
 
 def _accuracy(network: PooledNet, test: _Split, case: _Case, seed: int) -> float:

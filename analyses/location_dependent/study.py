@@ -12,12 +12,13 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import load_digits, read_classes
+from probe.analyses.data import keep_shown, load_digits, read_classes
 from probe.analyses.location_dependent.tasks import CANVASES, TASKS, CanvasTask, LabelledImages, OnCanvas, rings
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import LEARNING_RATE, side_by_side, train, training_device
 from probe.errors import ArgumentError, ImagesError, PaddingError, warn
 from probe.images.batches import evenly_spaced
+from probe.images.canvases import assign_cells
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["STUDY", "run"]
@@ -62,6 +63,7 @@ STUDY = Study(
     },
 )
 
+_SHOWN = 2
 _HELD_OUT = 4  # every fourth image
 
 
@@ -205,7 +207,11 @@ def run(
         preset=preset,
         settings=settings | {"images": "digits" if images is None else Path(images).name, "n": len(training.labels)},
         started=started,
-        others={"by_ring": by_ring, "chance": _chance(chosen.grids, training.n_classes)},
+        others={
+            "by_ring": by_ring,
+            "chance": _chance(chosen.grids, training.n_classes),
+            "shown_image": _shown(tested, chosen),
+        },
         warnings=warned,
         command=command,
     )
@@ -268,6 +274,19 @@ def _batches(case: _Case, data: LabelledImages, preset: Preset) -> Iterator[tupl
         images = torch.randint(len(data.labels), (preset.batch_size,), generator=generator)
         cells = torch.randint(case.grid**2, (preset.batch_size,), generator=generator)
         yield case.asks.pose(data, images, cells)
+
+
+def _shown(tested: LabelledImages, preset: Preset) -> xr.DataArray:
+    """Keep a few test images on canvases of every colour, of as many cells as any."""
+    grid = max(preset.grids)
+    images = torch.tensor(evenly_spaced(len(tested.labels), _SHOWN))
+    cells = assign_cells(range(len(images)), grid**2, seed=0)
+    return keep_shown(
+        {
+            f"{canvas} canvas": CanvasTask("location", canvas, grid).pose(tested, images, cells)[0]
+            for canvas in preset.canvases
+        }
+    )
 
 
 def _chance(grids: Sequence[int], n_classes: int) -> xr.DataArray:

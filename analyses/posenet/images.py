@@ -173,7 +173,16 @@ class FeatureSource:
             chosen = torch.as_tensor(order[start : start + self.batch_size])
             yield {name: maps[chosen] for name, maps in self._kept.items()}
 
+    def shown(self, count: int) -> Tensor:
+        """Return the first images as the encoders are shown them; of fewer, the last one again."""
+        shown = torch.cat(list(self._pixels(range(min(count, len(self.images))))))
+        return torch.cat([shown, shown[-1:].expand(count - len(shown), -1, -1, -1)])
+
     def _read(self, order: Sequence[int]) -> Iterator[Features]:
+        for shown in self._pixels(order):
+            yield {name: reader(shown) for name, reader in self.readers.items()}
+
+    def _pixels(self, order: Sequence[int]) -> Iterator[Tensor]:
         source = open_images(
             Chosen(self.images, order),
             batch_size=self.batch_size,
@@ -186,8 +195,7 @@ class FeatureSource:
         )
         for batch in source:
             numbers = [self.images.indices[order[number]] for number in batch.numbers]
-            shown = apply_stimulus(self.stimulus, batch.pixels, numbers, self.seed)
-            yield {name: reader(shown) for name, reader in self.readers.items()}
+            yield apply_stimulus(self.stimulus, batch.pixels, numbers, self.seed)
 
 
 def sources_to_test(

@@ -12,6 +12,7 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
+from probe.analyses.data import keep_shown
 from probe.analyses.posenet.images import FeatureSource, find_images, resized, sources_to_test
 from probe.analyses.posenet.numbers import PUBLISHED
 from probe.analyses.posenet.readouts import BlockReader, ClosedForm, Descent
@@ -74,6 +75,7 @@ _VGG_BLOCKS = {f"f{number}": layer for number, layer in enumerate(("3", "8", "15
 _RESNET_BLOCKS = {f"f{number}": f"layer{number}" for number in range(1, 5)}
 _PIXELS = (None, {"image": "input"})
 _WEIGHTED = ("vgg16", "resnet")
+_SHOWN = 2  # images
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ def run(
                 for name, (encoder, blocks) in encoders.items()
             }
             tests = sources_to_test(tested, transform, readers, seed, plan.batch_size, num_workers)
+            if not seed:
+                shown = keep_shown({name: test.shown(_SHOWN) for name, test in tests.items()})
             for training in TRAININGS:
                 source = FeatureSource(fitted, transform, readers, training, seed, plan.batch_size, num_workers)
                 results.append(_fit_and_test(source, tests, readers, plan, seed, training))
@@ -223,7 +227,7 @@ def run(
             "weights": {name: str(value) for name, value in (weights or {}).items()},
         },
         started=started,
-        others=others,
+        others=others | {"shown_image": shown},
         warnings=_warnings(model, weights or {}, images, plan),
         command=command,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import square_images
+from probe.analyses.data import keep_shown, square_images
 from probe.analyses.quadrants.corners import (
     Corners,
     LastMap,
@@ -90,6 +90,7 @@ _PUBLISHED = {  # accuracy by border, on the images of the training
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _SPLIT_SEED = 1_000_000
+_SHOWN, _SHOWN_BORDERS = 2, 2
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ def run(
         preset=preset,
         settings=settings | {"device": str(place), "images": "noise" if images is None else "given"},
         started=started,
+        others={"shown_image": _shown(patches, chosen, [border for _, _, border in plan])},
         warnings=warned,
         command=command,
     )
@@ -272,6 +274,17 @@ def _accuracies(
 
 def _percent_right(predicted: Tensor, classes: Tensor) -> float:
     return 100 * float((predicted == classes).double().mean())
+
+
+def _shown(patches: Tensor, preset: Preset, borders: Sequence[int]) -> xr.DataArray:
+    """Keep the canvases of a few patches, without a border and with the narrowest one."""
+    shown = {}
+    for border in sorted(set(borders))[:_SHOWN_BORDERS]:
+        corners = Corners(patches[:_SHOWN], canvas=preset.canvas, border=border, device=torch.device("cpu"))
+        canvases = torch.cat([batch for batch, _ in corners.batches()])
+        for place, corner in enumerate(("top left", "bottom right")):
+            shown[f"{corner}, border {border}"] = canvases[place::2]
+    return keep_shown(shown)
 
 
 def _read_patches(images: Any, transform: Transform | None, preset: str, warned: list[str]) -> Tensor:

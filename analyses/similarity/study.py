@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from probe.analyses.data import keep_shown
 from probe.analyses.similarity.cases import PRESETS, VARIANTS, Case, black, given_cases, published_cases
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import clock, training_device
@@ -62,6 +63,7 @@ STUDY = Study(
 MEASURES = ("global similarity", "local roughness")
 
 _TIMED = 5  # batches
+_SHOWN = 2  # objects
 
 _QUANTITY = "similarity of features at shifted positions, and its roughness"
 
@@ -177,7 +179,7 @@ def run(
             "background": "black" if model is None else background,
         },
         started=started,
-        others=others,
+        others=others | {"shown_image": _shown([case for case, *_ in measured])},
         warnings=_warnings(model, images),
         command=command,
     )
@@ -217,7 +219,7 @@ def _frames_per_second(case: Case, batch_size: int, device: torch.device) -> flo
     model = unwrap(case.model)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), case.objects)
     item = case.objects[0].to(device, parameter.dtype)
-    placements = Placements(item, (case.frame, case.frame), torch.as_tensor(case.background).to(item))
+    placements = _placements(case, item)
     frames = placements.frames(torch.arange(min(batch_size, len(placements))))
     frames = frames.contiguous(memory_format=torch.channels_last)
     durations = []
@@ -233,6 +235,23 @@ def _frames_per_second(case: Case, batch_size: int, device: torch.device) -> flo
             model(frames)
             durations.append(clock(device) - start)
     return len(frames) / statistics.median(durations)
+
+
+def _shown(cases: Sequence[Case]) -> xr.DataArray:
+    """Keep frames of a few objects in either size, as the first network was shown them."""
+    shown = {}
+    for case in cases:
+        if (case.net, case.variant, case.seed) == (cases[0].net, cases[0].variant, cases[0].seed):
+            objects = [_placements(case, item) for item in case.objects[:_SHOWN]]
+            shown[f"{case.size}, top left"] = torch.cat([each.frames(torch.tensor([0])) for each in objects])
+            shown[f"{case.size}, bottom right"] = torch.cat(
+                [each.frames(torch.tensor([len(each) - 1])) for each in objects]
+            )
+    return keep_shown(shown)
+
+
+def _placements(case: Case, item: Tensor) -> Placements:
+    return Placements(item, (case.frame, case.frame), torch.as_tensor(case.background).to(item))
 
 
 def _joined(

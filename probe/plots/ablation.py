@@ -8,13 +8,13 @@ from matplotlib.ticker import MaxNLocator
 
 from probe.errors import ArgumentError
 from probe.intervals import half_width
-from probe.plots.axes import check_width, legend_above, open_axes, small_text
+from probe.plots.axes import RANKED_COLOURS, check_width, legend_above, open_axes, small_text
 from probe.plots.inputs import check_result
 
 __all__ = ["plot_ablation"]
 
 _BAND = (0.05, 0.95)
-_TOP, _BOTTOM, _MATCHED = "#882255", "#117733", "#aa4499"
+_TOP, _BOTTOM, _MATCHED = RANKED_COLOURS.values()
 _RANDOM = "0.45"
 _VARIABLES = ("intact", "top", "bottom", "random", "top_minus_random_se")
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from probe.errors import ArgumentError
 
 __all__ = [
-    "DIVERGING", "RESULT_COLOURS", "RESULT_MARKERS", "STIMULUS_COLOURS", "TWO_COLUMNS", "check_width", "finish_panels",
-    "legend_above", "name_layers", "open_axes", "open_panels", "points_wide", "short_names", "small_text",
+    "DIVERGING", "RANKED_COLOURS", "RESULT_COLOURS", "RESULT_MARKERS", "STIMULUS_COLOURS", "TWO_COLUMNS",
+    "check_width", "finish_panels", "legend_above", "name_layers", "open_axes", "open_panels", "points_wide",
+    "short_names", "small_text",
 ]  # fmt: skip
 
 TWO_COLUMNS = 7.0
@@ -26,6 +27,9 @@ STIMULUS_COLOURS = dict(
 
 RESULT_COLOURS = ("#117733", "#aa4499", "#000000", "#999933", "#44aa99", "#882255")
 """Colours of several results or readouts. None is blue or orange, which mean natural and rolled."""
+
+RANKED_COLOURS = {"first": "#882255", "last": "#117733", "matched": "#aa4499"}
+"""Colours of channels that are ranked first, that are ranked last, and of random ones as active as the first."""
 
 RESULT_MARKERS = ("o", "s", "^", "D", "v", "P")
 

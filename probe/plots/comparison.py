@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from probe.errors import ArgumentError
-from probe.plots.axes import DIVERGING, TWO_COLUMNS, check_width, open_axes, open_panels, small_text
+from probe.plots.axes import DIVERGING, RANKED_COLOURS, TWO_COLUMNS, check_width, open_axes, open_panels, small_text
 from probe.plots.inputs import Results, check_result, results_by_name
 
 __all__ = ["plot_ranking"]
 
 _NAMED = 5
-_CURVE, _STRONGEST = "0.55", "#882255"
+_CURVE, _STRONGEST = "0.55", RANKED_COLOURS["first"]
 _MOST_TAKEN = 0.6  # of a panel, by names
 _DARK = 0.6  # from this correlation on, numbers are white
 _RANKING = {"score": ("channel",), "rank": ("channel",), "stability": ()}

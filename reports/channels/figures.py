@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from probe.plots.axes import name_layers
+from probe.plots.axes import RANKED_COLOURS, name_layers
 from probe.plots.maps import draw_map
 from probe.reports.channels.estimates import position
-from probe.reports.page.colours import COLOURS
 from probe.reports.page.estimates import interval
 from probe.reports.page.removals import main_score, removal
 from probe.reports.page.samples import THIN_COLOUR, is_thin
@@ -22,8 +21,7 @@ __all__ = ["draw_agreement", "draw_changes", "draw_curves", "draw_position", "dr
 _MOST_COLUMNS = 4
 _PANEL = (3.1, 2.5)  # inches
 _MAP = 1.25  # inches
-_RANKED, _MATCHED = COLOURS[:2]
-_BOTTOM = "0.3"
+_RANKED, _BOTTOM, _MATCHED = RANKED_COLOURS.values()
 _RANDOM, _INTACT = "0.55", "0.1"
 
 

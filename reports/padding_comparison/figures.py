@@ -19,7 +19,7 @@ from probe.reports.padding_comparison.estimates import (
     own_padding,
     position_estimates,
 )
-from probe.reports.page.estimates import Estimate
+from probe.reports.page.estimates import Estimate, bars
 from probe.reports.page.samples import THIN_COLOUR, is_thin
 
 __all__ = ["draw_by_depth", "draw_channels", "draw_content", "draw_decoded_maps", "draw_mean_maps", "draw_shares"]
@@ -160,10 +160,10 @@ def _draw_line(
     """Draw an estimate for each layer, with its interval as a band; layers of too few samples are grey points."""
     depth = np.arange(len(estimates))
     means = np.array([item.mean for item in estimates])
-    half = np.array([item.half_width for item in estimates])
+    below, above = bars(estimates)
     ax.plot(depth, means, line, color=colour, linewidth=1.6, marker="." if line == "-" else None, label=label)
     if line == "-":
-        ax.fill_between(depth, means - half, means + half, color=colour, alpha=0.22, linewidth=0)
+        ax.fill_between(depth, means - below, means + above, color=colour, alpha=0.22, linewidth=0)
     if is_grey.any():
         ax.plot(depth[is_grey], means[is_grey], "o", color=THIN_COLOUR, markersize=5, zorder=3)
 

@@ -135,7 +135,7 @@ def _add_depth(section: Section, result: xr.Dataset) -> None:
 def _band(result: xr.Dataset) -> str:
     if is_given(result):
         return " Bands: 95 % interval over images."
-    return " Bands: 95 % t interval over training seeds." if result.sizes["seed"] > 1 else ""
+    return " Bands: 95 % t interval over training seeds (of two, both values)." if result.sizes["seed"] > 1 else ""
 
 
 def _grey(result: xr.Dataset) -> str:

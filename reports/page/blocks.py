@@ -24,6 +24,7 @@ POINTS_PER_INCH = 72
 PICTURE_DPI = 2 * CSS_DPI  # sharp on screens of double density, and when zoomed
 MOST_SVG_SHAPES = 1_000  # beyond this a browser becomes slow and the file larger than a picture
 PHONE_WIDTH = 290  # CSS pixels that a figure has on a screen of 360
+MOST_WIDE_COLUMNS = 8
 LONG_TEXT = 24  # characters; longer texts in tables may be broken
 
 # A spreadsheet takes a text that begins with one of these for a formula and runs it.
@@ -101,6 +102,11 @@ class Table:
     def rows(self) -> Iterator[tuple[Cell, ...]]:
         """The cells that are shown, row by row."""
         return zip(*(column.cells for column in self.columns), strict=True)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the columns are so many that they are set close."""
+        return len(self.columns) > MOST_WIDE_COLUMNS
 
     @property
     def n_shown(self) -> int:

@@ -1,13 +1,13 @@
 """Means with their intervals, and how pages word them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from probe.intervals import half_width
 
-__all__ = ["NEGLIGIBLE", "Estimate", "estimate", "interval", "joined", "written"]
+__all__ = ["NEGLIGIBLE", "Estimate", "bars", "estimate", "interval", "joined", "written"]
 
 NEGLIGIBLE = 0.01
 """An R² or a difference below this, in its own units, is called none, whatever its error."""
@@ -22,13 +22,15 @@ class Estimate:
     """A mean over `count` independent values, ± `half_width` of its 95 % t interval (NaN for a single value).
 
     Of two values the interval is twelve times as wide as their spread, so `pair` holds them, and they are shown in
-    its place.
+    its place. `within` is what the mean can be at all, as 0 and 100 of a percentage: an interval that goes beyond is
+    cut, and shown by its ends.
     """
 
     mean: float
     half_width: float
     count: int
     pair: tuple[float, ...] = ()
+    within: tuple[float, float] | None = None
 
     @property
     def low(self) -> float:
@@ -79,12 +81,12 @@ class Estimate:
         Parameters
         ----------
         decimals
-            Of a mean without an interval, and of a pair.
+            Of a mean without an interval. A pair is rounded to two significant digits of its difference, and to
+            these decimals at most.
         sign
             Write a plus sign before what is above 0.
         within
-            What the mean can be at all, as 0 and 100 of a percentage. An interval that goes beyond is cut, and shown
-            by its ends.
+            In place of its own.
 
         Examples
         --------
@@ -92,10 +94,14 @@ class Estimate:
         '0.512 ± 0.025'
         >>> Estimate(97.0, 8.1, 3).formatted(within=(0, 100))
         '97.0 (88.9 to 100.0)'
+        >>> estimate(np.array([50.0, 50.0])).formatted(), estimate(np.array([0.81, 0.36])).formatted()
+        ('50 (both)', '0.58 (0.81 and 0.36)')
         """
+        within = within or self.within
         if not np.isfinite(self.mean):
             return "not known"
         if len(self.pair) == 2:
+            decimals = min(decimals, _decimals_of(self.pair))
             first, second = (written(value, decimals) for value in self.pair)
             both = "both" if first == second else f"{first} and {second}"
             return f"{written(self.mean, decimals, sign=sign)} ({both})"
@@ -103,11 +109,44 @@ class Estimate:
             return written(self.mean, decimals, sign=sign)
         if self.half_width >= 0.5 * 10.0**-_MOST_DECIMALS:
             decimals = int(np.clip(1 - np.floor(np.log10(self.half_width)), 0, _MOST_DECIMALS))
+        elif self.half_width == 0 and float(self.mean).is_integer():
+            decimals = 0
         mean = written(self.mean, decimals, sign=sign)
         if within is not None and (self.low < within[0] or self.high > within[1]):
             low, high = (written(float(end), decimals) for end in np.clip([self.low, self.high], *within))
             return f"{mean} ({low} to {high})"
         return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{written(self.half_width, decimals)}"
+
+
+def _decimals_of(pair: tuple[float, ...]) -> int:
+    """Return decimals that leave two significant digits of the difference; of equal whole numbers none."""
+    difference = abs(pair[1] - pair[0])
+    if difference:
+        return max(int(1 - np.floor(np.log10(difference))), 0)
+    return 0 if float(pair[0]).is_integer() else _MOST_DECIMALS
+
+
+def bars(estimates: Sequence[Estimate], within: tuple[float, float] = (-np.inf, np.inf)) -> np.ndarray:
+    """Return how far error bars reach below and above the means, shape (2, estimate); 0 where there is no error.
+
+    They end where the interval does; of two values, at these.
+
+    Parameters
+    ----------
+    estimates
+        What is drawn.
+    within
+        What the means can be at all, as in `Estimate.formatted`.
+
+    Examples
+    --------
+    >>> bars([Estimate(97.0, 8.0, 3), estimate(np.array([40.0, 60.0]))], within=(0, 100)).tolist()
+    [[8.0, 10.0], [3.0, 10.0]]
+    """
+    means = np.array([one.mean for one in estimates])
+    ends = np.array([(min(one.pair), max(one.pair)) if one.pair else (one.low, one.high) for one in estimates])
+    low, high = np.clip(ends.reshape(-1, 2), *within).T
+    return np.nan_to_num([means - low, high - means])
 
 
 def written(value: float, decimals: int = _DECIMALS, *, sign: bool = False) -> str:
@@ -123,7 +162,7 @@ def written(value: float, decimals: int = _DECIMALS, *, sign: bool = False) -> s
     return format(value, f"{'+' if sign else ''}z.{decimals}f").replace("-", "−")
 
 
-def estimate(values: np.ndarray) -> Estimate:
+def estimate(values: np.ndarray, within: tuple[float, float] | None = None) -> Estimate:
     """Return the mean of independent values with its 95 % t interval; values that are not finite are left out.
 
     Examples
@@ -134,10 +173,10 @@ def estimate(values: np.ndarray) -> Estimate:
     known = np.asarray(values, dtype=float).ravel()
     known = known[np.isfinite(known)]
     if known.size < 2:
-        return Estimate(float(known[0]) if known.size else np.nan, np.nan, known.size)
+        return Estimate(float(known[0]) if known.size else np.nan, np.nan, known.size, within=within)
     error = known.std(ddof=1) / np.sqrt(known.size)
     half = interval(0, error, degrees=known.size - 1).half_width
-    return Estimate(float(known.mean()), half, known.size, tuple(known.tolist()) if known.size == 2 else ())
+    return Estimate(float(known.mean()), half, known.size, tuple(known.tolist()) if known.size == 2 else (), within)
 
 
 def interval(mean: float, standard_error: float, *, degrees: int) -> Estimate:

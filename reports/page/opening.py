@@ -1,6 +1,7 @@
 """What a page opens with: what the reader must know first, the findings, and a picture among them."""
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 import numpy as np
 import xarray as xr
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 
 from probe.reports.page.blocks import BulletList, Picture
 from probe.reports.page.document import Report, Section
+from probe.reports.page.estimates import joined
 
 __all__ = ["PRESET_NOTES", "add_findings", "add_shown", "lead_with_a_picture"]
 
@@ -17,6 +19,9 @@ PRESET_NOTES = {
 }
 _BEFORE_THE_PICTURE = 2  # findings
 _IMAGE = 1.45  # inches
+_MOST_IN_A_ROW = 8
+_MOST_IN_TURN = 2  # more names stand above columns of their own
+_TITLE = 16  # characters
 
 
 def add_findings(report: Report, sentences: Sequence[str], notes: Iterable[str] = ()) -> Section:
@@ -52,20 +57,24 @@ def add_shown(report: Report, result: xr.Dataset) -> bool:
     count = result.sizes["shown_number"]
     report.add_section("What the network was shown").add_figure(
         _draw_strip(result.shown_image.transpose("shown_number", "shown", ...).values, names),
-        caption=f"What the network was shown: {count} of the images, {' and '.join(names)}; small copies, each with "
-        "its contrast stretched.",
-        alt=f"{count} images, a column for each of {', '.join(names)}.",
+        caption=f"What the network was shown: {f'{count} of the images, each as' if count > 1 else 'images'} "
+        f"{joined(f'“{name}”' for name in names)}. Small copies, brought to one size; those of one image are on one "
+        "scale of brightness.",
+        alt=f"{count} {'images' if count > 1 else 'image'}, a picture for each of {', '.join(names)}.",
         image_format="png",
     )
     return True
 
 
 def _draw_strip(images: np.ndarray, names: Sequence[str]) -> Figure:
-    """Draw images of shape (number, name, row, column, colour), side by side."""
+    """Draw images of shape (number, name, row, column, colour), side by side, or a row of them for each number."""
     n_numbers, n_names = images.shape[:2]
-    figure = Figure(figsize=(_IMAGE * n_numbers * n_names, _IMAGE + 0.25), layout="constrained")
-    for place, ax in enumerate(figure.subplots(1, n_numbers * n_names, squeeze=False)[0]):
+    n_columns = n_names if n_names > _MOST_IN_TURN or n_numbers * n_names > _MOST_IN_A_ROW else n_numbers * n_names
+    n_rows = n_numbers * n_names // n_columns
+    figure = Figure(figsize=(_IMAGE * n_columns, (_IMAGE + 0.25) * n_rows), layout="constrained")
+    for place, ax in enumerate(figure.subplots(n_rows, n_columns, squeeze=False).ravel()):
         ax.imshow(images[place // n_names, place % n_names], interpolation="nearest")
         ax.set(xticks=[], yticks=[])
-        ax.set_title(names[place % n_names], fontsize="medium", parse_math=False)
+        if n_rows == 1 or place < n_names:
+            ax.set_title("\n".join(wrap(names[place % n_names], _TITLE)), fontsize="medium", parse_math=False)
     return figure

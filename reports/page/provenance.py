@@ -24,6 +24,9 @@ _FACTS = {
 }
 
 
+_NOTHING = (None, "", 0)
+
+
 def add_provenance(section: Section, result: xr.Dataset, facts: Iterable[tuple[str, str]] = ()) -> None:
     """Add what is known of model, images and versions, then `facts`, the warnings, the layers left out, the settings.
 
@@ -36,7 +39,10 @@ def add_provenance(section: Section, result: xr.Dataset, facts: Iterable[tuple[s
     facts
         Pairs of a term and its meaning that only this kind of report has.
     """
-    found = [(label, str(result.attrs[name])) for name, label in _FACTS.items() if result.attrs.get(name, "") != ""]
+    # A study that makes its own images counts none.
+    found = [
+        (label, str(result.attrs[name])) for name, label in _FACTS.items() if result.attrs.get(name) not in _NOTHING
+    ]
     found += facts
     if versions := json_attribute(result, "versions"):
         found.append(("Versions", ", ".join(f"{package} {version}" for package, version in versions.items())))

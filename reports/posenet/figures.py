@@ -7,10 +7,11 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from probe.plots.axes import STIMULUS_COLOURS
 from probe.reports.page.colours import COLOURS
-from probe.reports.page.estimates import Estimate
+from probe.reports.page.estimates import Estimate, bars
 from probe.reports.posenet.scores import block_settings, correlation_at, correlations, encoder_settings, fitted_twice
 
 __all__ = ["draw_blocks", "draw_images", "draw_maps", "draw_readouts"]
@@ -80,10 +81,10 @@ def draw_blocks(result: xr.Dataset) -> Figure:
 
 def _draw_line(ax: Axes, estimates: Sequence[Estimate], training: str) -> None:
     means = np.array([item.mean for item in estimates])
-    half = np.nan_to_num([item.half_width for item in estimates])
+    below, above = bars(estimates)
     colour = STIMULUS_COLOURS[training]
     ax.plot(means, ".-", color=colour, label=training)
-    ax.fill_between(range(len(means)), means - half, means + half, color=colour, alpha=0.2, linewidth=0)
+    ax.fill_between(range(len(means)), means - below, means + above, color=colour, alpha=0.2, linewidth=0)
 
 
 def draw_readouts(result: xr.Dataset) -> Figure:
@@ -104,6 +105,7 @@ def draw_readouts(result: xr.Dataset) -> Figure:
     for readout, colour in _READOUT_COLOURS.items():
         right.plot(both.sel(readout=readout).values, range(len(names)), "o", color=colour, label=readout)
     right.set(xscale="log" if (both > 0).any() else "linear", xlabel="seconds", ylim=(len(names) - 0.5, -0.5))
+    right.xaxis.set_minor_formatter(NullFormatter())
     right.set_yticks(range(len(names)), names, fontsize="x-small", parse_math=False)
     right.grid(axis="y", color="0.92")
     right.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

@@ -121,9 +121,13 @@ def agreement_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
 def agreement_table(result: xr.Dataset) -> pd.DataFrame:
     """Return correlation and overlap of each pair."""
     rows = []
+    tops = [int(top) for top in result.top.values if float(result.overlap_expected.sel(top=top)) < 1]
+    chance = {top: float(result.overlap_expected.sel(top=top)) for top in tops}
     for first, second in combinations(map(str, result.ranking.values), 2):
         pair = result.sel(ranking=first, other=second)
-        shared = {f"common to the first {int(top)}": float(pair.overlap.sel(top=top)) for top in result.top.values}
+        shared = {
+            f"common to the first {top} (by chance {chance[top]:.2f})": float(pair.overlap.sel(top=top)) for top in tops
+        }
         rows.append({"ranking": first, "other": second, "rank correlation": float(pair.correlation), **shared})
     return pd.DataFrame(rows)
 

@@ -113,4 +113,5 @@ def similarity_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
 def similarity_table(result: xr.Dataset) -> pd.DataFrame:
     """Return both numbers of each layer and reference, means over objects."""
     table = result[["global_similarity", "local_roughness"]].mean("object").to_dataframe().reset_index()
-    return table[["layer", "reference", "global_similarity", "local_roughness"]]
+    table = table[["layer", "reference", "global_similarity", "local_roughness"]]
+    return table.rename(columns=lambda name: name.replace("_", " "))

@@ -24,6 +24,8 @@ __all__ = [
 
 _POSITION = ("row", "column")
 _WIDTH = 8.0  # inches
+_COLUMNS = {"r2_null": "R² shuffled", "r2_control": "R² other maps"}
+_PERCENT = (0.0, 100.0)
 
 
 def position_findings(result: xr.Dataset) -> list[str]:
@@ -73,6 +75,7 @@ def position_table(result: xr.Dataset) -> pd.DataFrame:
                 row = {"layer": str(layer), "stimulus": str(stimulus), "target": str(target)}
                 r2 = interval(float(at.r2), float(at.r2_se), degrees=result.sizes["fold"] - 1)
                 others = {name: float(at[name]) for name in ("r2_null", "r2_control", "bits") if name in result}
+                others = {_COLUMNS.get(name, name): value for name, value in others.items()}
                 samples = {"samples a channel": round(float(at.samples_per_feature))} if _has_samples(result) else {}
                 rows.append({**row, "R²": r2, **others, **samples})
     return pd.DataFrame(rows)
@@ -89,14 +92,15 @@ def pooled_findings(result: xr.Dataset) -> list[str]:
     for readout in map(str, result.readout.values):
         scores = {str(layer): _accuracy(result.sel(layer=layer, readout=readout)) for layer in result.layer.values}
         known = {layer: score for layer, score in scores.items() if score.is_known}
+        named = readout.replace("_", " ")
         if not known:
-            sentences.append(f"Readout {readout}: no layer could be scored.")
+            sentences.append(f"Readout {named}: no layer could be scored.")
             continue
         layer = max(known, key=lambda name: known[name].mean)
-        score = known[layer].formatted(decimals=1, within=(0, 100))
+        score = known[layer].formatted(decimals=1)
         beyond = "" if known[layer].low > 100 * chance else ", which is not above chance beyond its error"
         sentences.append(
-            f"Readout {readout}: the cell is told best from {layer}, of {score} % of held-out images "
+            f"Readout {named}: the cell is told best from {layer}, of {score} % of held-out images "
             f"(chance {100 * chance:.1f} %){beyond}."
         )
     return sentences
@@ -104,7 +108,7 @@ def pooled_findings(result: xr.Dataset) -> list[str]:
 
 def _accuracy(at: xr.Dataset) -> Estimate:
     share, low, high = (100 * float(at[name]) for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    return Estimate(share, max(high - share, share - low), int(np.isfinite(share)))
+    return Estimate(share, max(high - share, share - low), int(np.isfinite(share)), within=_PERCENT)
 
 
 def pooled_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
@@ -120,7 +124,10 @@ def pooled_table(result: xr.Dataset) -> pd.DataFrame:
         [
             {
                 "layer": str(layer),
-                **{str(r): _accuracy(result.sel(layer=layer, readout=r)) for r in result.readout.values},
+                **{
+                    f"{readout} (%)".replace("_", " "): _accuracy(result.sel(layer=layer, readout=readout))
+                    for readout in map(str, result.readout.values)
+                },
             }
             for layer in result.layer.values
         ]

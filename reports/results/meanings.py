@@ -5,6 +5,11 @@ __all__ = ["MEANINGS", "meanings_of"]
 MEANINGS = {
     "R²": "1 − SSE/SST of a linear readout of position from the channels at each cell, on held-out images. 1: position "
     "can be read exactly; 0: not at all.",
+    "R² shuffled": "The same readout where the positions of every image are shuffled: 0 up to noise.",
+    "R² other maps": "The same readout of other maps, mean over fixed permutations of the grid that are orthogonal to "
+    "the target: how well any map can be read.",
+    "bits": "Information that the readout gives on a row or column: −½ log₂(1 − R²); 0 where R² is not above 0.",
+    "samples a channel": "How many samples, cells of images, the readout saw for each channel.",
     "ω²": "Share of a channel's variance that position explains. 0 in expectation where it plays no part.",
     "natural": "The images as they are: content tells position, for example by light from above.",
     "rolled": "Each image shifted circularly by a random offset, so that content cannot tell position; what can still "
@@ -24,6 +29,8 @@ MEANINGS = {
     "mean cosine similarity. 1: shifts change nothing.",
     "same place": "Of a cell's features, the nearest (cosine) among the cells of another image lies at the same place. "
     "1: features tell place alone; at chance: they do not tell it.",
+    "local roughness": "How far the similarity at a position is, on average, from the mean of its two neighbours; 0 "
+    "where it changes evenly.",
     "global similarity": "Mean cosine similarity of the features at all positions of an object to those at a "
     "reference; 1: the layer does not tell position.",
     "padding that is never read": "Rows or columns of padding that no window reaches, because sizes and strides do not "

@@ -100,7 +100,7 @@ KINDS = {
     ),
 }
 
-_FORMATS = {"similarity": {"global_similarity": ".6f", "local_roughness": ".2g"}, "ranking": {"score": ".3g"}}
+_FORMATS = {"similarity": {"global similarity": ".4f", "local roughness": "#.2g"}, "ranking": {"score": "#.3g"}}
 
 
 def build(result: xr.Dataset) -> Report:
@@ -128,16 +128,15 @@ def build(result: xr.Dataset) -> Report:
         section.add_figure(figure, caption=caption, alt=f"{caption} {' '.join(sentences)}")
     if not section.blocks:
         report.sections.remove(section)
+    table = kind.table(result)
     report.add_section("Numbers").add_table(
-        kind.table(result),
+        table,
         formats=_FORMATS.get(str(result.attrs["kind"])),
         caption=f"The numbers of this result ({result.attrs['kind']}).",
         name=result.attrs["kind"],
     )
-    said = " ".join(
-        [*sentences, *map(str, result.data_vars), *map(str, result.coords.get("stimulus", xr.DataArray([])).values)]
-    )
-    pairs = meanings_of(said)
+    stimuli = result.coords.get("stimulus", xr.DataArray([])).values
+    pairs = meanings_of(" ".join(map(str, [*sentences, *result.data_vars, *table, *stimuli])))
     if pairs:
         report.add_section("What each number means").add_definitions(pairs, linked=True)
     add_provenance(report.add_section("Provenance"), result)
@@ -148,6 +147,6 @@ def build(result: xr.Dataset) -> Report:
 def _summary(result: xr.Dataset) -> str:
     about = [str(result.attrs.get("model", "A model of unknown name"))]
     about.append(f"weights: {result.attrs.get('weights') or 'as the model came, from where is not recorded'}")
-    if "n_images" in result.attrs:
+    if result.attrs.get("n_images"):
         about.append(f"{int(result.attrs['n_images']):,} images")
     return "; ".join(about) + "."

@@ -103,10 +103,11 @@ def neighbours_findings(result: xr.Dataset) -> list[str]:
         layer = str(excess.layer.values[int(excess.values.argmax())])
         chosen = at.sel(layer=layer)
         share = interval_of(chosen, "same_place").formatted(decimals=3)
-        chance, most = float(chosen.chance), "most often in" if result.sizes["layer"] > 1 else "in"
+        chance = float(chosen.chance)
         beyond = "" if float(chosen.same_place_low) > chance else ", which is not above chance beyond its error"
+        most = "most often " if excess.sizes["layer"] > 1 else ""
         sentences.append(
-            f"On {stimulus} images the nearest lies at the same place {most} {layer}: {share} of cells "
+            f"On {stimulus} images the nearest lies at the same place {most}in {layer}: {share} of cells "
             f"(chance {chance:.3f}){beyond}."
         )
     return sentences

@@ -6,7 +6,15 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from probe.analyses.data import CANVAS, ClassFolder, LabelledFolder, digit_batches, load_digits, place_digits
+from probe.analyses.data import (
+    CANVAS,
+    ClassFolder,
+    LabelledFolder,
+    digit_batches,
+    keep_shown,
+    load_digits,
+    place_digits,
+)
 from probe.errors import ImagesError
 from probe.images.batches import open_images
 
@@ -134,3 +142,18 @@ def test_greys_of_sixteen_bits_beside_labels_keep_their_range_or_are_told(tmp_pa
         rows = ClassFolder(tmp_path / name)
         assert (np.asarray(rows[0][0])[:, :, 0] == values // scale).all()
         assert len(rows.guesses()) == (scale == 1)
+
+
+def test_copies_of_what_was_shown_share_size_and_brightness():
+    grey = torch.full((2, 1, 100, 100), 0.5)
+    ramp = torch.linspace(0, 1, 10).expand(2, 3, 10, 10)
+    kept = keep_shown({"grey": grey, "ramp": ramp})
+    assert kept.shape == (2, 2, 64, 64, 3) and kept.dtype == np.uint8
+    assert np.unique(kept.sel(shown="grey")).tolist() == [128]
+    np.testing.assert_array_equal(np.unique(kept.sel(shown="ramp")), np.round(255 * np.linspace(0, 1, 10)))
+
+
+def test_each_image_has_a_brightness_of_its_own():
+    images = torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
+    kept = keep_shown({"natural": torch.cat([images, 10 * images]), "half": torch.cat([images / 2, 5 * images])})
+    assert kept.sel(shown="half").isel(shown_row=0, colour=0).values.tolist() == [[0, 128], [0, 128]]

@@ -21,4 +21,4 @@ def test_the_page_passes_every_check(check_page, path):
 
 
 def test_the_findings_come_first_and_every_figure_is_drawn(check_findings_and_figures, path, result):
-    check_findings_and_figures(path, findings(result), n_figures=3, least_width=200)
+    check_findings_and_figures(path, findings(result), n_figures=4, least_width=200)

@@ -116,6 +116,17 @@ def test_the_warning_of_the_preset_stands_above_the_findings(study):
     assert any(block.kind == "figure" for block in others)
 
 
+def test_the_page_shows_what_the_networks_were_shown(study):
+    section = {section.title: section for section in build(study).sections}.get("What the network was shown")
+    if study.attrs["analysis"] in ("audit", "red_green"):  # no images; a figure of its own
+        assert section is None
+        return
+    (strip,) = section.blocks
+    assert all(f"“{name}”" in strip.caption for name in study.shown.values)
+    images = study.shown_image.transpose("shown_number", "shown", ...).values
+    assert len({image.tobytes() for image in images.reshape(-1, *images.shape[2:])}) > 1
+
+
 # What the page of one model may not say of numbers that are all 0, or none.
 OF_NOTHING = (
     r"is read best|training (raised|lowered)|of natural images adds|So no linear readout|still read|"

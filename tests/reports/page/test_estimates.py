@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from probe.reports.page.estimates import estimate, interval
+from probe.reports.page.estimates import Estimate, bars, estimate, interval
 
 
 def test_the_interval_is_that_of_scipy():
@@ -22,8 +22,12 @@ def test_the_interval_is_that_of_scipy():
         ([0.1, 0.5, 0.9], {}, "0.50\u00a0±\u00a00.99"),
         ([100.0, 500.0, 900.0], {}, "500\u00a0±\u00a0994"),
         ([90.0, 99.0, 99.0], {"within": (0, 100)}, "96 (83 to 100)"),
-        ([0.3, 0.5], {}, "0.400 (0.300 and 0.500)"),
-        ([50.0, 50.0], {"decimals": 1}, "50.0 (both)"),
+        ([0.3, 0.5], {}, "0.40 (0.30 and 0.50)"),
+        ([0.97152, 0.97342], {"decimals": 5}, "0.9725 (0.9715 and 0.9734)"),
+        ([75.0, 25.0], {"decimals": 1}, "50 (75 and 25)"),
+        ([50.0, 50.0], {"decimals": 1}, "50 (both)"),
+        ([0.5, 0.5], {}, "0.500 (both)"),
+        ([4.0, 4.0, 4.0], {}, "4\u00a0±\u00a00"),
         ([-0.5], {}, "−0.500"),
         ([0.5], {"decimals": 2, "sign": True}, "+0.50"),
         ([np.nan], {}, "not known"),
@@ -44,3 +48,16 @@ def test_a_difference_is_one_on_either_side_beyond_its_error(mean, error, differ
 def test_a_single_value_differs_unless_it_is_negligible():
     assert estimate(np.array([-0.02])).differs and not estimate(np.array([0.009])).differs
     assert not estimate(np.array([np.nan])).differs
+
+
+def test_a_share_keeps_its_interval_within_what_it_can_be():
+    assert str(estimate(np.array([90.0, 99.0, 99.0]), (0, 100))) == "96 (83 to 100)"
+    assert str(estimate(np.array([50.0, 51.0, 52.0]), (0, 100))) == "51.0\u00a0±\u00a02.5"
+
+
+def test_error_bars_end_at_the_interval_or_at_both_values():
+    three = np.array([0.1, 0.2, 0.6])
+    low, high = scipy.stats.t.interval(0.95, 2, loc=three.mean(), scale=scipy.stats.sem(three))
+    drawn = bars([estimate(three), estimate(np.array([0.4, 0.8])), estimate(np.array([0.3]))])
+    np.testing.assert_allclose(drawn, [[0.3 - low, 0.2, 0], [high - 0.3, 0.2, 0]], atol=1e-12)
+    np.testing.assert_allclose(bars([Estimate(0.9, 0.3, 3)], (0, 1)), [[0.3], [0.1]])
