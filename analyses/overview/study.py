@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import nn
@@ -227,6 +228,14 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ProbeError) else f"{type(error).__name__}: {text}"
 
 
+def _same(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether both have the same layers, and the same numbers there."""
+    known = [name for name in one.layer.values if name in other.layer.values]
+    return len(known) == one.sizes["layer"] and bool(
+        np.array_equal(one.values, other.sel(layer=known).values, equal_nan=True)
+    )
+
+
 class _Work:
     """What the parts share."""
 
@@ -243,6 +252,7 @@ class _Work:
         self.score: Any = "agreement"
         self.is_labelled = False
         self._untrained, self._settings, self._reading = untrained, settings, dict(reading)
+        self._r2: xr.DataArray | None = None
         self._statistics: Statistics | None = None
         self._predictions: Predictions | None = None
         table = list_layers(model, images, device=reading["device"], transform=reading["transform"])
@@ -263,7 +273,9 @@ class _Work:
         """Measure a part."""
         if part == "where":
             layers = list(dict.fromkeys([INPUT, *self._layers, self.layer]))
-            return layerwise(self._model, self._images, layers=layers, maps=self.layer, **self._reading)
+            found = layerwise(self._model, self._images, layers=layers, maps=self.layer, **self._reading)
+            self._r2 = found.r2
+            return found
         if part == "untrained":
             return self._of_untrained()
         name, _, variant = part.partition("_")
@@ -299,6 +311,8 @@ class _Work:
         except (ModelError, PaddingError, ArgumentError) as error:
             raise _NotApplicableError(str(error)) from error
         changed = layerwise(variant, self._images, layers=self._layers, **self._reading)
+        if self._r2 is not None and _same(changed.r2, self._r2):
+            raise _NotApplicableError("the model has nothing that this changes: every number is as before.")
         # What the change does to the model's own predictions tells how far its numbers can be trusted.
         for name, share in self._own_predictions().compare(variant, self._images, self._options).items():
             changed[name] = ((), share, {"long_name": _SHARES[name], "units": "1"})

@@ -156,3 +156,10 @@ def test_of_a_wide_layer_the_neighbourhoods_are_left_out_and_the_rest_is_read():
         model=wide, images=torch.randn(60, 3, 8, 8), labelled=None, untrained=None, parts=["stronger"]
     )
     assert list(unbundle(result)["stronger"].reader.values) == ["cell", "perceptron"]
+
+
+def test_a_change_that_changes_nothing_does_not_apply():
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    images = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    result = made_overview(model=net, images=images, labelled=None, untrained=None, parts=["padding_circular"])
+    assert "every number is as before" in json.loads(result.attrs["absent"])["padding_circular"]
