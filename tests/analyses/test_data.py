@@ -10,6 +10,7 @@ from probe.analyses.data import (
     CANVAS,
     ClassFolder,
     LabelledFolder,
+    LabelTable,
     digit_batches,
     keep_shown,
     load_digits,
@@ -157,3 +158,28 @@ def test_each_image_has_a_brightness_of_its_own():
     images = torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
     kept = keep_shown({"natural": torch.cat([images, 10 * images]), "half": torch.cat([images / 2, 5 * images])})
     assert kept.sel(shown="half").isel(shown_row=0, colour=0).values.tolist() == [[0, 128], [0, 128]]
+
+
+def test_classes_come_from_a_table_by_path_or_name_with_or_without_a_heading(tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    for name in ("a/1.png", "2.png"):
+        Image.new("RGB", (2, 3)).save(tmp_path / "images" / name)
+    for text in ("file,class\n1.png,4\n2.png, 7\n", "a/1.png,4\n2.png,7\n"):
+        (tmp_path / "labels.csv").write_text(text)
+        rows = LabelTable(tmp_path / "images", tmp_path / "labels.csv")
+        named = {path.name: label for path, label in zip(rows.paths, rows.labels, strict=True)}
+        assert named == {"1.png": 4, "2.png": 7}
+        image, label = rows[0]
+        assert image.size == (2, 3) and label == rows.labels[0]
+
+
+def test_a_table_without_some_image_or_with_other_words_is_refused_with_the_line(tmp_path):
+    Image.new("RGB", (2, 3)).save(tmp_path / "1.png")
+    (tmp_path / "labels.csv").write_text("2.png,0\n")
+    with pytest.raises(ImagesError, match=r"labels: 1 of 1 images are not in .*labels\.csv, .*1\.png for one"):
+        LabelTable(tmp_path, tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("file,class\n1.png,cat\n")
+    with pytest.raises(ImagesError, match=r"labels: line 2 of .*labels\.csv is '1\.png,cat'"):
+        LabelTable(tmp_path, tmp_path / "labels.csv")
+    with pytest.raises(ImagesError, match=r"labels: .*none\.csv cannot be read"):
+        LabelTable(tmp_path, tmp_path / "none.csv")
