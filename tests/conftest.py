@@ -4,6 +4,7 @@ import fcntl
 import os
 import pickle
 import random
+import struct
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,13 @@ import pytest
 import torch
 
 from probe.analyses.studies import find_study
+from probe.reports.page import blocks
 from tests.overviews import made_overview
+
+BLANK = {
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt"/>',
+    "png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 192, 192),
+}
 
 
 def state_of(model):
@@ -121,3 +128,9 @@ def left_as_found(tmp_path):
             assert files_in(tmp_path) == files_before
 
     return check
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages whose figures are made and not drawn, which takes most of a page's time and is in none of its texts."""
+    monkeypatch.setattr(blocks, "_render", lambda figure, image_format, **metadata: BLANK[image_format])

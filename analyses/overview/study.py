@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import nn
@@ -56,7 +57,6 @@ PARTS = {
 """Name of each part, and what it is, for the progress bar."""
 
 _RANKINGS = ("omega2", "readout", "flip")
-_MOST_EARLIER = 6  # layers that are erased in turn, the last ones
 _SHOWN = 3
 _SHARES = {
     "agreement_with_own": "share of predictions that are as before",
@@ -83,6 +83,10 @@ class Settings:
         That are swapped in.
     widest : int
         Channels of a layer whose 3×3 neighbourhoods are read.
+    erased : int
+        Layers that are erased in turn, the last ones.
+    diagonal : bool
+        Whether predictions are compared at every offset along the diagonal.
     """
 
     max_images: int | None = None
@@ -91,9 +95,13 @@ class Settings:
     samples: int = 20_000
     paddings: tuple[str, ...] = ("reflect", "replicate", "circular", "valid")
     widest: int = 512
+    erased: int = 6
+    diagonal: bool = True
 
 
-QUICK = Settings(max_images=200, draws=5, ranks=(2, 8), samples=4_000, paddings=("circular",), widest=128)
+QUICK = Settings(
+    max_images=200, draws=5, ranks=(2, 8), samples=4_000, paddings=("circular",), widest=128, erased=3, diagonal=False
+)
 """Under five minutes on two cores for a ResNet-18."""
 
 FULL = Settings()
@@ -197,8 +205,8 @@ def run(
             reasons["failed"][part] = _reason(error)
         warned.extend(f"{part}: {one.message}" for one in given if issubclass(one.category, ProbeWarning))
     where = found["where"]
-    for part, reason in reasons["failed"].items():
-        warn(f"{part} failed: {reason}", warned)
+    for part, why in reasons["failed"].items():
+        warn(f"{part} failed: {why}", warned)
     whole = bundle(found)
     whole.update(shown_images(images, Options(**{**reading, "max_images": None}), count=_SHOWN))
     facts = replace(Facts.of(where), duration_s=round(time.monotonic() - started, 1))
@@ -222,6 +230,14 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ProbeError) else f"{type(error).__name__}: {text}"
 
 
+def _same(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether both have the same layers, and the same numbers there."""
+    known = [name for name in one.layer.values if name in other.layer.values]
+    return len(known) == one.sizes["layer"] and bool(
+        np.array_equal(one.values, other.sel(layer=known).values, equal_nan=True)
+    )
+
+
 class _Work:
     """What the parts share."""
 
@@ -238,12 +254,14 @@ class _Work:
         self.score: Any = "agreement"
         self.is_labelled = False
         self._untrained, self._settings, self._reading = untrained, settings, dict(reading)
+        self._r2: xr.DataArray | None = None
         self._statistics: Statistics | None = None
         self._predictions: Predictions | None = None
         table = list_layers(model, images, device=reading["device"], transform=reading["transform"])
         self._layers = [str(name) for name in table.index[table.auto & (table.note == "")] if name != "input"]
         self.layer = layer or (self._layers[-1] if self._layers else "")
-        self._size = tuple(int(side) for side in table.loc["input", "shape"])
+        sides: Any = table.loc["input", "shape"]
+        self._size = tuple(int(side) for side in sides)
 
     def settle_score(self, labelled: Any, score: Any) -> None:
         """Settle what is scored on which images."""
@@ -257,7 +275,9 @@ class _Work:
         """Measure a part."""
         if part == "where":
             layers = list(dict.fromkeys([INPUT, *self._layers, self.layer]))
-            return layerwise(self._model, self._images, layers=layers, maps=self.layer, **self._reading)
+            found = layerwise(self._model, self._images, layers=layers, maps=self.layer, **self._reading)
+            self._r2 = found.r2
+            return found
         if part == "untrained":
             return self._of_untrained()
         name, _, variant = part.partition("_")
@@ -293,6 +313,8 @@ class _Work:
         except (ModelError, PaddingError, ArgumentError) as error:
             raise _NotApplicableError(str(error)) from error
         changed = layerwise(variant, self._images, layers=self._layers, **self._reading)
+        if self._r2 is not None and _same(changed.r2, self._r2):
+            raise _NotApplicableError("the model has nothing that this changes: every number is as before.")
         # What the change does to the model's own predictions tells how far its numbers can be trusted.
         for name, share in self._own_predictions().compare(variant, self._images, self._options).items():
             changed[name] = ((), share, {"long_name": _SHARES[name], "units": "1"})
@@ -341,12 +363,19 @@ class _Work:
         )  # fmt: skip
 
     def _rereading(self) -> xr.Dataset:
-        layers = self._layers[-_MOST_EARLIER:]
+        layers = self._layers[-self._settings.erased :]
         return erasure_matrix(self._model, self._images, layers=layers, **self._reading)
 
     def _consistency(self) -> xr.Dataset:
         compare = "classes" if len(self._own_predictions().numbers) else "embedding"
-        return shift_consistency(self._model, self._images, law="circular", compare=compare, **self._reading)
+        return shift_consistency(
+            self._model,
+            self._images,
+            law="circular",
+            compare=compare,
+            diagonal=self._settings.diagonal,
+            **self._reading,
+        )
 
     @property
     def _options(self) -> Options:

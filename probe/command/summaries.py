@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from probe.bundles import unbundle
 from probe.errors import ArgumentError
 from probe.intervals import CONFIDENCE, half_width
 from probe.results import published_table
@@ -395,6 +396,33 @@ def _paddings_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table("r2", ["training", "stimulus", "layer"], "padding", aggfunc="mean", sort=False)
 
 
+def _overview(result: xr.Dataset) -> pd.DataFrame:
+    return _layers(unbundle(result)["where"])
+
+
+def _overview_title(result: xr.Dataset) -> str:
+    parts = unbundle(result)
+    return f"{len(parts)} parts ({', '.join(parts)}); of where: {_layers_title(parts['where'])}"
+
+
+def _overview_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    return _layers_table(unbundle(result)["where"], rows)
+
+
+def _comparison(result: xr.Dataset) -> pd.DataFrame:
+    models = zip(json.loads(result.attrs["names"]), unbundle(result).values(), strict=True)
+    return pd.concat([_overview(one).assign(model=name) for name, one in models], ignore_index=True)
+
+
+def _comparison_title(result: xr.Dataset) -> str:
+    return "R² of position, mean over targets, of each model at the layer where it is highest"
+
+
+def _comparison_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    means = rows.groupby(["model", "stimulus", "layer"], sort=False).r2.mean()
+    return means.groupby(["model", "stimulus"], sort=False).max().unstack("stimulus")
+
+
 KINDS = {
     "layerwise": Kind(_layers, _layers_title, _layers_table),
     "channelwise": Kind(
@@ -416,6 +444,8 @@ KINDS = {
     "audit": Kind(_audit, _audit_title, _audit_table),
     "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
     "channels": Kind(_curves, _curves_title, _curves_table),
+    "overview": Kind(_overview, _overview_title, _overview_table),
+    "comparison": Kind(_comparison, _comparison_title, _comparison_table),
     "study": Kind(published_table, _study_title, _study_table),
 }
 """How each kind of result is told."""

@@ -36,7 +36,10 @@ _WIDTH = 1.3  # points
 _GREY = "0.72"
 _FAINT = "0.8"
 _CONTROL = "0.35"
-_CONTROLS = {"r2_null": ("positions shuffled", ":"), "r2_control": ("any map (control)", "--")}
+_CONTROLS: dict[str, tuple[str, Any]] = {
+    "r2_null": ("positions shuffled", ":"),
+    "r2_control": ("any map (control)", "--"),
+}
 _LOWEST = -0.5  # R² below is not shown, unless most is
 _VARIABLES = {"r2": ("layer", "stimulus", "target"), "r2_se": ("layer", "stimulus", "target")}
 

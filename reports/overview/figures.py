@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from probe.plots.maps import plot_maps
 from probe.plots.position import plot_layers
@@ -52,9 +53,10 @@ def draw_variants(whole: Overview) -> Figure:
 def draw_decoded(whole: Overview, images: np.ndarray) -> Figure:
     """Draw the decoded position over images of shape (image, row, column, colour), natural above rolled."""
     ratio = images.shape[1] / images.shape[2]
-    figure = Figure(figsize=((_IMAGE + 0.2) * len(images), 2 * (_IMAGE * ratio + 0.7)), layout="constrained")
+    figure = Figure(
+        figsize=((_IMAGE + 0.2) * len(images), 2 * (_IMAGE * ratio + 0.7)), layout=ConstrainedLayoutEngine(hspace=0.08)
+    )
     grid = figure.subplots(2, len(images), squeeze=False)
-    figure.get_layout_engine().set(hspace=0.08)
     for column, image in enumerate(images):
         plot_maps(whole.where, whole.layer, grid[:, column].reshape(1, 2), image=image)
     return figure

@@ -85,8 +85,8 @@ class Overview:
         parts = unbundle(result)
         if "where" not in parts:
             raise ArgumentError("result: its part 'where' is missing, on which all others build.")
-        reasons = (json_attribute(result, name) for name in ("failed", "absent"))
-        return cls(parts, *reasons, str(result.attrs["layer"]), str(result.attrs.get("model") or "a model"))
+        failed, absent = (json_attribute(result, name) for name in ("failed", "absent"))
+        return cls(parts, failed, absent, str(result.attrs["layer"]), str(result.attrs.get("model") or "a model"))
 
     @property
     def where(self) -> xr.Dataset:

@@ -14,11 +14,13 @@ from torch import nn
 import probe
 from probe.analyses import rook
 from probe.analyses.channels import study as channels
+from probe.analyses.overview.comparison import compare
 from probe.analyses.padding_comparison import study as padding_comparison
 from probe.command.main import main
 from probe.errors import ProbeWarning
 from probe.testing import noise_images, padded_net
 from tests.erasing.made import ERASING
+from tests.overviews import made_overview
 
 SIZE = 32
 WIDTH = 37
@@ -188,6 +190,8 @@ MADE = {
         padded_net(depth=2), noise_images(40, 8), noise_images(20, 8) + 1, layer="relu1", score="agreement",
         methods=["flip", "omega2"], counts=[2], draws=2, examples=1, progress=False,
     ),
+    "overview": lambda: made_overview(parts=["audit"]),
+    "comparison": lambda: compare(dict.fromkeys(("first", "second"), made_overview(parts=[]))),
     "study": lambda: rook.run(preset="tiny", paddings=["zeros"], seeds=1, progress=False),
 }  # fmt: skip
 

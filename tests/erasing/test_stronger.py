@@ -103,3 +103,12 @@ def test_fewer_samples_than_features_tell_nothing():
 def test_of_rounding_the_perceptron_reads_nothing():
     found = probe.stronger_readouts(Given(), maps_of("value")[:, :2], "layer", **GIVEN).sel(stimulus="natural")
     assert (found.r2.sel(eraser=1, target="row", reader=["cell", "perceptron"]) < 0.01).all()
+
+
+def test_readers_that_are_not_asked_for_are_not_run(monkeypatch):
+    monkeypatch.setattr("probe.erasing.stronger._neighbourhood_statistics", lambda *given: 1 / 0)
+    monkeypatch.setattr("probe.erasing.stronger._perceptrons", lambda *given: 1 / 0)
+    found = measured("value", readers="cell")
+    assert list(found.reader.values) == ["cell"] and found.r2_null.isnull().all()
+    with pytest.raises(ArgumentError, match=r"readers=\['net'\]: expected some of cell, neighbourhood, perceptron"):
+        measured("value", readers="net")

@@ -219,3 +219,53 @@ def test_results_along_a_dim_of_their_own_go_by_name(layer_result):
 def test_plots_do_not_load_torch():
     code = "import sys, probe; probe.plot_layers; assert 'torch' not in sys.modules and 'seaborn' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_null_and_control_are_drawn_as_means_over_targets(layer_result):
+    result = layer_result(FOUR)
+    result["r2_null"], result["r2_control"] = result.r2 / 9, result.r2 / 3
+    axes = probe.plot_layers({"net": result}, Figure().subplots(1, 2), controls=True)
+    for ax, stimulus in zip(axes, ("natural", "rolled"), strict=True):
+        for name, style in (("r2_null", ":"), ("r2_control", "--")):
+            (line,) = [one for one in ax.lines if one.get_linewidth() == 0.8 and one.get_linestyle() == style]
+            np.testing.assert_allclose(
+                line.get_ydata(), result[name].sel(stimulus=stimulus).mean("target"), equal_nan=True
+            )
+
+
+def test_models_of_unlike_layers_are_drawn_by_relative_depth(layer_result):
+    result = layer_result(FOUR)
+    short = result.isel(layer=[0, -1])
+    axes = probe.plot_layers({"all": result, "few": short}, Figure().subplots(1, 2), relative=True)
+    ends = [line.get_xdata() for line in axes[0].lines if len(line.get_xdata()) in (2, 4)]
+    assert {(values[0], values[-1]) for values in ends} == {(0, 1)}
+    assert axes[0].get_xlabel() == "relative depth: first to last layer"
+
+
+def test_faint_results_are_grey(layer_result):
+    result = layer_result(FOUR)
+    axes = probe.plot_layers({"a": result, "b": result}, Figure().subplots(1, 2), faint=["b"])
+    drawn = {text.get_text(): line.get_color() for text, line in zip(*_legend_of(axes[0]), strict=True)}
+    assert drawn["b"] == "0.8" and drawn["a"] != "0.8"
+
+
+def _legend_of(ax):
+    legend = ax.get_legend()
+    return legend.get_texts(), legend.legend_handles
+
+
+@pytest.mark.parametrize(
+    ("several", "options", "message"),
+    [
+        (False, {"faint": ["a"]}, "faint=.*there is one"),
+        (False, {"relative": True}, "relative=True: it is for several results"),
+        (True, {"relative": True, "controls": True}, "do not go with relative=True"),
+        (True, {"faint": ["c"]}, "faint: 'c' is none of the results, a, b"),
+    ],
+)
+def test_options_without_effect_are_refused(layer_result, several, options, message):
+    result = layer_result(FOUR)
+    result["r2_null"], result["r2_control"] = result.r2, result.r2
+    given = {"a": result, "b": result} if several else result
+    with pytest.raises(ArgumentError, match=message):
+        probe.plot_layers(given, **options)
