@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from probe.reports.page.document import Report
 from probe.reports.page.opening import add_findings, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance
-from probe.reports.page.samples import sample_notes
+from probe.reports.page.samples import R2_MEANING, sample_notes
 from probe.reports.results import channels, geometry, layers, shifts
 
 __all__ = ["KINDS", "build"]
@@ -78,8 +78,7 @@ KINDS = {
 }
 
 _MEANINGS = {
-    "R²": "1 − SSE/SST of a linear readout of position from the channels at each cell, on held-out images. 1: position "
-    "can be read exactly; 0: not at all.",
+    "R²": R2_MEANING,
     "R² shuffled": "The same readout where the positions of every image are shuffled: 0 up to noise.",
     "R² other maps": "The same readout of other maps, mean over fixed permutations of the grid that are orthogonal to "
     "the target: how well any map can be read.",
