@@ -1,5 +1,6 @@
 """Images to train and to probe small networks on: read from folders, or made from what comes with scikit-learn."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "CANVAS",
     "ClassFolder",
     "Digits",
+    "LabelTable",
     "LabelledFolder",
     "digit_batches",
     "keep_shown",
@@ -106,6 +108,65 @@ class ClassFolder(Folder):
         """Return the image and its class."""
         image = self.picture(index)
         return image if isinstance(image, Unreadable) else (image, self.labels[index])
+
+
+class LabelTable(Folder):
+    """Image files with the class of each from a table, as rows (image, label).
+
+    Parameters
+    ----------
+    images
+        Folder of image files, searched recursively, in sorted order.
+    table
+        CSV file: the path of an image below the folder, or its file name, and the number of its class, from 0. A first
+        line that is no such pair is the heading.
+
+    Attributes
+    ----------
+    labels : list of int
+        Class of each image.
+
+    Raises
+    ------
+    ImagesError
+        If there is no image, one has no label, or the table cannot be read.
+    """
+
+    def __init__(self, images: Path, table: Path) -> None:
+        super().__init__(images)
+        known = _read_labels(table)
+        found = [known.get(path.relative_to(images).as_posix(), known.get(path.name)) for path in self.paths]
+        missing = [path for path, label in zip(self.paths, found, strict=True) if label is None]
+        if missing:
+            raise ImagesError(
+                f"labels: {len(missing)} of {len(found)} images are not in {table}, {missing[0]} for one. Expected a "
+                "line with the name of each image and the number of its class."
+            )
+        self.labels = [label for label in found if label is not None]
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int] | Unreadable:
+        """Return the image and its class."""
+        image = self.picture(index)
+        return image if isinstance(image, Unreadable) else (image, self.labels[index])
+
+
+def _read_labels(table: Path) -> dict[str, int]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ImagesError(f"labels: {table} cannot be read: {error}.") from error
+    found = {}
+    for number, row in enumerate(rows):
+        cells = [cell.strip() for cell in row]
+        if len(cells) == 2 and cells[1].isdecimal():
+            found[cells[0]] = int(cells[1])
+        elif number:
+            raise ImagesError(
+                f"labels: line {number + 1} of {table} is {','.join(row)!r}; expected the name of an image, a comma, "
+                "and the number of its class, from 0."
+            )
+    return found
 
 
 class LabelledFolder(Folder):

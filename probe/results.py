@@ -82,6 +82,7 @@ KINDS = {
     "padding_comparison": "probe.analyses.padding_comparison.study.run",
     "channels": "probe.analyses.channels.study.run",
     "overview": "probe.analyses.overview.study.run",
+    "comparison": "probe.analyses.overview.comparison.compare",
     "study": "probe.analyses.NAME.run",
 }
 """Every kind of result, and the call that makes it."""

@@ -14,9 +14,11 @@ __all__ = ["build"]
 
 _PLAIN = (
     "layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "shift_consistency",
-    "neighbours", "audit",
+    "neighbours", "audit", "erasure_proof", "erasure_curve", "erasure_matrix", "stronger_readouts",
 )  # fmt: skip
 _PAGES = {
+    "overview": "probe.reports.overview.page",
+    "comparison": "probe.reports.overview.comparison",
     "channels": "probe.reports.channels.page",
     "padding_comparison": "probe.reports.padding_comparison.page",
     "study": "probe.reports.studies",

@@ -1,5 +1,8 @@
 """What several test files share."""
 
+import fcntl
+import os
+import pickle
 import random
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +11,9 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+
+from probe.analyses.studies import find_study
+from tests.overviews import made_overview
 
 
 def state_of(model):
@@ -59,6 +65,40 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Something by its name, made by whichever worker asks first, in one thread, and kept for the others."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def once(name, make):
+        kept = folder / f"{name}.pickle"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                threads = torch.get_num_threads()
+                torch.set_num_threads(1)
+                made = make()
+                torch.set_num_threads(threads)
+                kept.write_bytes(pickle.dumps(made))
+        return pickle.loads(kept.read_bytes())
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny_study(once):
+    """The tiny preset of a study by its name."""
+    return lambda name: once(f"tiny-{name}", lambda: find_study(name).run(preset="tiny", progress=False))
+
+
+@pytest.fixture(scope="session")
+def overview(once):
+    """All that can be told of a small classifier, beside its untrained twin, on few images."""
+    return once("overview", made_overview)
 
 
 @pytest.fixture

@@ -32,13 +32,13 @@ FLOORS = [
 ]
 
 # Those of the command that may import analyses and reports.
-ENDS = {"probe.command.reports", "probe.command.studies"}
+ENDS = {"probe.command.overviews", "probe.command.reports", "probe.command.studies"}
 
 # What studies share. All others are studies of their own, each a file or a folder.
 SHARED = {"data", "nets", "predictions", "studies", "training"}
 
 # What pages share.
-PAGES = {"", "page", "studies"}
+PAGES = {"", "page", "results", "studies"}
 
 HEAVY = {"torch", "torchvision", "xarray", "matplotlib", "seaborn", "sklearn", "scipy", "pandas", "numpy"}
 

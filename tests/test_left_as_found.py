@@ -69,6 +69,10 @@ def curve(score):
     )  # fmt: skip
 
 
+def largest(output):
+    return output.amax(dim=(1, 2, 3))
+
+
 def pooled(net, images, **given):
     return probe.pooled(net, images, grid=2, folds=2, **READING, **given)
 
@@ -86,11 +90,20 @@ READ = {
     "layerwise": lambda net, images, **given: probe.layerwise(net, images, maps="conv2", **READING, **given),
     "channelwise": lambda net, images, **given: probe.channelwise(net, images, maps="conv2", **READING, **given),
     **{f"rank_channels by {method}": rank(method) for method in RANKING_METHODS},
-    "ablation_curve": curve({"largest": lambda output: output.amax(dim=(1, 2, 3))}),
+    "ablation_curve": curve({"largest": largest}),
     "ablation_curve of position": curve("position"),
     "pooled": pooled,
     "neighbours": lambda net, images, **given: probe.neighbours(net, images, "conv2", **READING, **given),
     "shift_consistency": consistency,
+    "erasure_curve": lambda net, images, **given: probe.erasure_curve(
+        net, images, "conv1", score={"largest": largest}, methods="leace", ranks=[2], draws=2, **READING, **given
+    ),
+    "erasure_matrix": lambda net, images, **given: probe.erasure_matrix(
+        net, images, layers=["conv1", "conv2"], folds=6, **READING, **given
+    ),
+    "stronger_readouts": lambda net, images, **given: probe.stronger_readouts(
+        net, images, "conv1", methods="leace", ranks=[2], samples=100, seeds=2, **READING, **given
+    ),
 }
 """The measurements that read many images, by name."""
 
@@ -294,7 +307,8 @@ def test_a_loop_over_a_model_with_another_thing_changed(change, failure, left_as
 
 def test_every_measurement_is_among_these():
     makes_or_compares = {"ablate", "compare_rankings", "load", "save"}
-    makes_or_compares |= {"with_padding", "with_position_embedding", "with_sampling"}
+    makes_or_compares |= {"with_padding", "with_position_embedding", "with_sampling", "with_erasers"}
+    makes_or_compares |= {"fit_eraser", "erasure_proof"}  # from statistics alone
     functions = {name for name in probe.__all__ if name.islower() and not name.startswith("plot_")}
     measured = {name.partition(" ")[0] for name in [*READ, *OF_ONE_IMAGE]}
     assert {name for name in functions if callable(getattr(probe, name))} - makes_or_compares == measured

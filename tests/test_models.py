@@ -1,6 +1,7 @@
 """Models of torchvision and timm: which layers are found, and their values against other ways of reading them."""
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -62,10 +63,10 @@ TORCHVISION = {
     ),
     "googlenet": (googlenet, (64, 64), 57, {"inception3a.branch4.1.conv": as_is, "inception4b.branch2.0.conv": as_is}),
     "vit_b_16": (
-        models.vit_b_16,
-        (224, 224),
+        partial(models.vit_b_16, image_size=96),
+        (96, 96),
         13,
-        {"conv_proj": as_is, "encoder.layers.encoder_layer_0": tokens_on(14, 14), "encoder.ln": tokens_on(14, 14)},
+        {"conv_proj": as_is, "encoder.layers.encoder_layer_0": tokens_on(6, 6), "encoder.ln": tokens_on(6, 6)},
     ),
     "swin_t": (
         models.swin_t,

@@ -4,7 +4,6 @@ import io
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -114,7 +113,7 @@ def test_the_default_positions_are_enough():
     images = ZippedImages(at_hand("data/imagenet-sample-500.zip"))
     options = {
         "stimuli": "rolled",
-        "transform": transform(v2.Resize(256), v2.CenterCrop(224)),
+        "transform": transform(v2.Resize(128), v2.CenterCrop(112)),
         "progress": False,
     }
     sampled = probe.layerwise(model, images, **options)
@@ -133,11 +132,10 @@ def test_street_scenes_without_the_channels_that_flips_rank_first():
     first = Subset(ZippedImages(archive, "train/"), range(100))
     ranking = probe.rank_channels(net, first, "backbone.16", method="flip", **options)
     curve = probe.ablation_curve(
-        net, LabelledImages(archive, "val/"), ranking, score="miou", counts=[100, 400], draws=3, controls="random",
+        net, LabelledImages(archive, "val/"), ranking, score="miou", counts=[400], draws=2, controls="random",
         **options,
-    ).squeeze("score")  # fmt: skip
-    # A separate computation: 0.637 with all, 0.637 and 0.592 without the first, 0.633 to 0.635 and 0.598 to 0.613 at
-    # random.
+    ).squeeze(["score", "count"])  # fmt: skip
+    # A separate computation: 0.637 with all, 0.592 without the first 400, 0.598 to 0.613 without random ones.
     assert curve.intact.item() == pytest.approx(0.637, abs=0.01)
-    np.testing.assert_allclose(curve.top, [0.637, 0.592], atol=0.01)
-    np.testing.assert_allclose(curve.random.mean("draw"), [0.634, 0.605], atol=0.01)
+    assert curve.top.item() == pytest.approx(0.592, abs=0.01)
+    assert curve.random.mean("draw").item() == pytest.approx(0.605, abs=0.01)

@@ -17,10 +17,13 @@ from torch import nn
 import probe
 from probe.analyses import rook
 from probe.analyses.channels import study as channels_study
+from probe.analyses.overview.comparison import compare
 from probe.analyses.padding_comparison import study as padding_comparison
 from probe.errors import ArgumentError, ResultFileError
 from probe.results import KINDS, SCHEMA, VARIABLES, Facts, check_writable, finish, layer_map, write_atomically
 from probe.testing import noise_images, padded_net
+from tests.erasing.made import ERASING
+from tests.overviews import made_overview
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,6 +101,7 @@ def made_results():
         lambda: probe.shift_consistency(nn.Sequential(net, nn.AdaptiveMaxPool2d(1), nn.Flatten()), images, **quietly),
     )
     yield "neighbours", lambda: probe.neighbours(net, images, "conv2", **quietly)
+    yield from ERASING.items()
     yield "audit", lambda: probe.audit(net, (3, 8, 8))
     yield "study", lambda: rook.run(preset="tiny", progress=False)
     yield "padding_comparison", lambda: padding_comparison.run(net, images, paddings=["zeros"], **quietly)
@@ -108,6 +112,8 @@ def made_results():
             counts=[2], draws=2, **quietly,
         ),
     )  # fmt: skip
+    yield "overview", lambda: made_overview(parts=["padding_circular", "audit"])
+    yield "comparison", lambda: compare(dict.fromkeys("ab", made_overview(parts=[])))
 
 
 MADE = dict(made_results())
@@ -129,10 +135,10 @@ class TestStamp:
         assert isinstance(packed["warnings"], list) and isinstance(packed["skipped"], dict)
         assert result.attrs["confidence"] == 0.95
         assert result.attrs["command"].startswith("probe.")
-        if kind not in ("audit", "study"):
+        if kind not in ("audit", "study", "comparison"):
             assert result.attrs["images_digest"] and result.attrs["n_images"] in (2, 40)
             assert result.attrs["seed"] == 3
-        if kind not in ("study", "padding_comparison"):  # several networks, each with weights of its own
+        if kind not in ("study", "padding_comparison", "comparison"):  # several networks, each with weights of its own
             assert len(result.attrs["weights_digest"]) == 16
         for name, variable in result.data_vars.items():
             assert {"long_name", "units"} <= variable.attrs.keys(), name

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from probe.ablation.curves import ablation_curve, asked_scores
-from probe.analyses.data import shown_images
+from probe.analyses.data import ClassFolder, shown_images
 from probe.analyses.predictions import Predictions
 from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
-from probe.erasing.stronger import stronger_readouts
+from probe.erasing.stronger import READERS, stronger_readouts
 from probe.errors import ArgumentError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
 from probe.measures.consistency import shift_consistency
 from probe.measures.matching import neighbours
@@ -80,6 +81,8 @@ class Settings:
         Cells that perceptrons are shown.
     paddings : tuple of str
         That are swapped in.
+    widest : int
+        Channels of a layer whose 3×3 neighbourhoods are read.
     """
 
     max_images: int | None = None
@@ -87,9 +90,10 @@ class Settings:
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     samples: int = 20_000
     paddings: tuple[str, ...] = ("reflect", "replicate", "circular", "valid")
+    widest: int = 512
 
 
-QUICK = Settings(max_images=200, draws=5, ranks=(2, 8), samples=4_000, paddings=("circular",))
+QUICK = Settings(max_images=200, draws=5, ranks=(2, 8), samples=4_000, paddings=("circular",), widest=128)
 """Under five minutes on two cores for a ResNet-18."""
 
 FULL = Settings()
@@ -126,9 +130,10 @@ def run(
     images
         As in `probe.collect`; they are read many times, so no generator.
     labelled
-        Images with labels, as the score needs them; by default the score is ``"agreement"`` on `images`.
+        Images with labels, as the score needs them; by default `images`.
     score
-        As in `probe.ablation_curve`; by default ``"accuracy"`` with labels.
+        As in `probe.ablation_curve`; by default ``"accuracy"`` with labels, also where `images` is a folder of as many
+        folders as the model has outputs, which are then the classes; else ``"agreement"``.
     untrained
         The same architecture before training, to compare with.
     layer
@@ -164,16 +169,16 @@ def run(
     chosen = list(dict.fromkeys(["where", *parts]))
     if unknown := [part for part in chosen if part not in PARTS]:
         raise ArgumentError(f"parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")
-    score = score or ("accuracy" if labelled is not None else "agreement")
-    asked_scores(score)
+    if score is not None:
+        asked_scores(score)
     settings = QUICK if quick else FULL
     settings = replace(settings, max_images=max_images or settings.max_images)
     reading: dict[str, Any] = {
         "batch_size": batch_size, "device": device, "transform": transform, "seed": seed,
         "max_images": settings.max_images, "progress": False,
     }  # fmt: skip
-    scored = images if labelled is None else labelled
-    work = _Work(model, images, scored, score, untrained, layer, settings, reading)
+    work = _Work(model, images, untrained, layer, settings, reading)
+    work.settle_score(labelled, score)
     found: dict[str, xr.Dataset] = {}
     reasons: dict[str, dict[str, str]] = {"failed": {}, "absent": {}}
     warned: list[str] = []
@@ -203,7 +208,7 @@ def run(
         facts=facts.warned(warned),
         settings={
             "quick": quick, "draws": settings.draws, "ranks": settings.ranks, "samples": settings.samples, "seed": seed,
-            "score": score if isinstance(score, str) else list(score), "labelled": labelled is not None,
+            "score": work.score if isinstance(work.score, str) else list(work.score), "labelled": work.is_labelled,
         },
         command=command,
         layer=work.layer,
@@ -224,14 +229,14 @@ class _Work:
         self,
         model: nn.Module,
         images: Any,
-        scored: Any,
-        score: Any,
         untrained: nn.Module | None,
         layer: str | None,
         settings: Settings,
         reading: Mapping[str, Any],
     ) -> None:
-        self._model, self._images, self._scored, self._score = model, images, scored, score
+        self._model, self._images, self._scored = model, images, images
+        self.score: Any = "agreement"
+        self.is_labelled = False
         self._untrained, self._settings, self._reading = untrained, settings, dict(reading)
         self._statistics: Statistics | None = None
         self._predictions: Predictions | None = None
@@ -239,6 +244,14 @@ class _Work:
         self._layers = [str(name) for name in table.index[table.auto & (table.note == "")] if name != "input"]
         self.layer = layer or (self._layers[-1] if self._layers else "")
         self._size = tuple(int(side) for side in table.loc["input", "shape"])
+
+    def settle_score(self, labelled: Any, score: Any) -> None:
+        """Settle what is scored on which images."""
+        if labelled is None and score is None and isinstance(self._images, str | Path):
+            labelled = ClassFolder(Path(self._images)) if self._own_predictions().labels is not None else None
+        self.is_labelled = labelled is not None
+        self._scored = labelled if self.is_labelled else self._images
+        self.score = score or ("accuracy" if self.is_labelled else "agreement")
 
     def measure(self, part: str) -> xr.Dataset:
         """Measure a part."""
@@ -296,7 +309,7 @@ class _Work:
         n_channels = ranking.sizes["channel"]
         counts = sorted({max(1, n_channels // share) for share in (32, 8, 4, 2)})
         return ablation_curve(
-            self._model, self._scored, ranking, score=self._score, counts=counts, draws=max(self._settings.draws, 2),
+            self._model, self._scored, ranking, score=self.score, counts=counts, draws=max(self._settings.draws, 2),
             controls=["random"], **self._reading,
         )  # fmt: skip
 
@@ -313,15 +326,19 @@ class _Work:
 
     def _erasing(self) -> xr.Dataset:
         return erasure_curve(
-            self._model, self._scored, self.layer, score=self._score, statistics=self._collected(), ranks=self._ranks(),
+            self._model, self._scored, self.layer, score=self.score, statistics=self._collected(), ranks=self._ranks(),
             draws=self._settings.draws, **self._reading,
         )  # fmt: skip
 
     def _stronger(self) -> xr.Dataset:
         ranks = [rank for rank in (2, 8) if rank in self._ranks()]
+        readers = list(READERS)
+        if self._collected().layers[0].n_channels > self._settings.widest:
+            readers.remove("neighbourhood")
         return stronger_readouts(
-            self._model, self._images, self.layer, ranks=ranks, samples=self._settings.samples, **self._reading
-        )
+            self._model, self._images, self.layer, ranks=ranks, readers=readers, samples=self._settings.samples,
+            **self._reading,
+        )  # fmt: skip
 
     def _rereading(self) -> xr.Dataset:
         layers = self._layers[-_MOST_EARLIER:]

@@ -186,7 +186,7 @@ class _Ablation:
 
         with borrowed(self._model, resolve_device("auto", self._model), seed=0), _without_hooks(self._model):
             layers = survey(self._model, images[:1].detach().clone(), self._layout, as_called)
-        found = {}
+        found: dict[tuple[str, int], Callable[[Any], Any]] = {}
         for name, channels in self._channels.items():
             layer = select_layers(name, layers, self._names)[0][0]
             if isinstance(channels, Eraser):

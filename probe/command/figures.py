@@ -109,6 +109,21 @@ def _pooled(result: xr.Dataset) -> dict[str, Any]:
     return {"pooled": probe.plot_pooled(result)}
 
 
+def _erasing(result: xr.Dataset) -> dict[str, Any]:
+    return {"erasing": probe.plot_erasure(result).flat[0]}
+
+
+def _erasing_curves(result: xr.Dataset) -> dict[str, Any]:
+    return {
+        f"erasing-{_as_file_name(score)}": probe.plot_erasure(result, score=score).flat[0]
+        for score in map(str, result.score.values)
+    }
+
+
+def _readers(result: xr.Dataset) -> dict[str, Any]:
+    return {"readers": probe.plot_erasure(result).flat[0]}
+
+
 def _audit(result: xr.Dataset) -> dict[str, Any]:
     found = {}
     if ((result["stride"] > 1).any("axis") & (result.padding > 0).any("side")).any():
@@ -135,6 +150,10 @@ FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
     "pooled": _pooled,
     "shift_consistency": _shifts,
     "neighbours": _neighbours,
+    "erasure_curve": _erasing_curves,
+    "erasure_proof": _erasing,
+    "erasure_matrix": _erasing,
+    "stronger_readouts": _readers,
     "audit": _audit,
 }
 """Kind -> function from a result to the Axes of each figure, by the name of its file."""

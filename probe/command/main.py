@@ -31,6 +31,7 @@ from probe.command.arguments import (
     weights_option,
 )
 from probe.command.names import LAWS
+from probe.command.overviews import report_compare, report_model
 from probe.command.reports import class_folder, report
 from probe.command.studies import analyse, audit
 
@@ -251,6 +252,8 @@ def show(file: Path, figures: Path | None, overwrite: bool, as_json: bool, quiet
             note(f"figure: {path}", quiet)
 
 
+report.add_command(report_model)
+report.add_command(report_compare)
 main.add_command(report)
 main.add_command(analyse)
 main.add_command(audit)

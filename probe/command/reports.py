@@ -33,7 +33,7 @@ from probe.command.names import PADDINGS, RANKINGS, SCORES
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["report"]
+__all__ = ["SEGMENTATION_SCORES", "check_page", "class_folder", "report", "write_page"]
 
 _MOST_FINDINGS = 3
 _REPORTS = (
@@ -41,10 +41,12 @@ _REPORTS = (
     "probe report padding --model resnet18 --weights resnet18.pth --images photos -o resnet18.html",
     "probe report channels resnet18 --weights resnet18.pth --layer layer4 --images train --eval-images val",
     "probe report channels nets:make_net --layer features.5 --images train --eval-images val --labels val_labels",
+    "probe report model resnet18 --weights resnet18.pth --images photos --quick -o resnet18.html",
     "probe report resnet18.nc",
     "probe report padding-report.nc -o page.html",
 )
-_SEGMENTATION_SCORES = ("miou", "miou:left", "miou:centre", "miou:right")
+SEGMENTATION_SCORES = ("miou", "miou:left", "miou:centre", "miou:right")
+"""Of the whole image and its regions."""
 
 
 @click.group(
@@ -105,7 +107,7 @@ def report_padding(
         )
     if model is not None and (":" not in model or model.startswith("timm:")) and weights is None:
         raise click.UsageError(f"--model {model} needs --weights: random ones were trained nowhere.")
-    _check_page(output, overwrite)
+    check_page(output, overwrite)
 
     from probe.analyses.padding_comparison import study as padding_comparison
     from probe.reports.padding_comparison.page import findings
@@ -128,7 +130,7 @@ def report_padding(
             **settings,
         )
         record(result, source, command)
-    _write_page(result, findings(result), output, overwrite)
+    write_page(result, findings(result), output, overwrite)
 
 
 @report.command("channels", cls=Task, examples=_REPORTS[2:4])
@@ -204,12 +206,12 @@ def report_channels(
     """
     if not all(count.isdecimal() for count in counts):
         raise click.UsageError(f"--counts {','.join(counts)}: expected whole numbers.")
-    _check_page(output, overwrite)
+    check_page(output, overwrite)
 
     from probe.analyses.channels import study as channels
     from probe.reports.channels.page import findings
 
-    scores = score or (_SEGMENTATION_SCORES if labels else ("accuracy",))
+    scores = score or (SEGMENTATION_SCORES if labels else ("accuracy",))
     scored = _scored_images(eval_images, labels, scores)
     groups = None if eval_groups is None else _groups(scored, eval_images, eval_groups)
     source = open_source(model, weights, OWN_SIZE if labels and size is None else size, seed, quiet, model_args)
@@ -229,7 +231,7 @@ def report_channels(
         **settings,
     )
     record(result, source, command)
-    _write_page(result, findings(result), output, overwrite)
+    write_page(result, findings(result), output, overwrite)
 
 
 def _scored_images(folder: Path, labels: Path | None, scores: tuple[str, ...]) -> Any:
@@ -238,7 +240,7 @@ def _scored_images(folder: Path, labels: Path | None, scores: tuple[str, ...]) -
         from probe.analyses.data import LabelledFolder
 
         return LabelledFolder(folder, labels)
-    if not set(scores) & {"accuracy", *_SEGMENTATION_SCORES}:
+    if not set(scores) & {"accuracy", *SEGMENTATION_SCORES}:
         return folder
     return class_folder(
         folder, "--eval-images", f"--score {','.join(scores)} needs", "or pass --labels or --score agreement"
@@ -281,7 +283,7 @@ def _groups(scored: Any, folder: Path, pattern: str) -> list[str]:
     return [match[0] for match in found if match]
 
 
-@report.command("file", cls=Task, examples=_REPORTS[4:])
+@report.command("file", cls=Task, examples=_REPORTS[5:])
 @click.argument("file", type=FILE, metavar="FILE.nc")
 @click.option("-o", "--output", type=PAGE, metavar="FILE.html", help="Page to write.  [default: beside FILE]")
 @overwrite_option
@@ -301,7 +303,7 @@ def report_file(file: Path, output: Path | None, overwrite: bool, quiet: bool) -
     click.echo(f"page: {output}")
 
 
-def _check_page(output: Path, overwrite: bool) -> None:
+def check_page(output: Path, overwrite: bool) -> None:
     """Find out before the work whether a page and its result can be written."""
     from probe.results import check_writable
 
@@ -309,7 +311,7 @@ def _check_page(output: Path, overwrite: bool) -> None:
         check_writable(path, overwrite=overwrite)
 
 
-def _write_page(result: "xr.Dataset", sentences: list[str], output: Path, overwrite: bool) -> None:
+def write_page(result: "xr.Dataset", sentences: list[str], output: Path, overwrite: bool) -> None:
     """Save a result and its page, and tell the first of the findings."""
     from probe import reports
     from probe.results import save

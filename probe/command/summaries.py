@@ -280,6 +280,63 @@ def _neighbours_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(chance=rows.groupby("layer", sort=False).chance.first())
 
 
+# ---- Position erased
+
+
+def _erasing(result: xr.Dataset) -> pd.DataFrame:
+    """Return a row for each eraser, stimulus and target."""
+    rows = result[["r2", "r2_se", "cost"]].to_dataframe().reset_index()
+    for score in map(str, result.score.values if "score" in result.dims else []):
+        rows[score] = result.erased.sel(score=score).values[rows.eraser.values]
+    return rows.rename(columns={"n_directions": "rank"})
+
+
+def _erasing_title(result: xr.Dataset) -> str:
+    before = result.r2_before.mean("target")
+    told = ", ".join(f"{before.sel(stimulus=name).item():.3f} on {name}" for name in map(str, result.stimulus.values))
+    return (
+        f"R² ± {CONFIDENCE:.0%} of position left in {result.attrs['layer']}, and the share of the variance that is "
+        f"removed (cost); with nothing erased, mean over targets: {told}"
+    )
+
+
+def _erasing_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    halves = half_width(rows.r2_se, int(json.loads(result.attrs["settings"])["folds"]) - 1)
+    keys = ["method", "rank", "fitted_to", "stimulus"]
+    scores = [str(name) for name in result.score.values] if "score" in result.dims else []
+    texts = rows.assign(text=_estimates(rows.r2, halves)).pivot_table(
+        "text", [*keys, "cost", *scores], "target", aggfunc="first", sort=False
+    )
+    return texts.reset_index(["cost", *scores])
+
+
+def _matrix(result: xr.Dataset) -> pd.DataFrame:
+    return _frame(result, ["r2", "r2_se"])
+
+
+def _matrix_title(result: xr.Dataset) -> str:
+    return (
+        f"R² of position on {result.attrs['stimulus']} images, mean over targets: read at each layer, erased at another"
+    )
+
+
+def _matrix_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    mean = rows.groupby(["layer", "erased"], sort=False, as_index=False).r2.mean()
+    return mean.pivot_table("r2", "layer", "erased", aggfunc="first", sort=False)
+
+
+def _readers(result: xr.Dataset) -> pd.DataFrame:
+    return result[["r2", "r2_se"]].to_dataframe().reset_index().rename(columns={"n_directions": "rank"})
+
+
+def _readers_title(result: xr.Dataset) -> str:
+    return f"R² of position that readouts find in {result.attrs['layer']}, mean over targets, before and after erasing"
+
+
+def _readers_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.pivot_table("r2", ["method", "rank", "stimulus"], "reader", aggfunc="mean", sort=False)
+
+
 # ---- Audits
 
 
@@ -352,6 +409,10 @@ KINDS = {
     "similarity": Kind(_similarity, _similarity_title, _similarity_table),
     "shift_consistency": Kind(_shifts, _shifts_title, _shifts_table),
     "neighbours": Kind(_neighbours, _neighbours_title, _neighbours_table),
+    "erasure_proof": Kind(_erasing, _erasing_title, _erasing_table),
+    "erasure_curve": Kind(_erasing, _erasing_title, _erasing_table),
+    "erasure_matrix": Kind(_matrix, _matrix_title, _matrix_table),
+    "stronger_readouts": Kind(_readers, _readers_title, _readers_table),
     "audit": Kind(_audit, _audit_title, _audit_table),
     "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
     "channels": Kind(_curves, _curves_title, _curves_table),

@@ -1,13 +1,15 @@
 """What a model loses as position is erased, beside what is left of position."""
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 from probe.ablation.erasing import Erasing
 from probe.ablation.estimates import score_settings
@@ -15,20 +17,24 @@ from probe.ablation.later_readouts import Estimates
 from probe.ablation.performance import resolve_scores
 from probe.erasing.proof import check_draws, prove
 from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
-from probe.errors import ArgumentError, ImagesError
+from probe.errors import ArgumentError, ImagesError, ProbeWarning
 from probe.images.batches import Transform
 from probe.images.labels import LabelCheck, named_classes
 from probe.intervals import jackknife
+from probe.measures.matching import same_places
 from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
+from probe.readouts.erasers import ErasedPlace, Projection, erased
 from probe.readouts.fitted_erasers import named_layer
 from probe.results import finish
 from probe.sums.statistics import Statistics
 
 __all__ = ["erasure_curve"]
+
+_MOST_MATCHED = 200  # images
 
 
 def erasure_curve(
@@ -69,7 +75,7 @@ def erasure_curve(
     Parameters
     ----------
     model, images
-        As in `ablation_curve`. The images are read twice, once for the erasers unless `statistics` are given.
+        As in `ablation_curve`. The images are read three times, once for the erasers unless `statistics` are given.
     layer
         Name of the layer.
     score
@@ -92,7 +98,9 @@ def erasure_curve(
         All that `erasure_proof` returns; and on (score, eraser) ``erased``, ``erased_se``, and ``erased_minus_random``,
         its distance from the mean of the random subspaces of the same rank, with its error over images and draws; on
         score ``intact``, ``intact_se``; on (score, rank, draw) ``random``. The attribute ``sharing`` tells how the
-        computation before the layer was shared.
+        computation before the layer was shared. On (eraser, match_stimulus) ``same_place``, as in `neighbours`, from at
+        most 200 images, with ``same_place_se``; ``same_place_before`` with nothing erased, ``same_place_random`` on
+        (rank, draw, match_stimulus), and ``same_place_chance``.
 
     Raises
     ------
@@ -117,12 +125,12 @@ def erasure_curve(
         device=device, autocast=autocast, transform=transform, input_key=input_key, layout=layout, forward=forward,
         max_images=max_images, seed=seed, progress=progress, task="erased",
     )  # fmt: skip
+    if hasattr(images, "__next__"):
+        raise ImagesError(
+            "images: they are read several times, and an iterator gives them once. Pass a tensor, Dataset, DataLoader "
+            "or folder."
+        )
     if statistics is None:
-        if hasattr(images, "__next__"):
-            raise ImagesError(
-                "images: they are read twice, and an iterator gives them once. Pass a tensor, Dataset, DataLoader or "
-                "folder, or statistics= of other images."
-            )
         fitting = replace(options, task="statistics", targets=targets)
         statistics, _ = collect_statistics(model, images, fitting, grams=True, moments=True)
     fitted_place = named_layer(statistics, layer)
@@ -145,6 +153,7 @@ def erasure_curve(
         facts = reader.facts()
     scored = [_of_score(found, recipes, proof, draws) for found in estimates.values()]
     curve = proof.merge(xr.concat(scored, xr.Variable("score", list(estimates))))
+    curve = curve.merge(_matched(model, images, layer, projections, options, len(recipes), draws))
     return finish(
         curve,
         kind="erasure_curve",
@@ -159,6 +168,40 @@ def erasure_curve(
     )  # fmt: skip
 
 
+def _matched(
+    model: nn.Module,
+    images: Any,
+    layer: str,
+    projections: Sequence[Projection],
+    options: Options,
+    n_recipes: int,
+    draws: int,
+) -> xr.Dataset:
+    """Return how often the nearest cell is at the same place, for all recipes and random draws."""
+    changes: list[Callable[[Tensor], Tensor]] = [lambda features: features]
+    changes += [partial(erased, projection=one, place=ErasedPlace("NC")) for one in projections]
+    shown = replace(options, max_images=min(options.max_images or _MOST_MATCHED, _MOST_MATCHED))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbeWarning)  # the readings before have said what there is to say
+        found = same_places(model, images, layer, changes, shown)
+    values, errors = found.same_place.values, found.same_place_se.values
+    end = 1 + n_recipes
+    what = "share of cells whose nearest in another image is at the same place"
+    curve = xr.Dataset(coords={"match_stimulus": found.stimulus.values})
+    for name, meaning, dims, part in (
+        ("same_place_before", what, (), values[0]),
+        ("same_place_before_se", f"standard error of the {what}", (), errors[0]),
+        ("same_place", f"{what}, after erasing", ("eraser",), values[1:end]),
+        ("same_place_se", f"standard error of the {what}, after erasing", ("eraser",), errors[1:end]),
+        ("same_place_random", f"{what}, without random directions", ("rank", "draw"), values[end:]),
+    ):
+        if np.size(part):
+            shaped = part.reshape(-1, draws, part.shape[-1]) if "draw" in dims else part
+            curve[name] = ((*dims, "match_stimulus"), shaped, {"long_name": meaning, "units": "1"})
+    curve["same_place_chance"] = ((), found.attrs["chance"], {"long_name": f"{what}, by chance", "units": "1"})
+    return curve
+
+
 def _check_fits(statistics: Statistics, weights_digest: str, n_channels: int, n_fitted: int) -> None:
     if statistics.facts.weights_digest != weights_digest or n_channels != n_fitted:
         raise ArgumentError("statistics: they are of a model with other weights. Collect them with this one.")
@@ -170,7 +213,7 @@ def _of_score(found: Estimates, recipes: Sequence[Recipe], proof: xr.Dataset, dr
     ranks = proof["rank"].values.tolist()
     errors = jackknife(found.values, found.left_out, found.sizes)
     random = found.values[first_random:].reshape(len(ranks), draws)
-    random_left_out = found.left_out[:, first_random:].reshape(-1, len(ranks), draws)
+    random_left_out = found.left_out[:, first_random:].reshape(len(found.left_out), len(ranks), draws)
     difference, difference_se = np.full((2, len(recipes)), np.nan)
     for number, recipe in enumerate(recipes):
         if recipe.rank not in ranks:
@@ -190,5 +233,6 @@ def _of_score(found: Estimates, recipes: Sequence[Recipe], proof: xr.Dataset, dr
         ("erased_minus_random_se", "standard error: score after erasing − random", ("eraser",), difference_se),
         ("random", "score without random directions", ("rank", "draw"), random),
     ):  # fmt: skip
-        curve[name] = (dims, values, {"long_name": meaning, "units": "score"})
+        if np.size(values):
+            curve[name] = (dims, values, {"long_name": meaning, "units": "score"})
     return curve

@@ -186,12 +186,12 @@ def prove(
     if ranks:
         drawn, _, cost_drawn = _proved(statistics, layer, random, readings)
         by_draw = (len(ranks), draws)
-        for name, meaning, of, values in (
-            ("r2_random", "R² of the position readout without random directions", dims, drawn),
-            ("cost_random", "share of the variance that random directions remove", dims[:1], cost_drawn),
+        for name, meaning, drawn_dims, values in (
+            ("r2_random", "R² of the position readout without random directions", list(dims), drawn),
+            ("cost_random", "share of the variance that random directions remove", ["stimulus"], cost_drawn),
         ):
             shaped = values.reshape(*by_draw, *values.shape[1:])
-            proof[name] = (("rank", "draw", *of), shaped, {"long_name": meaning, "units": "1"})
+            proof[name] = (["rank", "draw", *drawn_dims], shaped, {"long_name": meaning, "units": "1"})
     return proof
 
 

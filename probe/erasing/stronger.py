@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
-from probe.errors import ArgumentError, ImagesError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer
@@ -36,7 +36,7 @@ from probe.results import finish
 from probe.sums.rounding import keeps_digits
 from probe.sums.statistics import Statistics
 
-__all__ = ["READERS", "stronger_readouts"]
+__all__ = ["READERS", "neighbourhoods", "stronger_readouts"]
 
 READERS = ("cell", "neighbourhood", "perceptron")
 """A linear readout of a cell, one of its 3×3 neighbourhood, and a two-layer perceptron of a cell."""
@@ -57,6 +57,7 @@ def stronger_readouts(
     targets: str | Iterable[str] = ("row", "column"),
     fit_stimulus: str = "rolled",
     stimuli: str | Iterable[str] = ("natural", "rolled"),
+    readers: str | Iterable[str] = READERS,
     samples: int = 20_000,
     seeds: int = 3,
     folds: int = 5,
@@ -96,6 +97,9 @@ def stronger_readouts(
         What the erasers are fitted to, one of `stimuli`.
     stimuli
         What position is read on.
+    readers
+        Of ``cell``, ``neighbourhood`` and ``perceptron``, those to measure. Neighbourhoods have nine times as many
+        features as cells; the time that they take grows with the third power of that number.
     samples
         Number of cells that the perceptron is shown, of all images together; they are kept in memory, channels × 4
         bytes each. Images of one size alone can be read.
@@ -114,8 +118,9 @@ def stronger_readouts(
         On (reader, eraser, stimulus, target): ``r2``, ``r2_se``. ``reader`` is ``cell`` (linear), ``neighbourhood``
         (linear, of the features of 3×3 cells, those at the border left out) and ``perceptron`` (of one hidden layer);
         the first ``eraser`` is ``intact``. Linear ones are free of the bias of small samples, with a jackknife over
-        images; the perceptron's R² is plain, from a fold that it has not seen, below 0 where it has learnt nothing,
-        and its error is that over seeds alone. ``r2_null`` is the perceptron's with the positions shuffled.
+        images, and NaN where a fold has fewer samples than they have features. The perceptron's R² is plain, from a
+        fold that it has not seen, below 0 where it has learnt nothing, and its error is that over seeds alone.
+        ``r2_null`` is the perceptron's with the positions shuffled.
 
     Raises
     ------
@@ -146,6 +151,7 @@ def stronger_readouts(
         num_workers=num_workers, device=device, autocast=autocast, transform=transform, input_key=input_key,
         layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress, task="cells",
     )  # fmt: skip
+    chosen = _chosen_readers(readers)
     split = splits(folds)[0]
     statistics, _ = collect_statistics(model, images, options, grams=True, moments=True)
     place = statistics.layers[0]
@@ -154,13 +160,21 @@ def stronger_readouts(
     projections = [directions_of(statistics, place, recipe, split.fitted) for recipe in recipes]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeWarning)  # the first reading has said what there is to say
-        neighbours = _neighbourhood_statistics(model, images, options, layer)
-        shown = _samples(model, images, replace(options, task="samples"), samples)
-    wide = [of_neighbourhoods(projection, _SIDE**2) for projection in projections]
-    r2, r2_se = np.full((2, len(READERS), len(recipes), len(statistics.stimuli), len(statistics.targets)), np.nan)
-    r2[0], r2_se[0] = _linear(statistics, projections, split.read)
-    r2[1], r2_se[1] = _linear(neighbours, wide, split.read)
-    r2[2], r2_se[2], null = _perceptrons(shown, projections, split.read, seeds, progress)
+        if "neighbourhood" in chosen:
+            neighbours = _neighbourhood_statistics(model, images, options, layer)
+        if "perceptron" in chosen:
+            shown = _samples(model, images, replace(options, task="samples"), samples)
+    warned: list[str] = []
+    shape = (len(recipes), len(statistics.stimuli), len(statistics.targets))
+    found = {"cell": _linear(statistics, projections, split.read, warned)}
+    null, n_samples = np.full(shape, np.nan), 0
+    if "neighbourhood" in chosen:
+        wide = [of_neighbourhoods(projection, _SIDE**2) for projection in projections]
+        found["neighbourhood"] = _linear(neighbours, wide, split.read, warned)
+    if "perceptron" in chosen:
+        *scores, null = _perceptrons(shown, projections, split.read, seeds, progress)
+        found["perceptron"], n_samples = (scores[0], scores[1]), len(shown.folds)
+    r2, r2_se = (np.stack([found[reader][part] for reader in chosen]) for part in (0, 1))
     dims = ("eraser", "stimulus", "target")
     result = xr.Dataset(
         {
@@ -169,7 +183,7 @@ def stronger_readouts(
             "r2_null": (dims, null),
         },
         coords={
-            "reader": list(READERS),
+            "reader": chosen,
             "method": ("eraser", [recipe.method for recipe in recipes]),
             "n_directions": ("eraser", [recipe.rank for recipe in recipes]),
             "eraser": np.arange(len(recipes)),
@@ -180,13 +194,20 @@ def stronger_readouts(
     return finish(
         result,
         kind="stronger_readouts",
-        facts=statistics.facts,
+        facts=statistics.facts.warned(warned),
         settings={
-            **statistics.settings, "fitted_to": fit_stimulus, "samples": len(shown.folds), "seeds": seeds,
+            **statistics.settings, "fitted_to": fit_stimulus, "samples": n_samples, "seeds": seeds,
             "hidden": _HIDDEN, "alpha": _ALPHA,
         },
         layer=layer,
     )  # fmt: skip
+
+
+def _chosen_readers(readers: str | Iterable[str]) -> list[str]:
+    named = [readers] if isinstance(readers, str) else [str(reader) for reader in readers]
+    if not named or set(named) - set(READERS):
+        raise ArgumentError(f"readers={named}: expected some of {', '.join(READERS)}.")
+    return [reader for reader in READERS if reader in named]
 
 
 def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, name: str) -> Statistics:
@@ -197,13 +218,13 @@ def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, n
         raise ArgumentError(
             f"layer={name!r}: a map of {place.height}×{place.width} cells has too few of {_SIDE}×{_SIDE} to read."
         )
-    given = {name: partial(_neighbourhoods, layer=place)}
+    given = {name: partial(neighbourhoods, layer=place)}
     return collect_statistics(
         model, images, replace(options, layout=given, task="neighbourhoods"), grams=True, moments=False
     )[0]
 
 
-def _neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
+def neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
     """Return the features of 3×3 cells as channels of their middle, channel by channel."""
     maps = as_maps(output, layer, [(layer.height, layer.width)])
     assert maps is not None
@@ -212,18 +233,26 @@ def _neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
 
 
 def _linear(
-    statistics: Statistics, projections: Sequence[Projection], folds: Sequence[int]
+    statistics: Statistics, projections: Sequence[Projection], folds: Sequence[int], warned: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return R² of linear readouts and its standard error, shape (projection, stimulus, target)."""
     n_targets, name = len(statistics.targets), statistics.layers[0].name
-    found = [
-        [
-            crossed_sums(erased_gram(statistics.grams[stimulus, name], one, folds, n_targets), n_targets, _ALPHA)
-            for stimulus in statistics.stimuli
-        ]
-        for one in projections
-    ]
-    return np.array([[sums.r2 for sums in row] for row in found]), np.array([[s.r2_se for s in row] for row in found])
+    shape = (len(projections), len(statistics.stimuli), n_targets)
+    r2, r2_se = np.full((2, *shape), np.nan)
+    for place, stimulus in enumerate(statistics.stimuli):
+        gram = statistics.grams[stimulus, name]
+        n_samples = int(gram.totals[list(folds), 0].min())
+        if n_samples < len(gram.pilot):
+            warn(
+                f"{len(gram.pilot)} features, on {stimulus} images, are more than the {n_samples} samples of a fold "
+                "that their readout is fitted to: NaN. Pass more images.",
+                warned,
+            )
+            continue
+        for number, one in enumerate(projections):
+            sums = crossed_sums(erased_gram(gram, one, folds, n_targets), n_targets, _ALPHA)
+            r2[number, place], r2_se[number, place] = sums.r2, sums.r2_se
+    return r2, r2_se
 
 
 @dataclass(frozen=True)

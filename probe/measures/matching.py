@@ -1,7 +1,7 @@
 """Where in another image the features of a cell find their like: what positional bias does to matching."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,19 @@ from probe.reading.reader import Reader, open_reader
 from probe.results import finish
 from probe.sums.gram import summing_dtype
 
-__all__ = ["chance_of_same_place", "neighbours"]
+__all__ = ["chance_of_same_place", "neighbours", "same_places"]
 
 _STIMULI = ("natural", "rolled")
 _FOLDS = 2  # images of one fold come in the order of their numbers, whatever the batches and the form of the data set
 _KEPT = 32  # images of each fold, among which the other one is drawn
 _TIE = 1e-6  # of similarity: less is rounding
+_POSITIONS = 256
+
+Change = Callable[[Tensor], Tensor]
+
+
+def _unchanged(features: Tensor) -> Tensor:
+    return features
 
 
 def neighbours(
@@ -37,7 +44,7 @@ def neighbours(
     *,
     reach: int = 1,
     stimuli: str | Iterable[str] = _STIMULI,
-    positions: int | None = 256,
+    positions: int | None = _POSITIONS,
     batch_size: int = 32,
     num_workers: int = 0,
     device: str | torch.device = "auto",
@@ -126,12 +133,8 @@ progress
         if skipped:
             warn(f"layer: {len(skipped)} are left out: {', '.join(list(skipped)[:5])}.", reader.warned)
         _check_memory(reader, layers, options)
-        matches = _read(reader, layers, options, reach, positions)
+        matches = _read(reader, [_View(one) for one in layers], options, reach, positions)
         facts = reader.facts(skipped)
-    if len(matches.numbers) < 2:
-        raise ImagesError(
-            f"images: {facts.n_images} give {len(matches.numbers)} pairs of images. Pass at least {_FOLDS + 2}."
-        )
     result = _summarise(matches, layers, options, reach)
     for name in (str(name) for name in result.layer.values):
         if result.same_place.sel(layer=name).isnull().any():
@@ -147,6 +150,45 @@ progress
         reach=reach,
         n_pairs=len(matches.numbers),
     )  # fmt: skip
+
+
+def same_places(
+    model: nn.Module, images: Any, layer: str, changes: Sequence[Change], options: Options, *, reach: int = 1
+) -> xr.Dataset:
+    """Measure how often the nearest cell is at the same place, with the features of a layer changed in several ways.
+
+    The images are read once for all of them.
+
+    Parameters
+    ----------
+    model, images
+        As in `neighbours`.
+    layer
+        One layer.
+    changes
+        Functions from the features of cells, shape (cell, channel), to others of the same shape.
+    options
+        As in `neighbours`; its layers, stimuli and folds are not looked at.
+    reach
+        As in `neighbours`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``same_place`` and ``same_place_se`` on (change, stimulus), and ``chance``.
+    """
+    options = replace(options, layers=layer, stimuli=_STIMULI, folds=_FOLDS, groups=None, task="same place")
+    with open_reader(model, images, options) as reader:
+        place = reader.layer(layer)
+        _check_memory(reader, [place], options)
+        matches = _read(reader, [_View(place, change) for change in changes], options, reach, _POSITIONS)
+    _, mean, error, _ = _mean_shares(matches)
+    dims = ("change", "stimulus")
+    return xr.Dataset(
+        {"same_place": (dims, mean), "same_place_se": (dims, error)},
+        {"stimulus": list(_STIMULI)},
+        {"chance": chance_of_same_place(place.height, place.width, reach)},
+    )
 
 
 def chance_of_same_place(height: int, width: int, reach: int) -> float:
@@ -204,18 +246,31 @@ class _Matches:
     distances: list[np.ndarray] = field(default_factory=list)
 
 
-def _directions(layer: Layer, maps: Tensor) -> Tensor:
-    """Return the features of each cell by their length, shape (image, cell, channel); NaN where they are all 0."""
-    features = maps.flatten(2).transpose(1, 2).to(summing_dtype(maps), memory_format=torch.contiguous_format)
-    return features / features.norm(dim=2, keepdim=True)
+@dataclass(frozen=True)
+class _View:
+    """The features of a layer as they are compared: changed, each by its length."""
+
+    layer: Layer
+    change: Change = _unchanged
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return the changed features of cells, shape (cell, channel), of length 1; NaN where they are all 0."""
+        changed = self.change(features)
+        return changed / changed.norm(dim=1, keepdim=True)
 
 
-def _read(reader: Reader, layers: Sequence[Layer], options: Options, reach: int, positions: int | None) -> _Matches:
+def _features(layer: Layer, maps: Tensor) -> Tensor:
+    """Return the features of each cell, shape (image, cell, channel)."""
+    return maps.flatten(2).transpose(1, 2).to(summing_dtype(maps), memory_format=torch.contiguous_format)
+
+
+def _read(reader: Reader, views: Sequence[_View], options: Options, reach: int, positions: int | None) -> _Matches:
     """Compare each image with one of those kept of its fold; which are kept follows from the image numbers."""
+    layers = list({view.layer.name: view.layer for view in views}.values())
     matches = _Matches()
     kept: list[list[tuple[int, dict[str, dict[str, Tensor]]]]] = [[] for _ in range(_FOLDS)]
     n_read = [0] * _FOLDS
-    with reader.reading(layers, _directions) as run:
+    with reader.reading(layers, _features) as run:
         for batch, pixels in reader.batches():
             # The image that is compared is natural, whatever the other one is shown as.
             shown = {name: run(pixels, name) for name in dict.fromkeys(("natural", *options.stimulus_names))}
@@ -224,7 +279,9 @@ def _read(reader: Reader, layers: Sequence[Layer], options: Options, reach: int,
                 if kept[fold]:
                     which, other = kept[fold][generator.integers(len(kept[fold]))]
                     one = {layer.name: shown["natural"][layer.name][place] for layer in layers}
-                    found = [_compare(one[at.name], other, at, number, options, reach, positions) for at in layers]
+                    found = [
+                        _compare(one[view.layer.name], other, view, number, options, reach, positions) for view in views
+                    ]
                     matches.numbers.append(number)
                     matches.others.append(which)
                     matches.shares.append(np.array([share for share, _ in found]))
@@ -244,13 +301,14 @@ def _read(reader: Reader, layers: Sequence[Layer], options: Options, reach: int,
 def _compare(
     one: Tensor,
     other: dict[str, dict[str, Tensor]],
-    layer: Layer,
+    view: _View,
     number: int,
     options: Options,
     reach: int,
     positions: int | None,
 ) -> tuple[list[float], list[float]]:
     """Return the share of cells whose nearest is at the same place, and how far that is on average, by stimulus."""
+    layer = view.layer
     cells = torch.from_numpy(draw_cells(options.seed, [number], len(one), positions)[0][0]).to(one.device)
     rows, columns = (axis.to(one.device) for axis in _places(layer, len(one)))
     apart = [(axis[cells, None] - axis[None, :]).abs() for axis in (rows, columns)]
@@ -260,7 +318,7 @@ def _compare(
     distances: list[float] = []
     for name in options.stimulus_names:
         with torch.autocast(one.device.type, enabled=False):
-            similarity = one[cells] @ other[name][layer.name].T
+            similarity = view(one[cells]) @ view(other[name][layer.name]).T
         known = ~similarity.isnan().all(dim=1)
         similarity = similarity.nan_to_num(nan=-torch.inf)
         nearest = (similarity >= similarity.amax(dim=1, keepdim=True) - _TIE) & known[:, None]
@@ -277,12 +335,21 @@ def _places(layer: Layer, n_cells: int) -> tuple[Tensor, Tensor]:
     return places // layer.width, places % layer.width
 
 
-def _summarise(matches: _Matches, layers: Sequence[Layer], options: Options, reach: int) -> xr.Dataset:
+def _mean_shares(matches: _Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Return the order of the images by number, the mean share and its error on (view, stimulus), and of how many."""
+    if len(matches.numbers) < 2:
+        raise ImagesError(f"images: they give {len(matches.numbers)} pairs of images. Pass at least {_FOLDS + 2}.")
     order = np.argsort(matches.numbers)
-    shares, distances = np.stack(matches.shares)[order], np.stack(matches.distances)[order]
     # Several images are compared with the same one, in which all of them meet the same content and the same roll.
     units = np.unique(np.array(matches.others)[order], return_inverse=True)[1]
-    mean, error, n_units = mean_over_images(shares, units)
+    mean, error, n_units = mean_over_images(np.stack(matches.shares)[order], units)
+    return order, mean, error, n_units
+
+
+def _summarise(matches: _Matches, layers: Sequence[Layer], options: Options, reach: int) -> xr.Dataset:
+    order, mean, error, n_units = _mean_shares(matches)
+    shares, distances = np.stack(matches.shares)[order], np.stack(matches.distances)[order]
+    units = np.unique(np.array(matches.others)[order], return_inverse=True)[1]
     half = half_width(error, n_units - 1)
     mean_distance = mean_over_images(distances, units)[0]
     dims = ("layer", "stimulus")

@@ -2,10 +2,12 @@
 
 import traceback
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.errors import PaddingError
 from probe.models.copies import copied
@@ -14,6 +16,9 @@ from probe.models.layers import described, running_layer
 __all__ = ["blueprint", "failure_of", "reason_of", "smallest_input"]
 
 LARGEST_INPUT = 2**14
+
+# Of these torch composes a dozen operations on the meta device, and they take most of the time of a forward pass.
+_ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.GELU)
 
 
 def blueprint(model: nn.Module) -> nn.Module:
@@ -35,7 +40,24 @@ def blueprint(model: nn.Module) -> nn.Module:
         for value in vars(module).values():
             if isinstance(value, Tensor):
                 replacements[id(value)] = value.detach().to("meta")
-    return copied(model, replacements)
+    plan = copied(model, replacements)
+    for module in plan.modules():
+        is_usual = type(module).forward is _BatchNorm.forward or type(module) in _ELEMENTWISE
+        if is_usual and "forward" not in vars(module):
+            module.forward = partial(_keep_the_shape, module)
+    return plan
+
+
+def _keep_the_shape(module: nn.Module, maps: Any) -> Any:
+    """Return what a layer gives that keeps the shape, without composing it; what the layer refuses, it still does."""
+    is_shape_alone = isinstance(maps, Tensor) and maps.is_meta
+    if is_shape_alone and isinstance(module, _BatchNorm):
+        module._check_input_dim(maps)
+        has_several_values = maps.numel() > maps.shape[1]
+        is_shape_alone = maps.shape[1] == module.num_features and (has_several_values or not module.training)
+    if not is_shape_alone:
+        return type(module).forward(module, maps)
+    return maps if getattr(module, "inplace", False) else torch.empty_like(maps)
 
 
 def failure_of(plan: nn.Module, shape: tuple[int, ...]) -> str:

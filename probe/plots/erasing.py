@@ -1,7 +1,7 @@
 """Figures of erasing: what is left of position, what the model loses, and where position is read anew."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -96,19 +96,19 @@ def plot_erasure(
     >>> probe.plot_erasure(matrix, Figure().subplots())[0].get_ylabel()
     'erased at'
     """
-    result = check_result(result, _KINDS, {})
+    result = check_result(result, _KINDS, {"r2": ()})
     kind = result.attrs["kind"]
     if score is not None and kind != "erasure_curve":
         raise ArgumentError(f"score={score!r}: only a result of probe.erasure_curve has scores.")
     if stimulus is not None and kind in ("erasure_matrix", "stronger_readouts"):
         raise ArgumentError(f"stimulus={stimulus!r}: {kind} has one alone, or a panel for each.")
-    drawing = {
+    drawings: dict[str, Callable[..., np.ndarray]] = {
         "erasure_matrix": _draw_matrix,
         "stronger_readouts": _draw_readers,
         "erasure_proof": _draw_ranks,
         "erasure_curve": _draw_scores,
-    }[kind]
-    return drawing(result, axes, width=width, **_asked(result, kind, target, stimulus, score))
+    }
+    return drawings[kind](result, axes, width=width, **_asked(result, kind, target, stimulus, score))
 
 
 def _asked(
@@ -243,20 +243,21 @@ def _draw_readers(result: xr.Dataset, axes: Any, *, width: float | None, target:
         meaning="stimuli",
     )  # fmt: skip
     n_erasers = result.sizes["eraser"]
+    readers = [str(name) for name in result.reader.values]
     for panel, stimulus in zip(panels, stimuli, strict=True):
         read = result.sel(stimulus=stimulus)
         panel.axhline(0, color="0.2", linewidth=0.8)
         for number in range(n_erasers):
             part = read.isel(eraser=number)
             method, rank = str(part.method.item()), int(part.n_directions)
-            places = np.arange(len(_READERS)) + (number - (n_erasers - 1) / 2) * 0.8 / n_erasers
+            places = np.arange(len(readers)) + (number - (n_erasers - 1) / 2) * 0.8 / n_erasers
             colour = "0.6" if method == "intact" else RESULT_COLOURS[(number - 1) % len(RESULT_COLOURS)]
             label = METHOD_NAMES[method] + ("" if method == "intact" else f", rank {rank}")
             panel.bar(
                 places, _of_target(part.r2, result, target), 0.75 / n_erasers, color=colour, label=label,
                 yerr=2 * _of_target(part.r2_se, result, target), capsize=2, error_kw={"linewidth": 0.8},
             )  # fmt: skip
-        panel.set_xticks(range(len(_READERS)), list(_READERS.values()))
+        panel.set_xticks(range(len(readers)), [_READERS[reader] for reader in readers])
         panel.set_title(f"read on {stimulus} images", fontsize=panel.xaxis.label.get_fontsize())
     panels[0].set_ylabel(f"R² of {_read_as(result, target)}")
     return _finish(panels, axes is None)
@@ -302,7 +303,8 @@ def _finish(panels: np.ndarray, own: bool) -> np.ndarray:
         panel.set_ylim(low, high)
         sns.despine(ax=panel)
     handles, labels = panels[0].get_legend_handles_labels()
-    if own:
+    figure = panels[0].figure
+    if own or (figure.axes == list(panels) and figure.get_layout_engine() is not None):
         for handle, label in zip(handles, labels, strict=True):
             handle.set_label(label)
         legend_above(panels[0], handles)

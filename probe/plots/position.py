@@ -34,6 +34,9 @@ _LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (6
 _MARKERS = (1.5, 3.0)  # points
 _WIDTH = 1.3  # points
 _GREY = "0.72"
+_FAINT = "0.8"
+_CONTROL = "0.35"
+_CONTROLS = {"r2_null": ("positions shuffled", ":"), "r2_control": ("any map (control)", "--")}
 _LOWEST = -0.5  # R² below is not shown, unless most is
 _VARIABLES = {"r2": ("layer", "stimulus", "target"), "r2_se": ("layer", "stimulus", "target")}
 
@@ -44,6 +47,7 @@ def plot_layers(
     ax: Axes | None = None,
     *,
     targets: Sequence[str] | str | None = None,
+    controls: bool = False,
     label: str | None = None,
     color: Any = None,
     width: float | None = None,
@@ -56,6 +60,9 @@ def plot_layers(
     ax: Any = None,
     *,
     targets: Sequence[str] | str | None = None,
+    controls: bool = False,
+    relative: bool = False,
+    faint: Sequence[str] = (),
     width: float | None = None,
 ) -> np.ndarray: ...
 
@@ -65,6 +72,9 @@ def plot_layers(
     ax: Any = None,
     *,
     targets: Sequence[str] | str | None = None,
+    controls: bool = False,
+    relative: bool = False,
+    faint: Sequence[str] = (),
     label: str | None = None,
     color: Any = None,
     width: float | None = None,
@@ -89,6 +99,14 @@ def plot_layers(
         Where to draw: Axes, or for several results an array of them, one for each stimulus. By default a new figure.
     targets
         Which targets to draw; by default all.
+    controls
+        Draw as well, thin and grey, R² with the positions shuffled anew in every image (``r2_null``, dotted), and how
+        well any map can be read (``r2_control``, dashed): means over targets, of several results those of the first.
+    relative
+        Draw several results against the relative depth of their layers, 0 to 1 in order of execution, so that models
+        with unlike layers can be compared.
+    faint
+        Names of those of several results that are drawn in grey, as of models that do their task no more.
     label
         What the legend calls a single result.
     color
@@ -126,15 +144,22 @@ def plot_layers(
     >>> [ax.get_title() for ax in axes]
     ['natural images', 'rolled images']
     """
-    results = results_by_name(result, "layerwise", _VARIABLES)
+    beside = dict.fromkeys(_CONTROLS, _VARIABLES["r2"]) if controls else {}
+    results = results_by_name(result, "layerwise", {**_VARIABLES, **beside})
     chosen = {name: _with_targets(item, targets) for name, item in results.items()}
     inches = check_width(width, ax)
+    if relative and controls:
+        raise ArgumentError("controls=True: they are those of the first result, and do not go with relative=True.")
     if is_several(result, label=label, color=color):
-        return _draw_several(chosen, ax, inches)
-    return _draw_one(chosen[""], ax, inches, label, color)
+        return _draw_several(chosen, ax, inches, controls, relative, _faint(faint, chosen))
+    if relative:
+        raise ArgumentError("relative=True: it is for several results, and there is one.")
+    if faint:
+        raise ArgumentError(f"faint={faint!r}: it names some of several results, and there is one; give color=.")
+    return _draw_one(chosen[""], ax, inches, label, color, controls)
 
 
-def _draw_one(result: xr.Dataset, ax: Axes | None, width: float, label: str | None, color: Any) -> Axes:
+def _draw_one(result: xr.Dataset, ax: Axes | None, width: float, label: str | None, color: Any, controls: bool) -> Axes:
     own = ax is None
     ax = open_axes(ax, width, 1.9 + 0.3 * width)
     stimuli, targets = _labels(result, "stimulus"), _labels(result, "target")
@@ -148,12 +173,14 @@ def _draw_one(result: xr.Dataset, ax: Axes | None, width: float, label: str | No
                 marker="o",
                 label=", ".join(filter(None, (label, stimulus, target))),
             )
+        if controls:
+            _draw_controls(ax, result.sel(stimulus=stimulus))
     _finish(ax, [result])
     ax.set_ylabel("R² of the position readout")
     for note in _notes([result]):
         if note.get_label() not in ax.get_legend_handles_labels()[1]:
             ax.add_line(note)
-    handles = ax.get_legend_handles_labels()[0]
+    handles = [*ax.get_legend_handles_labels()[0], *(_control_handles() if controls else ())]
     if own:
         legend_above(ax, handles)
     else:
@@ -161,8 +188,10 @@ def _draw_one(result: xr.Dataset, ax: Axes | None, width: float, label: str | No
     return ax
 
 
-def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -> np.ndarray:
-    check_alike(results, "layer", "stimulus", "target")
+def _draw_several(
+    results: Mapping[str, xr.Dataset], given: Any, width: float, controls: bool, relative: bool, faint: Sequence[str]
+) -> np.ndarray:
+    check_alike(results, *(() if relative else ("layer",)), "stimulus", "target")
     first = next(iter(results.values()))
     stimuli, targets = _labels(first, "stimulus"), _labels(first, "target")
     columns = len(stimuli) if width >= TWO_COLUMNS else 1
@@ -171,15 +200,21 @@ def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -
         meaning=f"panels, one for each stimulus ({', '.join(stimuli)})", argument="ax",
     )  # fmt: skip
     looks: list[dict[str, Any]] = [
-        {"color": RESULT_COLOURS[number % len(RESULT_COLOURS)], "marker": RESULT_MARKERS[number % len(RESULT_MARKERS)]}
-        for number in range(len(results))
+        {
+            "color": _FAINT if name in faint else RESULT_COLOURS[number % len(RESULT_COLOURS)],
+            "marker": RESULT_MARKERS[number % len(RESULT_MARKERS)],
+        }
+        for number, name in enumerate(results)
     ]
     for ax, stimulus in zip(axes, stimuli, strict=True):
         for (name, result), look in zip(results.items(), looks, strict=True):
             for place, target in enumerate(targets):
                 chosen = result.sel(stimulus=stimulus, target=target)
-                _draw_line(ax, chosen, **look, linestyle=_line(place), label=f"{name}, {target}")
-        _finish(ax, results.values())
+                label = f"{name}, {target}"
+                _draw_line(ax, chosen, **look, linestyle=_line(place), label=label, relative=relative)
+        if controls:
+            _draw_controls(ax, first.sel(stimulus=stimulus))
+        _finish(ax, results.values(), relative=relative)
         ax.set_title(f"{stimulus} images", fontsize=ax.title.get_fontsize())
         ax.set_ylabel("R² of position")
     finish_panels(axes, columns if given is None else None)
@@ -189,6 +224,7 @@ def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -
             for name, look in zip(results, looks, strict=True)
         ),
         *(Line2D([], [], color="0.3", linestyle=_line(place), label=target) for place, target in enumerate(targets)),
+        *(_control_handles() if controls else ()),
         *_notes(results.values()),
     ]
     if given is None:
@@ -198,11 +234,14 @@ def _draw_several(results: Mapping[str, xr.Dataset], given: Any, width: float) -
     return axes
 
 
-def _draw_line(ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, marker: str, label: str) -> None:
+def _draw_line(
+    ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, marker: str, label: str, relative: bool = False
+) -> None:
     """Draw one line with its band, grey where there are too few samples."""
     r2 = result.r2.values
     half = half_width(result.r2_se.values, result.sizes["fold"] - 1)
-    depth, few = np.arange(len(r2)), _too_few(result)
+    few = _too_few(result)
+    depth = np.linspace(0, 1, len(r2)) if relative else np.arange(len(r2))
     enough = np.where(few, np.nan, r2)
     line: dict[str, Any] = {"linestyle": linestyle, "linewidth": _WIDTH}
     size: dict[str, Any] = {"marker": marker, "markersize": np.clip(0.5 * points_wide(ax) / len(r2), *_MARKERS)}
@@ -218,10 +257,32 @@ def _draw_line(ax: Axes, result: xr.Dataset, *, color: Any, linestyle: Any, mark
         ax.plot(depth[few], r2[few], linestyle="none", **size, **edge)
 
 
-def _finish(ax: Axes, results: Iterable[xr.Dataset]) -> None:
+def _draw_controls(ax: Axes, result: xr.Dataset) -> None:
+    """Draw what is read where there is nothing to read, and of any map: means over targets."""
+    for name, (_, linestyle) in _CONTROLS.items():
+        values = result[name].mean("target").values
+        ax.plot(np.arange(len(values)), values, color=_CONTROL, linewidth=0.8, linestyle=linestyle, zorder=0.8)
+
+
+def _control_handles() -> list[Line2D]:
+    looks: dict[str, Any] = {"color": _CONTROL, "linewidth": 0.8}
+    return [Line2D([], [], label=label, linestyle=linestyle, **looks) for label, linestyle in _CONTROLS.values()]
+
+
+def _faint(names: Sequence[str], results: Mapping[str, xr.Dataset]) -> list[str]:
+    chosen = [names] if isinstance(names, str) else [str(name) for name in names]
+    if unknown := [name for name in chosen if name not in results]:
+        raise ArgumentError(f"faint: {unknown[0]!r} is none of the results, {', '.join(results)}.")
+    return chosen
+
+
+def _finish(ax: Axes, results: Iterable[xr.Dataset], *, relative: bool = False) -> None:
     results = list(results)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    name_layers(ax, _labels(results[0], "layer"))
+    if relative:
+        ax.set_xlabel("relative depth: first to last layer")
+    else:
+        name_layers(ax, _labels(results[0], "layer"))
     if _is_cut(results):
         ax.set_ylim(bottom=max(_LOWEST, ax.get_ylim()[0]))
     sns.despine(ax=ax)

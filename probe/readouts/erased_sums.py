@@ -44,7 +44,8 @@ def erased_gram(gram: ChannelGram, projection: Projection, folds: Sequence[int],
     projection = Projection(*(part.to(gram.pilot) for part in (projection.mean, projection.left, projection.right)))
     before = [_columns(symmetric(gram.upper([fold])), n_design, len(gram.pilot)) for fold in folds]
     after = [_erased(sums, projection, projection.mean - gram.pilot, first) for sums in before]
-    vanished = ~keeps_digits(_deviations(sum(after), first), _deviations(sum(before), first), gram.kept.dtype)
+    spread_before, spread_after = (_deviations(torch.stack(sums).sum(dim=0), first) for sums in (before, after))
+    vanished = ~keeps_digits(spread_after, spread_before, gram.kept.dtype)
     kept = torch.ones(n_columns, dtype=torch.float64, device=gram.pilot.device)
     kept[first:] = torch.where(vanished, 0.0, 1.0)
     return Gram.of_sums([sums * kept * kept[:, None] for sums in after], first - 1, gram.pilot, gram.kept.dtype)

@@ -33,7 +33,7 @@ def fit_eraser(
 
         eraser = probe.fit_eraser(statistics, "layer4")
         probe.fit_eraser(statistics, "blocks.11", stimulus="natural", targets="cells", rank=16)
-        with probe.ablate(model, {"layer4": eraser}): output = model(images)
+        with probe.ablate(model, {"layer4": probe.fit_eraser(statistics, "layer4")}): output = model(images)
 
     Erasing is linear, and the same at every cell. What is left to read is told by `probe.erasure_proof`; with few
     images it is more, about the number of channels over the number of independent samples: of 64 channels, R² 0.06

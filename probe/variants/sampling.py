@@ -12,6 +12,7 @@ from torch.nn import functional
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.blueprint import reason_of
 from probe.models.copies import copied
+from probe.models.geometry import pair
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import CONVERTIBLE
@@ -47,8 +48,8 @@ def with_sampling(
     ``blur`` [1]_
         A low-pass filter stands before each sub-sampling. Max pooling of stride s becomes max pooling of stride 1 and
         a blur of stride s; a strided convolution becomes one of stride 1, with the blur behind the normalisation and
-        activation that follow it; average pooling becomes the blur. Shifts matter less. Pooling with ``ceil_mode``
-        rounds down.
+        activation that follow it; average pooling becomes the blur, unless its window is wider than the filter. Shifts
+        matter less. Pooling with ``ceil_mode`` rounds down.
     ``polyphase`` [2]_
         The layer runs at stride 1, and of the s × s maps that keep every s-th cell, each from another first cell, the
         one of the largest norm is kept, for each image. A shifted image gives the same maps from another first cell:
@@ -120,6 +121,9 @@ def with_sampling(
     graph = _graph_of(converted)
     modules = dict(converted.named_modules())
     strided, rest = strided_calls(graph, modules, leave_pixels=sampling == "blur", from_pixels=from_pixels)
+    filter_size = 4 if size is None else size
+    if sampling == "blur":
+        strided = [call for call in strided if not _is_wider(call.module, filter_size)]
     if not strided:
         found = f" {listed('Left as they are', rest)}." if rest else ""
         raise ModelError(
@@ -128,7 +132,7 @@ def with_sampling(
         )
     meeting: dict[str, str] = {}
     if sampling == "blur":
-        _insert_blurs(converted, graph, strided, 4 if size is None else size)
+        _insert_blurs(converted, graph, strided, filter_size)
     else:
         meeting = _insert_phases(converted, graph, strided)
     graph.lint()
@@ -164,6 +168,11 @@ def _graph_of(model: nn.Module) -> fx.Graph:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _is_wider(module: nn.Module | None, size: int) -> bool:
+    """Tell whether a layer averages over more than the filter does, and so blurs by itself."""
+    return isinstance(module, nn.AvgPool2d) and min(pair(module.kernel_size)) > size
 
 
 def _set_forward(model: nn.Module, forward: GraphForward) -> None:

@@ -4,7 +4,8 @@ from typing import Literal
 
 import xarray as xr
 
-from probe.reports.page.estimates import Estimate, interval
+from probe.reports.page.estimates import Estimate
+from probe.reports.page.position import position as of_network
 
 __all__ = ["later_layers", "main_ranking", "position"]
 
@@ -16,10 +17,7 @@ def main_ranking(result: xr.Dataset) -> str:
 
 def position(result: xr.Dataset, layer: str, stimulus: str, *, removed: Literal["nothing", "ranked"]) -> Estimate:
     """Return the R² of position, the mean of row and column, at a layer, with the 95 % interval over images."""
-    chosen = result.sel(layer=layer, stimulus=stimulus, removed=removed)
-    # The errors of row and column are those of the same images, so that of their mean is at most the mean of both.
-    error = chosen.r2_se.mean("target", skipna=False).item()
-    return interval(chosen.r2.mean("target", skipna=False).item(), error, degrees=chosen.sizes["fold"] - 1)
+    return of_network(result.sel(layer=layer, stimulus=stimulus, removed=removed))
 
 
 def later_layers(result: xr.Dataset) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from probe.reports.page.estimates import Estimate, estimate, interval
+from probe.reports.page.position import position, position_change
 from probe.reports.page.provenance import json_attribute
 
 __all__ = [
@@ -99,21 +100,16 @@ def position_estimates(result: xr.Dataset, *, layer: str, stimulus: str, trainin
 
 def position_estimate(chosen: xr.Dataset) -> Estimate:
     """Return R² on (seed, target): over seeds, or of a given network with the error over folds of images."""
-    r2 = position_r2(chosen)
     if not is_given(chosen):
-        return estimate(r2.values)
-    # The errors of row and column are those of the same images, so that of their mean is at most the mean of both.
-    error = float(chosen.r2_se.mean("target", skipna=False).mean("seed"))
-    return interval(float(r2.mean("seed")), error, degrees=chosen.sizes["fold"] - 1)
+        return estimate(position_r2(chosen).values)
+    return position(chosen.isel(seed=0))
 
 
 def position_difference(first: xr.Dataset, second: xr.Dataset) -> Estimate:
     """Return the first − the second R² on (seed, target), paired by seed, or of a given network by folds of images."""
     if not is_given(first):
         return estimate((position_r2(first) - position_r2(second)).values)
-    by_fold = first.r2_fold.mean("target", skipna=False) - second.r2_fold.mean("target", skipna=False)
-    over_folds = estimate(by_fold.mean("seed").values)
-    return Estimate(float((position_r2(first) - position_r2(second)).mean("seed")), over_folds.half_width, 1)
+    return position_change(first.isel(seed=0), second.isel(seed=0))
 
 
 def content_estimates(result: xr.Dataset, layer: str) -> dict[str, Estimate]:

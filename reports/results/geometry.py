@@ -55,8 +55,9 @@ def audit_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
         figure = Figure(figsize=(5.5, 0.9 + 0.36 * chosen), layout="constrained")
         plot_audit(result, figure.subplots())
         yield figure, "Padding that is never read, of all padding, by layer and side."
-    count = sum(str(name).startswith("foveation_") for name in result.data_vars)
-    if count:
+    maps = [map_ for name, map_ in result.data_vars.items() if str(name).startswith("foveation_")]
+    count = len(maps)
+    if count and all(map_.notnull().all() for map_ in maps):
         columns = min(count, 4)
         rows = -(-count // columns)
         figure = Figure(figsize=(2.2 * columns + 1, 2.4 * rows), layout="constrained")

@@ -11,6 +11,7 @@ from probe.plots.maps import plot_maps
 from probe.plots.pooling import plot_pooled
 from probe.plots.position import plot_layers
 from probe.reports.page.estimates import Estimate, interval
+from probe.reports.page.position import position
 
 __all__ = [
     "pooled_figures",
@@ -37,7 +38,7 @@ def position_findings(result: xr.Dataset) -> list[str]:
 
 
 def _peak(chosen: xr.Dataset, stimulus: str, what: str) -> str:
-    scores = {str(layer): _score(chosen.sel(layer=layer)) for layer in chosen.layer.values}
+    scores = {str(layer): position(chosen.sel(layer=layer)) for layer in chosen.layer.values}
     known = {layer: score for layer, score in scores.items() if score.is_known}
     if not known:
         return f"On {stimulus} images no layer could be scored."
@@ -48,12 +49,6 @@ def _peak(chosen: xr.Dataset, stimulus: str, what: str) -> str:
     return (
         f"On {stimulus} images {what} is read best from {layer}: R² {known[layer]}, the highest of {len(known)} layers."
     )
-
-
-def _score(at_layer: xr.Dataset) -> Estimate:
-    # The errors of several targets are those of the same images: that of their mean is at most the mean of all.
-    r2, error = (float(at_layer[name].mean("target", skipna=False)) for name in ("r2", "r2_se"))
-    return interval(r2, error, degrees=at_layer.sizes["fold"] - 1)
 
 
 def position_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:

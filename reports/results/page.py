@@ -7,11 +7,13 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from probe.reports.page import erasures
 from probe.reports.page.document import Report
 from probe.reports.page.opening import add_findings, lead_with_a_picture
 from probe.reports.page.provenance import add_provenance
-from probe.reports.page.samples import R2_MEANING, sample_notes
-from probe.reports.results import channels, geometry, layers, shifts
+from probe.reports.page.samples import sample_notes
+from probe.reports.results import channels, erasing, geometry, layers, shifts
+from probe.reports.results.meanings import meanings_of
 
 __all__ = ["KINDS", "build"]
 
@@ -72,40 +74,31 @@ KINDS = {
         shifts.neighbours_figures,
         shifts.neighbours_table,
     ),
+    "erasure_proof": _Kind(
+        "What erasing leaves of position in {model}",
+        erasures.erasing_findings,
+        erasing.proof_figures,
+        erasures.erasing_table,
+    ),
+    "erasure_curve": _Kind(
+        "{model} without position in one layer",
+        erasures.erasing_findings,
+        erasing.curve_figures,
+        erasures.erasing_table,
+    ),
+    "erasure_matrix": _Kind(
+        "Where {model} reads position anew", erasures.matrix_findings, erasing.matrix_figures, erasures.matrix_table
+    ),
+    "stronger_readouts": _Kind(
+        "What stronger readouts find in {model}",
+        erasures.reader_findings,
+        erasing.reader_figures,
+        erasures.reader_table,
+    ),
     "audit": _Kind(
         "How {model} reads its borders", geometry.audit_findings, geometry.audit_figures, geometry.audit_table
     ),
 }
-
-_MEANINGS = {
-    "R²": R2_MEANING,
-    "R² shuffled": "The same readout where the positions of every image are shuffled: 0 up to noise.",
-    "R² other maps": "The same readout of other maps, mean over fixed permutations of the grid that are orthogonal to "
-    "the target: how well any map can be read.",
-    "bits": "Information that the readout gives on a row or column: −½ log₂(1 − R²); 0 where R² is not above 0.",
-    "samples a channel": "How many samples, cells of images, the readout saw for each channel.",
-    "ω²": "Share of a channel's variance that position explains. 0 in expectation where it plays no part.",
-    "natural": "The images as they are: content tells position, for example by light from above.",
-    "rolled": "Each image shifted circularly by a random offset, so that content cannot tell position; what can still "
-    "be read comes from the architecture.",
-    "±": "Half of the 95 % interval of this one network, over images.",
-    "stability": "Spearman's correlation of the scores from two halves of the images.",
-    "Holm": "Correction for the number of comparisons (Holm 1979): the chance of a single false verdict is at most "
-    "5 %.",
-    "chance": "What is expected without knowledge of position: of images in cells of a canvas, the share in the most "
-    "common one, which a constant answer would get; of nearest cells, the number within reach over all cells.",
-    "consistency": "How often the prediction of a model is the same at two shifts of an image; of embeddings, their "
-    "mean cosine similarity. 1: shifts change nothing.",
-    "same place": "Of a cell's features, the nearest (cosine) among the cells of another image lies at the same place. "
-    "1: features tell place alone; at chance: they do not tell it.",
-    "local roughness": "How far the similarity at a position is, on average, from the mean of its two neighbours; 0 "
-    "where it changes evenly.",
-    "global similarity": "Mean cosine similarity of the features at all positions of an object to those at a "
-    "reference; 1: the layer does not tell position.",
-    "padding that is never read": "Rows or columns of padding that no window reaches, because sizes and strides do not "
-    "match. They make opposite borders unlike.",
-}
-
 
 _FORMATS = {"similarity": {"global similarity": ".4f", "local roughness": "#.2g"}, "ranking": {"score": "#.3g"}}
 
@@ -143,8 +136,7 @@ def build(result: xr.Dataset) -> Report:
         name=result.attrs["kind"],
     )
     stimuli = result.coords.get("stimulus", xr.DataArray([])).values
-    said = " ".join(map(str, [*sentences, *result.data_vars, *table, *stimuli]))
-    pairs = [(term, meaning) for term, meaning in _MEANINGS.items() if term in said]
+    pairs = meanings_of(" ".join(map(str, [*sentences, *result.data_vars, *table, *stimuli])))
     if pairs:
         report.add_section("What each number means").add_definitions(pairs, linked=True)
     add_provenance(report.add_section("Provenance"), result)

@@ -12,8 +12,8 @@ from probe.plots.matching import plot_neighbours
 from probe.reports.page.estimates import Estimate
 
 __all__ = [
-    "consistency_figures", "consistency_findings", "consistency_table", "neighbours_figures", "neighbours_findings",
-    "neighbours_table",
+    "consistency_figures", "consistency_findings", "consistency_table", "interval_of", "neighbours_figures",
+    "neighbours_findings", "neighbours_table",
 ]  # fmt: skip
 
 _WIDTH = 7.0
@@ -39,7 +39,7 @@ _NUMBERS = {
 }
 
 
-def _estimate(result: xr.Dataset, name: str) -> Estimate:
+def interval_of(result: xr.Dataset, name: str) -> Estimate:
     """Return a number with the wider half of its interval."""
     value, low, high = (float(result[f"{name}{end}"]) for end in ("", "_low", "_high"))
     half = max(high - value, value - low) if np.isfinite(low) else np.nan
@@ -49,7 +49,7 @@ def _estimate(result: xr.Dataset, name: str) -> Estimate:
 def consistency_findings(result: xr.Dataset) -> list[str]:
     """Say how often the prediction is the same, how many images never change, and the accuracy."""
     whole = result.sel(subset="all")
-    found = _estimate(whole, "consistency")
+    found = interval_of(whole, "consistency")
     if not found.is_known:
         return ["No image could be compared: what the model gives is not finite."]
     what = "Two shifts of an image get the same prediction with probability"
@@ -59,13 +59,13 @@ def consistency_findings(result: xr.Dataset) -> list[str]:
     law = str(result.attrs.get("law"))
     sentences = [f"{what} {found.formatted(decimals=3)} ({_LAWS.get(law, law)}; {pairs})."]
     if "unchanged" in result:
-        never = _estimate(whole, "unchanged").formatted(decimals=3)
+        never = interval_of(whole, "unchanged").formatted(decimals=3)
         sentences.append(f"The share of images with one prediction at all shifts that were shown is {never}.")
     if "same_neighbour" in result:
-        stays = _estimate(result, "same_neighbour").formatted(decimals=3)
+        stays = interval_of(result, "same_neighbour").formatted(decimals=3)
         sentences.append(f"The share of images whose nearest among the others stays the same is {stays}.")
     if "accuracy" in result:
-        accuracy = _estimate(result, "accuracy").formatted(decimals=3)
+        accuracy = interval_of(result, "accuracy").formatted(decimals=3)
         sentences.append(f"Accuracy over all shifts along the diagonal is {accuracy}.")
     return sentences
 
@@ -86,7 +86,7 @@ def consistency_table(result: xr.Dataset) -> pd.DataFrame:
         if name in result:
             part = result if "subset" in result[name].dims else result[[f"{name}{e}" for e in ("", "_low", "_high")]]
             chosen = part if "subset" in part[name].dims else part.expand_dims(subset=["all"])
-            values = {str(at): _estimate(chosen.sel(subset=at), name) for at in chosen.subset.values}
+            values = {str(at): interval_of(chosen.sel(subset=at), name) for at in chosen.subset.values}
             rows.append({"number": words, **values})
     return pd.DataFrame(rows)
 
@@ -102,7 +102,7 @@ def neighbours_findings(result: xr.Dataset) -> list[str]:
             continue
         layer = str(excess.layer.values[int(excess.values.argmax())])
         chosen = at.sel(layer=layer)
-        share = _estimate(chosen, "same_place").formatted(decimals=3)
+        share = interval_of(chosen, "same_place").formatted(decimals=3)
         chance = float(chosen.chance)
         beyond = "" if float(chosen.same_place_low) > chance else ", which is not above chance beyond its error"
         most = "most often " if excess.sizes["layer"] > 1 else ""
@@ -127,7 +127,8 @@ def neighbours_table(result: xr.Dataset) -> pd.DataFrame:
             {
                 "layer": str(layer),
                 **{
-                    str(s): _estimate(result.sel(layer=layer, stimulus=s), "same_place") for s in result.stimulus.values
+                    str(s): interval_of(result.sel(layer=layer, stimulus=s), "same_place")
+                    for s in result.stimulus.values
                 },
                 "by chance": float(result.chance.sel(layer=layer)),
             }

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def result():
-    return audit.run(preset="tiny", progress=False)
+def result(tiny_study):
+    return tiny_study("audit")
 
 
 def test_the_known_counts_are_found(result):

@@ -18,6 +18,7 @@ from probe.analyses.padding_comparison import study as padding_comparison
 from probe.command.main import main
 from probe.errors import ProbeWarning
 from probe.testing import noise_images, padded_net
+from tests.erasing.made import ERASING
 
 SIZE = 32
 WIDTH = 37
@@ -178,6 +179,7 @@ MADE = {
     ),
     "shift_consistency": lambda: probe.shift_consistency(classifier(), noise_images(20, 8), law="zero", progress=False),
     "neighbours": lambda: probe.neighbours(padded_net(), noise_images(20, 8), ["conv1", "conv2"], progress=False),
+    **ERASING,
     "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
     "padding_comparison": lambda: padding_comparison.run(
         paddings=["zeros", "circular"], seeds=1, preset="tiny", progress=False

@@ -12,6 +12,7 @@ from probe.errors import ArgumentError, ResultFileError
 from probe.plots.inputs import _KINDS as DRAWN
 from probe.results import KINDS
 from probe.testing import noise_images, padded_net
+from tests.erasing.made import ERASING
 
 
 def curve(**settings):
@@ -61,6 +62,10 @@ MADE = {
         lambda: probe.neighbours(padded_net(depth=2), noise_images(10, 8), ["conv1", "conv2"], progress=False),
         {"neighbours"},
     ),
+    "erasure_proof": (ERASING["erasure_proof"], {"erasing"}),
+    "erasure_curve": (ERASING["erasure_curve"], {"erasing-agreement"}),
+    "erasure_matrix": (ERASING["erasure_matrix"], {"erasing"}),
+    "stronger_readouts": (ERASING["stronger_readouts"], {"readers"}),
     "audit": (lambda: probe.audit(strided(), (3, 16, 16)), {"audit", "foveation"}),
 }
 

@@ -67,8 +67,23 @@ def test_what_is_left_of_position_is_that_of_the_proof(curve):
     statistics = probe.collect(NET, IMAGES, layers="conv2", progress=False)
     chosen = {name: GIVEN[name] for name in ("methods", "ranks", "fit_stimuli", "draws")}
     proof = probe.erasure_proof(statistics, "conv2", **chosen)
+    assert {"same_place", "random"} <= set(curve.data_vars) - set(proof.data_vars)
     for name in proof.data_vars:
         np.testing.assert_array_equal(curve[name], proof[name])
+
+
+def test_same_place_is_that_of_neighbours(curve):
+    statistics = probe.collect(NET, IMAGES, layers="conv2", progress=False)
+    whole = probe.neighbours(NET, IMAGES, "conv2", progress=False)
+    np.testing.assert_allclose(curve.same_place_before, whole.same_place.squeeze())
+    assert curve.same_place_chance.item() == whole.chance.item()
+    with probe.ablate(NET, {"conv2": probe.fit_eraser(statistics, "conv2", rank=2)}):
+        erased = probe.neighbours(NET, IMAGES, "conv2", progress=False)
+    np.testing.assert_allclose(curve.same_place[0], erased.same_place.squeeze(), atol=1e-3)
+    np.testing.assert_allclose(curve.same_place_se[0], erased.same_place_se.squeeze(), atol=1e-3)
+    with probe.ablate(NET, {"conv2": probe.fit_eraser(statistics, "conv2", method="random", rank=3, seed=1)}):
+        random = probe.neighbours(NET, IMAGES, "conv2", progress=False)
+    np.testing.assert_allclose(curve.same_place_random[1, 1], random.same_place.squeeze(), atol=1e-3)
 
 
 def test_other_images_for_the_erasers_and_labels_for_the_score():

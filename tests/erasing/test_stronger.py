@@ -93,6 +93,13 @@ def test_what_cannot_be_is_said():
         probe.stronger_readouts(Given(), maps_of("value")[:, :, :3], "layer", **GIVEN)
 
 
+def test_fewer_samples_than_features_tell_nothing():
+    maps = maps_of("value")[:10, :, :5, :5]
+    with pytest.warns(probe.ProbeWarning, match="36 features, on natural images, are more than the 18 samples"):
+        found = probe.stronger_readouts(Given(), maps, "layer", **GIVEN)
+    assert found.r2.sel(reader="neighbourhood").isnull().all() and found.r2.sel(reader="cell").notnull().all()
+
+
 def test_of_rounding_the_perceptron_reads_nothing():
     found = probe.stronger_readouts(Given(), maps_of("value")[:, :2], "layer", **GIVEN).sel(stimulus="natural")
     assert (found.r2.sel(eraser=1, target="row", reader=["cell", "perceptron"]) < 0.01).all()

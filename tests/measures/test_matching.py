@@ -171,12 +171,11 @@ class TestReading:
         met = np.zeros((40, 40), dtype=int)
         compare = matching._compare
 
-        def noted(one, other, layer, number, options, reach, positions):
-            met[number, round(other["natural"][layer.name][0, 0].item() * 40)] += 1
-            return compare(one, other, layer, number, options, reach, positions)
+        def noted(one, other, view, number, options, reach, positions):
+            met[number, round(other["natural"][view.layer.name][0, 0].item() * 40)] += 1
+            return compare(one, other, view, number, options, reach, positions)
 
         monkeypatch.setattr(matching, "_compare", noted)
-        monkeypatch.setattr(matching, "_directions", lambda layer, maps: maps.flatten(2).transpose(1, 2).clone())
         images = (torch.arange(40) / 40)[:, None, None, None].expand(40, 3, 4, 4).clone()
         for seed in range(40):
             neighbours(nn.Conv2d(3, 3, 1), images, "input", stimuli="natural", seed=seed)
@@ -236,7 +235,7 @@ class TestReading:
         ({"positions": "auto"}, ArgumentError, "positions='auto'"),
         ({"stimuli": "noise"}, ArgumentError, "stimuli: noise has no content to compare; expected natural or rolled"),
         ({"layer": "conv9"}, LayerNotFoundError, "conv9"),
-        ({"max_images": 3}, ImagesError, "3 give 1 pairs of images. Pass at least 4"),
+        ({"max_images": 3}, ImagesError, "they give 1 pairs of images. Pass at least 4"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options, error, message):

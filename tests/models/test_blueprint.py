@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from probe.errors import PaddingError
 from probe.models.blueprint import blueprint, failure_of, smallest_input
@@ -82,3 +83,78 @@ def test_a_blueprint_has_shapes_and_ties_but_no_values_and_no_hooks():
     assert plan[2].weight is plan[0].weight
     assert plan(torch.empty(5, 3, device="meta")).shape == (5, 3)
     assert not net[0].weight.is_meta
+
+
+KEEPING = [
+    nn.BatchNorm1d(3),
+    nn.BatchNorm2d(3),
+    nn.BatchNorm2d(3).eval(),
+    nn.BatchNorm2d(3, affine=False, track_running_stats=False),
+    nn.SyncBatchNorm(3).eval(),
+    nn.ReLU(),
+    nn.ReLU(inplace=True),
+    nn.ReLU6(),
+    nn.Hardswish(inplace=True),
+    nn.Hardsigmoid(),
+    nn.GELU(),
+]
+
+
+@pytest.mark.parametrize("layer", KEEPING, ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 3), (1, 3), (2, 3, 4), (2, 3, 4, 5), (1, 3, 1, 1), (2, 4, 4, 5), (3,), (2, 3, 0, 5)]
+)
+def test_layers_that_keep_the_shape_give_and_refuse_what_they_do_with_values(layer, shape):
+    plan = blueprint(layer)
+    given = torch.randn(shape)
+    try:
+        expected, fault = layer(given.clone()), ""
+    except (RuntimeError, ValueError) as error:
+        expected, fault = None, str(error).partition("\n")[0]
+    blank = given.to("meta")
+    if fault:
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            plan(blank)
+        assert str(caught.value).partition("\n")[0] == fault
+    else:
+        output = plan(blank)
+        assert output.is_meta and (output.shape, output.stride()) == (expected.shape, expected.stride())
+        assert (output is blank) == getattr(layer, "inplace", False)
+
+
+def test_a_layer_of_ones_own_runs_its_own_code():
+    class Squeezed(nn.ReLU):
+        def forward(self, maps):
+            return super().forward(maps).mean((2, 3))
+
+    assert blueprint(Squeezed())(torch.empty(1, 3, 4, 4, device="meta")).shape == (1, 3)
+
+
+def test_tensors_with_values_get_their_values():
+    assert torch.equal(blueprint(nn.ReLU())(torch.tensor([-1.0, 2.0])), torch.tensor([0.0, 2.0]))
+
+
+def test_a_plan_can_be_traced_and_copied():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    graph = torch.fx.symbolic_trace(blueprint(net))
+    assert [node.target for node in graph.graph.nodes if node.op == "call_module"] == ["0", "1", "2"]
+    assert blueprint(blueprint(net))(torch.empty(1, 3, 9, 9, device="meta")).shape == (1, 4, 7, 7)
+
+
+class Recorded(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_keeps_the_shape_is_not_composed():
+    """Composed on the meta device, batch normalisation takes twenty times as long as the convolution before it."""
+    plan = blueprint(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Hardswish(), nn.ReLU(inplace=True)))
+    blank = torch.empty(1, 3, 9, 9, device="meta")
+    with torch.no_grad(), Recorded() as recorded:
+        plan(blank)
+    assert recorded.names == {"convolution", "empty_like"}

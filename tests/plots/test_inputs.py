@@ -20,6 +20,10 @@ PLOTS = {
     "plot_audit": (probe.plot_audit, "probe.audit"),
     "plot_consistency": (probe.plot_consistency, "probe.shift_consistency"),
     "plot_neighbours": (probe.plot_neighbours, "probe.neighbours"),
+    "plot_erasure": (
+        probe.plot_erasure,
+        "probe.erasure_curve or probe.erasure_proof or probe.erasure_matrix or probe.stronger_readouts",
+    ),
     "plot_foveation": (probe.plot_foveation, "probe.audit"),
 }
 SEVERAL = {"plot_layers", "plot_channels", "plot_maps", "plot_ranking"}
@@ -97,6 +101,10 @@ def test_results_that_no_plot_draws(plot, kind, cure):
         ("pooled", {"plot_pooled"}),
         ("shift_consistency", {"plot_consistency"}),
         ("neighbours", {"plot_neighbours"}),
+        ("erasure_curve", {"plot_erasure"}),
+        ("erasure_proof", {"plot_erasure"}),
+        ("erasure_matrix", {"plot_erasure"}),
+        ("stronger_readouts", {"plot_erasure"}),
         ("audit", {"plot_audit", "plot_foveation"}),
     ],
 )

@@ -355,6 +355,7 @@ def test_what_becomes_of_position(r2, r2_random, end):
     assert [sentence for sentence in sentences(result) if sentence.endswith(end)]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_later_layers_position_is_read_from_what_is_left():
     result = channel_study({"flip": HARMFUL}, layers=("layer2",))
     assert "from the channels of layer2 that are left with R² 0.400" in sentence_with("position can be read", result)
@@ -381,6 +382,7 @@ def test_opposite_sides_are_not_said_to_disagree():
     assert not any("agree" in sentence for sentence in sentences(result.sel(ranking=["flip-left", "flip-right"])))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_ranking_agrees_with_nothing():
     result = channel_study({"flip": HARMFUL})
     assert not any("agree" in sentence or "share" in sentence for sentence in sentences(result))
@@ -442,6 +444,7 @@ def test_the_page_holds_every_section_figure_and_finding(result):
         assert sentence in plain(page)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_alternative_texts_hold_the_numbers(result):
     blocks = [block for section in build(result).sections for block in section.blocks if hasattr(block, "alt")]
     assert "8: 0.400" in blocks[0].alt
@@ -449,6 +452,7 @@ def test_alternative_texts_hold_the_numbers(result):
     assert all(any(digit.isdigit() for digit in block.alt) for block in blocks)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_may_be_left_out(result):
     without = channel_study({"flip": HARMFUL}, examples=0)
     assert "mirror image changes the channel most" in build(result).html()
@@ -469,6 +473,7 @@ def test_hostile_names_are_inert():
     assert page.count("<script") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_warnings_are_shown():
     page = build(channel_study({"flip": HARMFUL}, warnings=["two sets overlap"])).html()
     assert "two sets overlap" in page
@@ -490,6 +495,7 @@ def test_building_from_a_file_does_not_load_torch(result, tmp_path):
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == build(result).html()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_settings_are_in_the_page(result):
     page = build(result).html()
     assert json.loads(result.attrs["settings"])["mode"] == "zero"

@@ -309,6 +309,7 @@ def test_the_page_of_a_real_result(tiny):
         assert fact in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_alternative_texts_hold_the_numbers(tiny):
     blocks = [block for section in build(tiny).sections for block in section.blocks if hasattr(block, "alt")]
     peak = position_r2(tiny).sel(training="trained", layer=focus_layer(tiny), padding="zeros")
@@ -332,6 +333,7 @@ def test_hostile_names_are_inert():
     assert page.count("<script") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_given_model_comes_with_its_caveat():
     result = comparison({"zeros": [0.5], "circular": [0.0]}, networks="given", own_padding="zeros")
     report = build(result)
@@ -341,6 +343,7 @@ def test_a_given_model_comes_with_its_caveat():
     assert "Predictions" not in [section.title for section in report.sections]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_nothing_was_trained_no_page_speaks_of_training():
     page = plain(build(given({"zeros": 0.5, "circular": 0.0})).html())
     assert not re.search("train|seeds", page[: page.index("Settings")])
@@ -412,6 +415,7 @@ def test_what_is_not_ranked_is_grey_and_the_own_padding_is_marked():
     assert titles["circular"].title.get_color() == "black"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_few_samples_and_few_images_are_named():
     result = comparison({"zeros": [0.5, 0.52]})
     result.samples_per_feature.loc[{"layer": "conv1"}] = 4.5
@@ -424,12 +428,15 @@ def test_few_samples_and_few_images_are_named():
     assert grey.get_xdata().tolist() == [1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_warning_of_a_preset_stands_above_the_findings(tiny):
-    kinds = [block.kind for block in build(tiny).sections[0].blocks]
+    blocks = build(tiny).sections[0].blocks
+    kinds = [block.kind for block in blocks]
     assert kinds.index("note") < kinds.index("list")
-    assert "A trial: the preset “tiny”" in build(tiny).sections[0].blocks[0].text
+    assert "A trial: the preset “tiny”" in blocks[0].text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_failed_was_skipped_or_warned_of_is_shown():
     extra = {"failed": {"valid": "too small"}, "warnings": ["some channels are dead"], "skipped": {"conv9": "1×1 map"}}
     page = build(comparison({"zeros": [0.5, 0.52]}, **extra)).html()

@@ -16,6 +16,7 @@ from probe.errors import ArgumentError
 from probe.reports.results.page import KINDS
 from probe.results import KINDS as ALL_KINDS
 from probe.testing import noise_images, padded_net
+from tests.erasing.made import ERASING
 
 NET = padded_net("zeros")
 
@@ -42,6 +43,7 @@ MAKERS = {
         progress=False,
     ),
     "neighbours": lambda: probe.neighbours(NET, noise_images(20, 8), ["conv1", "conv4"], progress=False),
+    **ERASING,
     "audit": lambda: probe.audit(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1)), (3, 32, 32)),
 }
 
@@ -56,7 +58,8 @@ def plain(page):
 
 
 def test_every_kind_of_result_has_a_page():
-    assert set(KINDS) == set(MAKERS) == set(ALL_KINDS) - {"study", "channels", "padding_comparison"}
+    joined = {"study", "channels", "padding_comparison", "overview", "comparison"}
+    assert set(KINDS) == set(MAKERS) == set(ALL_KINDS) - joined
 
 
 def test_the_page_tells_findings_a_figure_numbers_model_weights_and_warnings(result, tmp_path):
@@ -67,7 +70,7 @@ def test_the_page_tells_findings_a_figure_numbers_model_weights_and_warnings(res
     for sentence in KINDS[result.attrs["kind"]].findings(result):
         assert sentence in text
     assert "random, seed 0" in text and "Beware." in text
-    assert page.index("<img ") < page.index("<table>")
+    assert page.index("<img ") < page.index("<table")
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
 
 

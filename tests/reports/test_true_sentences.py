@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from probe.analyses.studies import find_studies
+from probe.reports.overview import page as overview_page
 from probe.reports.page.opening import PRESET_NOTES
 from probe.reports.studies import build, findings
 
@@ -14,6 +14,7 @@ from probe.reports.studies import build, findings
 NULL = {
     "audit": (0.0, r"leave padding unread|read unequally"),
     "border_reach": (0.0, r"the first that it reaches|Beyond what paths"),
+    "erasing": (0.0, r"changes the score \(|changed most by (?!.*within its error)|zeroing channels takes"),
     "gapnet": ("chance", r"So the cell stands"),
     "location_dependent": ("chance", r"padding.* is told beyond chance|is highest|lower there|higher there"),
     "posenet": (0.0, r"above 0 beyond their error\.|content alone tells [HVG]|Zeros around the pixels tell|rises with"),
@@ -25,9 +26,8 @@ NULL = {
 
 
 @pytest.fixture(scope="module", params=sorted(NULL))
-def study(request):
-    seeds = {} if request.param == "audit" else {"seeds": 2}
-    return find_studies()[request.param].run(preset="tiny", progress=False, **seeds)
+def study(request, tiny_study):
+    return tiny_study(request.param)
 
 
 def with_numbers(result, change):
@@ -78,7 +78,9 @@ def partly_failed(result):
 
 @pytest.mark.parametrize("state", [null, reversed_numbers, failed, partly_failed])
 @pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty slice", "ignore:Degrees of freedom")
-def test_no_sentence_holds_what_is_no_number(study, state):
+def test_no_sentence_holds_what_is_no_number(study, state, request):
+    if state is reversed_numbers:  # figures of usual numbers are drawn in the tests of each study
+        request.getfixturevalue("undrawn")
     result = state(study)
     sentences = findings(result)
     assert sentences and all(sentence.strip() and sentence[-1] in ".:" for sentence in sentences)
@@ -107,6 +109,7 @@ def test_shares_stay_within_0_and_100_percent_and_two_seeds_are_shown_as_they_ar
             assert not re.search(r"\d ± \d+(\.\d+)? %", sentence.replace("\N{NO-BREAK SPACE}", " ")), sentence
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_warning_of_the_preset_stands_above_the_findings(study):
     first, *others = build(study).sections[0].blocks
     assert (first.kind, first.text) == ("note", PRESET_NOTES["tiny"])
@@ -122,3 +125,32 @@ def test_the_page_shows_what_the_networks_were_shown(study):
     assert all(f"“{name}”" in strip.caption for name in study.shown.values)
     images = study.shown_image.transpose("shown_number", "shown", ...).values
     assert len({image.tobytes() for image in images.reshape(-1, *images.shape[2:])}) > 1
+
+
+# What the page of one model may not say of numbers that are all 0, or none.
+OF_NOTHING = (
+    r"is read best|training (raised|lowered)|of natural images adds|So no linear readout|still read|"
+    r"Position is still there|position is read again|more harm than|same prediction with probability 0\.[1-9]"
+)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("state", ["null", "reversed", "failed", "partly failed"])
+@pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty slice", "ignore:Degrees of freedom")
+def test_the_page_of_one_model_says_nothing_false(overview, state):
+    changes = {
+        "null": lambda result: with_numbers(result, lambda name, variable: np.zeros(variable.shape)),
+        "reversed": reversed_numbers,
+        "failed": failed,
+        "partly failed": partly_failed,
+    }
+    result = changes[state](overview)
+    sentences = overview_page.findings(result)
+    text = html.unescape(re.sub(r"<[^>]+>", "", overview_page.build(result).html()))
+    for sentence in sentences:
+        assert sentence in text and sentence[-1] == "."
+        assert not re.search(r"\b(nan|inf)\b|: \.", sentence), sentence
+        if state in ("null", "failed"):
+            assert not re.search(OF_NOTHING, sentence), sentence
+        if state == "failed":
+            assert not re.search(r"R² [−\d]", sentence), sentence

@@ -137,9 +137,11 @@ def test_models_under_valid_work_from_the_smallest_size_on(named_model):
         plan(torch.empty(1, 3, size - 1, size - 1, device="meta"))
     with pytest.raises(PaddingError, match=rf"images of 90 × 80 leave no map.* {size} × {size}"):
         converted(torch.zeros(1, 3, 90, 80))
-    with torch.inference_mode():
-        output = converted(torch.randn(1, 3, size, size))
-    assert output.shape == (1, 1000) and output.isfinite().all()
+    assert plan(torch.empty(1, 3, size, size, device="meta")).shape == (1, 1000)
+    if size < 1000:  # the arithmetic of one image of 2,000 pixels is that of eighty usual ones
+        with torch.inference_mode():
+            output = converted(torch.randn(1, 3, size, size))
+        assert output.shape == (1, 1000) and output.isfinite().all()
 
 
 @pytest.mark.parametrize("padding", SAME_SIZE)

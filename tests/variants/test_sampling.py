@@ -454,3 +454,14 @@ def test_layers_of_timm_that_pad_by_their_stride_are_converted():
     for net in (with_sampling(model, "polyphase"), with_sampling(model, "blur", from_pixels=True)):
         assert net(images).shape == model(images).shape
         assert net.conv_stem.stride == (1, 1)
+
+
+def test_pooling_that_averages_over_more_than_the_filter_stays():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(2), nn.AvgPool2d(8), nn.Flatten()).eval()
+    blurred = probe.with_sampling(model, "blur")
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    # The mean over all that the last pooling reads is about that of the whole map, not that of a corner.
+    expected = model[0](images).mean(dim=(2, 3))
+    assert torch.allclose(blurred(images), expected, atol=0.02)
+    with pytest.raises(ModelError, match="nothing to convert"):
+        probe.with_sampling(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(8)), "blur")

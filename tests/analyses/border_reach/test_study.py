@@ -131,8 +131,8 @@ def test_other_faults_are_explained():
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return border_reach.run(preset="tiny", progress=False)
+def tiny(tiny_study):
+    return tiny_study("border_reach")
 
 
 def test_the_study_of_untrained_networks(tiny, tmp_path):

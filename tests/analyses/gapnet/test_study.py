@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def tiny(one_thread):
-    return run(preset="tiny", progress=False)
+def tiny(tiny_study):
+    return tiny_study("gapnet")
 
 
 def test_all_numbers_are_there(tiny):

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def result():
-    return study.run(preset="tiny", progress=False)
+def result(tiny_study):
+    return tiny_study("location_dependent")
 
 
 def noise(count, size=8, n_classes=2):

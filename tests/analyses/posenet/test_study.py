@@ -26,11 +26,8 @@ MAPS = tuple(POSITION_MAPS)
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield posenet.run(preset="tiny", progress=False)
-    torch.set_num_threads(threads)
+def tiny(tiny_study):
+    return tiny_study("posenet")
 
 
 def descent(n_channels, targets=MAPS, **options):

@@ -27,8 +27,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def result():
-    return quadrants.run(preset="tiny", progress=False)
+def result(tiny_study):
+    return tiny_study("quadrants")
 
 
 def accuracies(network, border, n_images=20):

@@ -21,11 +21,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield similarity.run(preset="tiny", progress=False)
-    torch.set_num_threads(threads)
+def tiny(tiny_study):
+    return tiny_study("similarity")
 
 
 def test_numbers_of_each_case_are_those_of_its_own_networks(tiny):

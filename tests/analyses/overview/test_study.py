@@ -1,0 +1,158 @@
+"""All that can be told of one model: each part is the library's own call, and a part that fails spoils no other."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import probe
+from probe.analyses.overview import study
+from probe.bundles import unbundle
+from probe.errors import ArgumentError
+from tests.overviews import IMAGES, LABELS, classifier, made_overview
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYER = "0.conv2"
+QUIET = {"progress": False, "seed": 3, "max_images": 200}
+
+
+@pytest.fixture(scope="module")
+def parts(overview):
+    return unbundle(overview)
+
+
+def same(found, made):
+    """Whether two results are alike but for when and how long they were made, and by which call."""
+    xr.testing.assert_identical(found.drop_attrs(deep=False), made.drop_attrs(deep=False))
+    for name in ("kind", "weights_digest", "images_digest", "n_images", "seed"):
+        assert found.attrs[name] == made.attrs[name]
+
+
+def test_what_applies_is_measured_and_what_does_not_says_why(overview, parts):
+    assert json.loads(overview.attrs["failed"]) == {}
+    absent = json.loads(overview.attrs["absent"])
+    assert set(parts) | set(absent) == set(study.PARTS) and not set(parts) & set(absent)
+    assert absent["padding_valid"] == "left out with --quick."
+    assert "nothing in it is a table of positions" in absent["embedding_zero"]
+    assert "nothing to convert" in absent["sampling_blur"]
+    assert overview.attrs["layer"] == LAYER
+    assert list(overview.shown.values) == ["natural", "rolled"]
+
+
+def test_each_part_is_what_the_function_of_its_name_gives(parts):
+    net, labelled = classifier(), TensorDataset(IMAGES, LABELS)
+    layers = ["0.conv1", LAYER]
+    same(parts["where"], probe.layerwise(net, IMAGES, layers=["input", *layers], maps=LAYER, **QUIET))
+    same(parts["untrained"], probe.layerwise(classifier(seed=1), IMAGES, layers=layers, **QUIET))
+    same(parts["audit"], probe.audit(net, (3, 8, 8)))
+    same(parts["channels"], probe.channelwise(net, IMAGES, layers=LAYER, **QUIET))
+    rankings = [probe.rank_channels(net, IMAGES, LAYER, method=name, **QUIET) for name in ("omega2", "readout", "flip")]
+    same(parts["rankings"], probe.compare_rankings(*rankings))
+    same(parts["neighbours"], probe.neighbours(net, IMAGES, LAYER, **QUIET))
+    same(parts["consistency"], probe.shift_consistency(net, IMAGES, law="circular", **QUIET))
+    same(parts["rereading"], probe.erasure_matrix(net, IMAGES, layers=layers, **QUIET))
+    found = probe.stronger_readouts(net, IMAGES, LAYER, ranks=[2], samples=200, **QUIET)
+    same(parts["stronger"], found)
+    with pytest.warns(probe.ProbeWarning):
+        curve = probe.ablation_curve(
+            net, labelled, rankings[0], score="accuracy", counts=[1, 2, 4, 8], draws=2, controls=["random"], **QUIET
+        )
+    same(parts["ablation"], curve)
+
+
+def test_a_changed_model_is_measured_as_such_with_what_becomes_of_its_predictions(parts):
+    changed = probe.with_padding(classifier(), "circular")
+    made = probe.layerwise(changed, IMAGES, layers=["0.conv1", LAYER], **QUIET)
+    np.testing.assert_array_equal(parts["padding_circular"].r2, made.r2)
+    with torch.no_grad():
+        own, theirs = classifier()(IMAGES).argmax(1), changed(IMAGES).argmax(1)
+    assert float(parts["padding_circular"].agreement_with_own) == np.mean((own == theirs).numpy())
+
+
+def test_a_part_that_fails_leaves_its_reason_and_the_others_stand(monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(study, "neighbours", broken)
+    with pytest.warns(probe.ProbeWarning, match="neighbours failed: RuntimeError: no such luck"):
+        result = made_overview(parts=["channels", "neighbours", "audit"])
+    assert json.loads(result.attrs["failed"]) == {"neighbours": "RuntimeError: no such luck"}
+    assert set(unbundle(result)) == {"where", "channels", "audit"}
+    assert any("neighbours failed" in message for message in json.loads(result.attrs["warnings"]))
+
+
+def test_what_all_builds_on_must_not_fail(monkeypatch):
+    monkeypatch.setattr(study, "layerwise", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        study.run(classifier(), IMAGES, parts=["audit"], progress=False)
+
+
+def test_there_is_one_bar_with_the_name_of_the_part(monkeypatch):
+    bars = []
+
+    class Bar(list):
+        def __init__(self, parts, **settings):
+            super().__init__(parts)
+            bars.append((self, []))
+
+        def set_description(self, text):
+            bars[-1][1].append(text)
+
+    monkeypatch.setattr(study, "tqdm", Bar)
+    made_overview(parts=["channels", "audit"], progress=True)
+    ((bar, told),) = bars
+    assert bar == ["where", "channels", "audit"]
+    assert told == [study.PARTS[part] for part in bar]
+
+
+def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch, left_as_found):
+    net = classifier()
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "erasure_curve", interrupted)
+    with left_as_found(net), pytest.raises(KeyboardInterrupt):
+        study.run(net, IMAGES, parts=["erasing"], quick=True, progress=False)
+
+
+def test_folders_that_are_classes_are_scored_by_accuracy(tmp_path):
+    for number in range(32):
+        folder = tmp_path / "images" / f"{number % 16:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = (IMAGES[number].permute(1, 2, 0).clamp(-2, 2) * 63 + 127).byte().numpy()
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    result = made_overview(images=tmp_path / "images", labelled=None, untrained=None, parts=["ablation"])
+    assert json.loads(result.attrs["settings"])["score"] == "accuracy"
+    assert list(unbundle(result)["ablation"].score.values) == ["accuracy"]
+    (tmp_path / "images" / "00").rename(tmp_path / "images" / "01" / "more")
+    other = made_overview(images=tmp_path / "images", labelled=None, untrained=None, parts=[])
+    assert json.loads(other.attrs["settings"])["score"] == "agreement"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": iter([IMAGES])}, "images: they are read many times"),
+        ({"parts": ["wher"]}, "parts: 'wher' is none of where, untrained"),
+        ({"score": "acuracy"}, "acuracy"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_work(options, message):
+    given = {"images": IMAGES, **options}
+    with pytest.raises(ArgumentError, match=message):
+        study.run(classifier(), given.pop("images"), progress=False, **given)
+
+
+def test_of_a_wide_layer_the_neighbourhoods_are_left_out_and_the_rest_is_read():
+    wide = nn.Sequential(nn.Conv2d(3, study.QUICK.widest + 1, 3, padding=1), nn.ReLU())
+    result = made_overview(
+        model=wide, images=torch.randn(60, 3, 8, 8), labelled=None, untrained=None, parts=["stronger"]
+    )
+    assert list(unbundle(result)["stronger"].reader.values) == ["cell", "perceptron"]
