@@ -16,7 +16,7 @@ from torch.utils.data import Subset, TensorDataset
 from tqdm.auto import tqdm
 
 from probe.ablation.hooks import ablate
-from probe.analyses.data import digit_batches, load_digits, place_digits
+from probe.analyses.data import digit_batches, load_digits, place_digits, shown_images
 from probe.analyses.erasing.edits import read_edits
 from probe.analyses.erasing.matching import matched_shares
 from probe.analyses.nets import small_net
@@ -200,6 +200,7 @@ def run(
     here = whole.value.transpose("seed", "eraser", "quantity")
     here.attrs = {"long_name": "R², score or share", "units": "1"}
     others = {str(name): whole[name] for name in whole.data_vars if name != "value"}
+    shown = shown_images(subjects[0].fitting, Options(**{**reading, "layers": subjects[0].layer}))
     return study_result(
         STUDY,
         xr.full_like(here.isel(seed=0, drop=True), np.nan),
@@ -207,7 +208,7 @@ def run(
         preset=preset,
         settings={**asdict(chosen), "layer": subjects[0].layer, "score": str(subjects[0].score)},
         started=started,
-        others=others,
+        others=others | {"shown_image": shown.shown_image},
         facts=measured[0][1] if model is not None else None,
         command=command,
     )
