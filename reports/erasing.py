@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probe.plots.axes import RESULT_COLOURS, RESULT_MARKERS, STIMULUS_COLOURS
-from probe.plots.erasing import METHOD_NAMES
+from probe.plots.erasing import METHOD_NAMES, READERS
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate, estimate, interval, written
 
 __all__ = ["add_figures", "findings"]
 
 _DEGREES = 4  # of the errors over five folds of images
-_READERS = {"cell": "linear, one cell", "neighbourhood": "linear, 3×3 cells", "perceptron": "perceptron, one cell"}
+_READERS = {reader: name.replace("\n", " ") for reader, name in READERS.items()}
 _EDITS = {"neighbourhood": "LEACE of 3×3 cells", "second_order": "one mean and variance at every position"}
 _RANDOM = "0.45"
 
@@ -95,7 +95,7 @@ def _channels(result: xr.Dataset) -> str:
         return f"Zeroing {_parts(most)[1]} channels, the most that was tried, still leaves R² {known[most]}."
     score = _value(result, enough[0], "score")
     lost = f", with a score of {score}" if score.is_known else ""
-    return f"To leave as little by zeroing channels takes {_parts(enough[0])[1]} of them{lost}."
+    return f"To leave as little, zeroing channels takes {_parts(enough[0])[1]} of them, of the numbers tried{lost}."
 
 
 def _matched(result: xr.Dataset) -> Iterator[str]:

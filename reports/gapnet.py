@@ -71,8 +71,8 @@ def _head(result: xr.Dataset, grid: int) -> str:
     share = _percent(_last(result, "location", "unpermuted", grid))
     return (
         f"At {grid}×{grid} the same network as PermuteNet without the permutation tells {share}: without it − with it "
-        f"is {_points(permutation)}{_undecided(permutation)}; GAPNet, which differs in its head as well, − it "
-        f"is {_points(head)}{_undecided(head)}."
+        f"is {_points(permutation)}{_undecided(permutation)}; GAPNet, which differs in its head as well, differs from "
+        f"it by {_points(head)}{_undecided(head)}."
     )
 
 

@@ -57,7 +57,7 @@ def corners_for(seed: int, number: int, size: tuple[int, int]) -> tuple[np.ndarr
     start = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], dtype=float)
     inwards = np.sign(start.mean(axis=0) - start)
     drawn = np.random.default_rng((seed, number)).uniform(0, _MOVED, (4, 2))
-    return start, start + inwards * drawn * [width, height]
+    return start, np.round(start + inwards * drawn * [width, height])  # images are warped to whole pixels
 
 
 def homography(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -79,9 +79,7 @@ def homography(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 def _seen(image: Tensor, start: np.ndarray, end: np.ndarray) -> Tensor:
     fill = image.mean(dim=(1, 2)).tolist()
-    return transforms.perspective(
-        image, start.round().astype(int).tolist(), end.round().astype(int).tolist(), fill=fill
-    )
+    return transforms.perspective(image, start.astype(int).tolist(), end.astype(int).tolist(), fill=fill)
 
 
 def _share(first: Tensor, second: Tensor, moving: np.ndarray, size: tuple[int, int], reach: int) -> float:

@@ -5,17 +5,18 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import nn
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Subset, TensorDataset
 from tqdm.auto import tqdm
 
 from probe.ablation.hooks import ablate
-from probe.analyses.data import digit_batches, load_digits, place_digits
+from probe.analyses.data import digit_batches, load_digits, place_digits, shown_images
 from probe.analyses.erasing.edits import read_edits
 from probe.analyses.erasing.matching import matched_shares
 from probe.analyses.nets import small_net
@@ -26,6 +27,7 @@ from probe.erasing.proof import erasure_proof
 from probe.erasing.stronger import stronger_readouts
 from probe.errors import ArgumentError, ProbeWarning
 from probe.images.batches import Transform
+from probe.images.rows import Folder
 from probe.measures.matching import neighbours
 from probe.measures.probing import collect
 from probe.reading.options import Options
@@ -48,9 +50,9 @@ STUDY = Study(
         "every cell alike. All follow in closed form from the same sums.",
         "What is left: R² of row and column of a ridge readout that is fitted anew after erasing, in folds of images "
         "that the eraser has not seen.",
-        "What it costs: the share of the features' variance that is removed, and the score of the network on other "
-        "images, beside 20 random subspaces of the same rank and zeroed channels (those that correlate most with "
-        "position, at 2, 4, 8, … of them).",
+        "What it costs: the share of the features' variance that is removed, and the score of the network (of those "
+        "trained here, on other images), beside 20 random subspaces of the same rank (2 in the preset tiny) and zeroed "
+        "channels (those that correlate most with position, at 2, 4, 8, … of them).",
         "What matching makes of it: how often the most similar cell of another image lies at the same place, and how "
         "often a cell finds itself again in the same image under a random homography, within one cell.",
         "What stronger readouts find: linear of 3×3 cells, and a perceptron. Two ways beyond one linear map of a cell "
@@ -184,11 +186,11 @@ def run(
     reading: dict[str, Any] = {
         "transform": transform, "batch_size": batch_size, "device": device, "max_images": max_images, "progress": False,
     }  # fmt: skip
-    subjects = (
-        _of_digits(chosen)
-        if model is None
-        else [_Subject(model, images, images if scored is None else scored, named[0], score)]
-    )
+    if model is None:
+        subjects = _of_digits(chosen)
+    else:
+        images = _rows(images)
+        subjects = [_Subject(model, images, images if scored is None else scored, named[0], score)]
     measured = []
     for seed, subject in enumerate(tqdm(subjects, unit="network", desc="erasing", disable=None if progress else True)):
         with warnings.catch_warnings():
@@ -198,6 +200,7 @@ def run(
     here = whole.value.transpose("seed", "eraser", "quantity")
     here.attrs = {"long_name": "R², score or share", "units": "1"}
     others = {str(name): whole[name] for name in whole.data_vars if name != "value"}
+    shown = shown_images(subjects[0].fitting, Options(**{**reading, "layers": subjects[0].layer}))
     return study_result(
         STUDY,
         xr.full_like(here.isel(seed=0, drop=True), np.nan),
@@ -205,7 +208,7 @@ def run(
         preset=preset,
         settings={**asdict(chosen), "layer": subjects[0].layer, "score": str(subjects[0].score)},
         started=started,
-        others=others,
+        others=others | {"shown_image": shown.shown_image},
         facts=measured[0][1] if model is not None else None,
         command=command,
     )
@@ -313,7 +316,7 @@ def _add_matching(
     chosen: Preset,
     reading: dict[str, Any],
 ) -> None:
-    """Add how cells are matched, for erasers of the largest rank of each method; NaN for zeroed channels."""
+    """Add how cells are matched; NaN for zeroed channels."""
     options = Options(**{**reading, "layers": subject.layer})
     for name, row in rows.items():
         row |= {quantity: (np.nan, np.nan) for quantity in _QUANTITIES if quantity not in row}
@@ -366,7 +369,25 @@ def _read(subject: _Subject, chosen: Preset, reading: dict[str, Any]) -> xr.Data
     return found.merge(with_edits.rename(r2="edits_r2", r2_se="edits_r2_se"))
 
 
+def _rows(images: Any) -> Any:
+    """Return images that can be taken apart.
+
+    Raises
+    ------
+    ArgumentError
+        If they cannot.
+    """
+    if isinstance(images, str | Path):
+        return Folder(Path(images))
+    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
+        raise ArgumentError(
+            f"images: every second one is read apart, which a {type(images).__name__} does not allow. Pass a tensor, "
+            "Dataset or folder."
+        )
+    return images
+
+
 def _every_second(images: Any, start: int) -> Any:
-    if isinstance(images, Dataset):
-        return Subset(images, range(start, len(images), 2))  # type: ignore[arg-type]
-    return images[start::2]
+    if isinstance(images, torch.Tensor | np.ndarray):
+        return images[start::2]
+    return Subset(images, range(start, len(images), 2))

@@ -12,8 +12,8 @@ from probe.errors import ArgumentError, LayerNotFoundError, LayoutError
 from probe.models.copies import copied
 from probe.models.hooks import hook_for_good
 from probe.models.layers import Layer, unwrap
-from probe.models.layouts import first_tensor, with_first_tensor
-from probe.readouts.erasers import ErasedPlace, Eraser, Projection, erased
+from probe.models.layouts import GIVEN, first_tensor, with_first_tensor
+from probe.readouts.erasers import ErasedPlace, Eraser, Projection, check_features, erased
 
 __all__ = ["Erasing", "check_eraser", "erased_output", "with_erasers"]
 
@@ -48,7 +48,9 @@ def with_erasers(model: nn.Module, erasers: Mapping[str, Eraser]) -> nn.Module:
 
     The copy can be saved, compiled, exported and copied again. What is erased stands in three buffers of the module of
     each layer, ``eraser_mean``, ``eraser_left`` and ``eraser_right``; all other keys of the state dict are as before.
-    Of a module that is called several times in a forward pass, each output is erased.
+    Of a module that is called several times in a forward pass, each output is erased. A copy that is to run in half
+    precision is best made of a model that is in it already: converted afterwards, the eraser itself is rounded, and
+    leaves more.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def with_erasers(model: nn.Module, erasers: Mapping[str, Eraser]) -> nn.Module:
     Raises
     ------
     ArgumentError
-        If there is none, or one was fitted to another layer.
+        If there is none, one was fitted to another layer, or to what a function made of its output.
     LayerNotFoundError
         If there is no such module: a later call of one, as ``relu_1``, can be erased by `probe.ablate` alone.
 
@@ -99,10 +101,14 @@ def with_erasers(model: nn.Module, erasers: Mapping[str, Eraser]) -> nn.Module:
             )
         if hasattr(module, "eraser_mean"):
             raise ArgumentError(f"erasers: {name!r} has one already. Erase once, from the model as it was.")
+        if eraser.place.layout == GIVEN:
+            raise ArgumentError(
+                f"erasers: {name!r} was read through a function, which does not tell where its channels are put back."
+            )
+        near = next((tensor.device for tensor in (*module.parameters(), *copy.parameters())), eraser.mean.device)
         for part in ("mean", "left", "right"):
-            module.register_buffer(f"eraser_{part}", getattr(eraser, part).clone())
-        module.to(next((tensor.device for tensor in (*module.parameters(), *module.buffers())), eraser.mean.device))
-        hook_for_good(module, _Erases(eraser.place))
+            module.register_buffer(f"eraser_{part}", getattr(eraser, part).to(near, copy=True))
+        hook_for_good(module, _Erases(name, eraser.place))
     return copy
 
 
@@ -110,12 +116,14 @@ def with_erasers(model: nn.Module, erasers: Mapping[str, Eraser]) -> nn.Module:
 class _Erases:
     """Takes out of the output of a module what its buffers say."""
 
+    name: str
     place: ErasedPlace
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         projection = Projection(module.eraser_mean, module.eraser_left, module.eraser_right)  # type: ignore[arg-type]
         tensor = first_tensor(output)
         assert isinstance(tensor, Tensor)
+        check_features(tensor, self.place, len(projection.mean), self.name)
         return with_first_tensor(output, erased(tensor, projection, self.place))
 
 

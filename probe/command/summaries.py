@@ -293,7 +293,7 @@ def _erasing(result: xr.Dataset) -> pd.DataFrame:
 
 
 def _erasing_title(result: xr.Dataset) -> str:
-    before = result.r2_before.mean("target")
+    before = result.r2_before.sel(target=result.target != "cells").mean("target")
     told = ", ".join(f"{before.sel(stimulus=name).item():.3f} on {name}" for name in map(str, result.stimulus.values))
     return (
         f"R² ± {CONFIDENCE:.0%} of position left in {result.attrs['layer']}, and the share of the variance that is "

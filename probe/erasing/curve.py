@@ -17,7 +17,7 @@ from probe.ablation.later_readouts import Estimates
 from probe.ablation.performance import resolve_scores
 from probe.erasing.proof import check_draws, prove
 from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
-from probe.errors import ArgumentError, ImagesError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform
 from probe.images.labels import LabelCheck, named_classes
 from probe.intervals import jackknife
@@ -28,13 +28,14 @@ from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
 from probe.readouts.erasers import ErasedPlace, Projection, erased
-from probe.readouts.fitted_erasers import named_layer
+from probe.readouts.fitted_erasers import covariances_of, named_layer
 from probe.results import finish
 from probe.sums.statistics import Statistics
 
 __all__ = ["erasure_curve"]
 
 _MOST_MATCHED = 200  # images
+_ALSO_READ = ("radius", "border", "stripes_row", "stripes_column")
 
 
 def erasure_curve(
@@ -45,7 +46,7 @@ def erasure_curve(
     score: Any,
     statistics: Statistics | None = None,
     methods: str | Iterable[str] = COMPARED,
-    ranks: Sequence[int] = (1, 2, 4, 8),
+    ranks: int | Sequence[int] = (1, 2, 4, 8),
     targets: str | Iterable[str] = ("row", "column"),
     fit_stimuli: str | Iterable[str] = ("rolled", "natural"),
     draws: int = 20,
@@ -84,7 +85,7 @@ def erasure_curve(
         Of this model on other images, from `collect`: what the erasers are fitted to. By default the same images
         serve for both; the readouts are held out in any case, the score is then not.
     methods, ranks, targets, fit_stimuli, draws, alpha
-        As in `erasure_proof`.
+        As in `erasure_proof`. Radius, border and stripes are read beside them, unless `statistics` have others.
     folds, groups, batch_size, num_workers, device, autocast, transform, input_key, layout, forward, max_images
         As in `collect`.
     seed
@@ -131,7 +132,8 @@ def erasure_curve(
             "or folder."
         )
     if statistics is None:
-        fitting = replace(options, task="statistics", targets=targets)
+        named = (targets,) if isinstance(targets, str) else tuple(targets)
+        fitting = replace(options, task="statistics", targets=tuple(dict.fromkeys([*named, *_ALSO_READ])))
         statistics, _ = collect_statistics(model, images, fitting, grams=True, moments=True)
     fitted_place = named_layer(statistics, layer)
     recipes = recipes_for(statistics, layer, methods, ranks, targets, fit_stimuli)
@@ -143,7 +145,8 @@ def erasure_curve(
         for draw in range(draws)
     ]
     every = range(statistics.settings["folds"])
-    projections = [directions_of(statistics, fitted_place, recipe, every) for recipe in (*recipes, *random)]
+    known = {name: covariances_of(statistics, fitted_place, name, every) for name in {one.stimulus for one in recipes}}
+    projections = [directions_of(statistics, recipe, known[recipe.stimulus]) for recipe in (*recipes, *random)]
     settings = np.concatenate([np.zeros((1, len(projections)), dtype=bool), np.eye(len(projections), dtype=bool)])
     with open_reader(model, images, options, labels=any(one.needs_labels for one in scores.values())) as reader:
         place = reader.layer(layer)
@@ -153,7 +156,10 @@ def erasure_curve(
         facts = reader.facts()
     scored = [_of_score(found, recipes, proof, draws) for found in estimates.values()]
     curve = proof.merge(xr.concat(scored, xr.Variable("score", list(estimates))))
-    curve = curve.merge(_matched(model, images, layer, projections, options, len(recipes), draws))
+    try:
+        curve = curve.merge(_matched(model, images, layer, projections, options, len(recipes), draws))
+    except ImagesError as error:
+        warn(f"same_place: left out: {error}", warned)
     return finish(
         curve,
         kind="erasure_curve",
@@ -161,6 +167,8 @@ def erasure_curve(
         settings={
             **statistics.settings, "erased": list(recipes[0].targets), "draws": draws, "alpha": alpha,
             "batch_size": batch_size, "images_of_erasers": statistics.facts.images_digest,
+            "score_folds": len(next(iter(estimates.values())).left_out), "score_seed": seed,
+            "score_groups": options.groups is not None,
         },
         layer=layer,
         sharing=sharing,

@@ -1,7 +1,8 @@
 """What linear readouts still find after erasing, held out, in closed form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import xarray as xr
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, warn
 from probe.models.layers import Layer
-from probe.readouts.directions import CELLS, removed_variance
+from probe.readouts.directions import CELLS, Covariances, removed_variance
 from probe.readouts.erased_sums import cells_gram, erased_gram
 from probe.readouts.erasers import Projection
 from probe.readouts.fitted_erasers import covariances_of, named_layer
@@ -68,7 +69,7 @@ def erasure_proof(
     layer: str,
     *,
     methods: str | Iterable[str] = ("leace",),
-    ranks: Sequence[int] = (1, 2, 4, 8),
+    ranks: int | Sequence[int] = (1, 2, 4, 8),
     targets: str | Iterable[str] = ("row", "column"),
     fit_stimuli: str | Iterable[str] = ("rolled",),
     draws: int = 20,
@@ -113,8 +114,8 @@ def erasure_proof(
         ``r2``, held out and free of the bias of small samples (0: nothing is read, below 0: by chance), ``r2_se``;
         on (stimulus, target) ``r2_before``, ``r2_before_se``; on (rank, draw, stimulus, target) ``r2_random``. The
         target ``cells`` is the share of the variance of all positions that is read. On (eraser, stimulus) ``cost``,
-        the share of the features' variance that is removed; on (rank, draw, stimulus) ``cost_random``.
-        Of zeroed channels alone there are no random directions.
+        the share of the features' variance that is removed, below 0 where it has grown; on (rank, draw, stimulus)
+        ``cost_random``. Of zeroed channels alone there are no random directions.
 
     Raises
     ------
@@ -162,8 +163,13 @@ def prove(
     random = [replace(intact, method="random", rank=rank, draw=draw) for rank in ranks for draw in range(draws)]
     readings = {stimulus: _Readings(statistics, layer, stimulus, alpha, warned) for stimulus in statistics.stimuli}
     names = next(iter(readings.values())).targets
-    before, before_se, _ = _proved(statistics, layer, [intact], readings)
-    r2, r2_se, cost = _proved(statistics, layer, recipes, readings)
+
+    @cache
+    def known(stimulus: str, folds: tuple[int, ...]) -> Covariances:
+        return covariances_of(statistics, layer, stimulus, folds)
+
+    before, before_se, _ = _proved(statistics, known, [intact], readings)
+    r2, r2_se, cost = _proved(statistics, known, recipes, readings)
     proof = xr.Dataset(
         coords={
             "method": ("eraser", [recipe.method for recipe in recipes]),
@@ -184,7 +190,7 @@ def prove(
     ):
         proof[name] = (of, values, {"long_name": meaning, "units": "1"})
     if ranks:
-        drawn, _, cost_drawn = _proved(statistics, layer, random, readings)
+        drawn, _, cost_drawn = _proved(statistics, known, random, readings)
         by_draw = (len(ranks), draws)
         for name, meaning, drawn_dims, values in (
             ("r2_random", "R² of the position readout without random directions", list(dims), drawn),
@@ -201,7 +207,7 @@ class _Readings:
     def __init__(self, statistics: Statistics, layer: Layer, stimulus: str, alpha: float, warned: list[str]) -> None:
         key = (stimulus, layer.name)
         self.stimulus, self._alpha, self._n_targets = stimulus, alpha, len(statistics.targets)
-        self._grams: dict[str, ChannelGram] = {"": statistics.grams[key]}
+        self._grams: dict[str, ChannelGram] = {"": statistics.grams[key].as_gram()}
         self.targets = list(statistics.targets)
         moments = statistics.moments.get(key)
         if moments is not None and moments.maps is not None:
@@ -223,18 +229,24 @@ class _Readings:
 
 
 def _proved(
-    statistics: Statistics, layer: Layer, recipes: Sequence[Recipe], readings: Mapping[str, _Readings]
+    statistics: Statistics,
+    known: Callable[[str, tuple[int, ...]], Covariances],
+    recipes: Sequence[Recipe],
+    readings: Mapping[str, _Readings],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return R² and its standard error, shape (recipe, stimulus, target), and the cost, shape (recipe, stimulus)."""
-    folds = range(statistics.settings["folds"])
-    everything = {stimulus: covariances_of(statistics, layer, stimulus, folds) for stimulus in readings}
+    folds = tuple(range(statistics.settings["folds"]))
+    everything = {stimulus: known(stimulus, folds) for stimulus in readings}
     r2, r2_se, cost = [], [], []
     for recipe in recipes:
-        by_split = [(split, directions_of(statistics, layer, recipe, split.fitted)) for split in splits(len(folds))]
+        by_split = [
+            (split, directions_of(statistics, recipe, known(recipe.stimulus, split.fitted)))
+            for split in splits(len(folds))
+        ]
         scored = [_score(reading, by_split, len(folds)) for reading in readings.values()]
         r2.append([value for value, _ in scored])
         r2_se.append([error for _, error in scored])
-        whole = directions_of(statistics, layer, recipe, folds)
+        whole = directions_of(statistics, recipe, known(recipe.stimulus, folds))
         cost.append([removed_variance(whole, found) for found in everything.values()])
     return np.array(r2), np.array(r2_se), np.array(cost)
 

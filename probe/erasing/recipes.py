@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from probe.errors import ArgumentError
-from probe.models.layers import Layer
-from probe.readouts.directions import CELLS, Covariances, find_directions, first_channels
+from probe.readouts.directions import CELLS, Covariances, find_directions, first_channels, n_directions
 from probe.readouts.erasers import Projection
 from probe.readouts.fitted_erasers import check_method, check_rank, concept_of, covariances_of, named_layer
 from probe.sums.statistics import Statistics
@@ -21,6 +20,9 @@ INTACT = "intact"
 
 COMPARED = ("leace", "cells", "iterated", "mean_map", "channels")
 """What `erasure_curve` compares: the methods of `fit_eraser`, ``leace`` of every position, and zeroed channels."""
+
+
+_OF_MAPS = ("cells", "mean_map")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def recipes_for(
     statistics: Statistics,
     layer: str,
     methods: str | Iterable[str],
-    ranks: Sequence[int],
+    ranks: int | Sequence[int],
     targets: str | Iterable[str],
     stimuli: str | Iterable[str],
 ) -> list[Recipe]:
@@ -74,49 +76,50 @@ def recipes_for(
             near = difflib.get_close_matches(str(method), COMPARED)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ArgumentError(f"methods: {method!r} is none of {', '.join(COMPARED)}.{hint}")
-    for rank in ranks:
+    wanted = [ranks] if isinstance(ranks, int | np.integer) else list(ranks)
+    for rank in wanted:
         check_rank(rank)
-    if not chosen or not len(ranks) or not fitted:
+    if not chosen or not wanted or not fitted:
         raise ArgumentError("methods, ranks and fit_stimuli: name at least one of each.")
     found = []
     for stimulus in fitted:
         covariances = covariances_of(statistics, place, stimulus, range(statistics.settings["folds"]))
         for method in chosen:
+            if covariances.maps is None and chosen == COMPARED and method in _OF_MAPS:
+                continue  # nobody asked for it by name
             most = _most(statistics, covariances, method, names)
             step = len(names) if method == "iterated" else 1
-            possible = sorted({int(rank) for rank in ranks if rank <= most and rank % step == 0})
+            possible = sorted({int(rank) for rank in wanted if rank <= most and rank % step == 0})
             found += [Recipe(method, rank, stimulus, names) for rank in possible]
     if not found:
         raise ArgumentError(
-            f"ranks={list(ranks)}: {', '.join(chosen)} has none of these here. 'leace' has at most one direction for "
-            "each target, 'iterated' a multiple of it, and no method more than the layer has channels that vary."
+            f"ranks={list(map(int, wanted))}: {', '.join(chosen)} has none of these here. 'leace' has at most one "
+            "direction for each target, 'iterated' a multiple of it, and no method more than channels that vary."
         )
     return found
 
 
 def _most(statistics: Statistics, covariances: Covariances, method: str, targets: tuple[str, ...]) -> int:
-    n_live = int(covariances.live.sum())
-    if method == "leace":
-        return min(len(targets), n_live)
-    if method in ("cells", "mean_map"):
-        concept = concept_of(statistics, covariances, "mean_map", targets)
-        return min(n_live, concept.shape[1] - 1)
-    return n_live
+    if method == "channels":
+        return int(covariances.live.sum())
+    concept = concept_of(statistics, covariances, "mean_map" if method in _OF_MAPS else method, targets)
+    return n_directions(covariances, "leace" if method == "cells" else method, concept)
 
 
-def directions_of(statistics: Statistics, layer: Layer, recipe: Recipe, folds: Iterable[int]) -> Projection:
-    """Fit a recipe to some folds."""
-    covariances = covariances_of(statistics, layer, recipe.stimulus, folds)
+def directions_of(statistics: Statistics, recipe: Recipe, covariances: Covariances) -> Projection:
+    """Fit a recipe to what is known of some folds under its stimulus, from `covariances_of`."""
     concept = concept_of(statistics, covariances, "leace", recipe.targets)
     if recipe.method == INTACT:
         none = concept[:, :0]
         return Projection(covariances.mean, none, none)
     if recipe.method == "channels":
         return first_channels(covariances, _by_position(covariances, concept), recipe.rank)
-    if recipe.method in ("cells", "mean_map"):
+    if recipe.method in _OF_MAPS:
         concept = concept_of(statistics, covariances, "mean_map", recipe.targets)
     method = "leace" if recipe.method == "cells" else recipe.method
-    return find_directions(covariances, method, concept=concept, rank=recipe.rank, seed=recipe.draw)
+    # Some of the images may tell of fewer directions than all of them.
+    rank = min(recipe.rank, n_directions(covariances, method, concept))
+    return find_directions(covariances, method, concept=concept, rank=rank, seed=recipe.draw)
 
 
 def _by_position(covariances: Covariances, concept: torch.Tensor) -> list[int]:

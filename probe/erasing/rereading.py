@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from probe.ablation.erasing import check_eraser
 from probe.ablation.hooks import ablate
 from probe.erasing.proof import splits
-from probe.errors import ArgumentError, ProbeWarning, warn
+from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform
 from probe.models.capture import LayoutOption
 from probe.models.layers import INPUT, LayerSelection
@@ -24,7 +24,7 @@ from probe.reading.options import Options
 from probe.readouts.directions import CELLS
 from probe.readouts.erased_sums import erased_gram
 from probe.readouts.erasers import Projection
-from probe.readouts.fitted_erasers import fitted_to
+from probe.readouts.fitted_erasers import check_method, check_rank, fitted_to
 from probe.readouts.scores import crossed_sums
 from probe.results import finish
 from probe.sums.expansion_gram import ChannelGram
@@ -123,14 +123,16 @@ def erasure_matrix(
         raise ArgumentError("images: they are read once for each layer, and an iterator gives them once.")
     split = splits(folds)[0]
     intact, _ = collect_statistics(model, images, options, grams=True, moments=method == "mean_map" or targets != read)
+    check_method(intact, method, targets)
+    check_rank(rank)
     warned: list[str] = []
     places = [layer for layer in intact.layers if layer.name != INPUT]
     rows = {NOTHING: _read(intact, intact, split.read)}
     for layer in tqdm(places, unit="layer", desc="erased", disable=None if progress else True):
-        eraser = fitted_to(intact, layer.name, split.fitted, method, targets, stimulus, rank, seed)
         try:
+            eraser = fitted_to(intact, layer.name, split.fitted, method, targets, stimulus, rank, seed)
             check_eraser(eraser, layer)
-        except ArgumentError as error:
+        except (ArgumentError, ImagesError) as error:
             warn(f"erased: {layer.name} is left out: {error}", warned)
             continue
         behind = [later.name for later in intact.layers if later.depth >= layer.depth]
@@ -155,7 +157,7 @@ def erasure_matrix(
         result,
         kind="erasure_matrix",
         facts=intact.facts.warned(warned),
-        settings={**intact.settings, "method": method, "rank": rank, "alpha": _ALPHA},
+        settings={**intact.settings, "method": method, "rank": rank, "alpha": _ALPHA, "erased": list(intact.targets)},
         stimulus=stimulus,
         method=method,
     )
@@ -174,5 +176,6 @@ def _read(intact: Statistics, statistics: Statistics, folds: Sequence[int]) -> t
 
 def _scored(gram: ChannelGram, folds: Sequence[int], n_targets: int) -> tuple[np.ndarray, np.ndarray]:
     none = gram.pilot.new_zeros(len(gram.pilot), 0)
-    sums = crossed_sums(erased_gram(gram, Projection(gram.pilot, none, none), folds, n_targets), n_targets, _ALPHA)
+    chosen = erased_gram(gram.as_gram(), Projection(gram.pilot, none, none), folds, n_targets)
+    sums = crossed_sums(chosen, n_targets, _ALPHA)
     return sums.r2, sums.r2_se

@@ -30,10 +30,11 @@ from probe.reading.options import Options
 from probe.reading.reader import open_reader
 from probe.readouts.erased_sums import erased_gram, of_neighbourhoods
 from probe.readouts.erasers import ErasedPlace, Projection, erased
+from probe.readouts.fitted_erasers import covariances_of
 from probe.readouts.scores import crossed_sums
 from probe.readouts.targets import target_maps
 from probe.results import finish
-from probe.sums.rounding import keeps_digits
+from probe.sums.rounding import ROUNDING_ERRORS
 from probe.sums.statistics import Statistics
 
 __all__ = ["READERS", "neighbourhoods", "stronger_readouts"]
@@ -53,7 +54,7 @@ def stronger_readouts(
     layer: str,
     *,
     methods: str | Iterable[str] = ("leace", "cells"),
-    ranks: Sequence[int] = (2, 8),
+    ranks: int | Sequence[int] = (2, 8),
     targets: str | Iterable[str] = ("row", "column"),
     fit_stimulus: str = "rolled",
     stimuli: str | Iterable[str] = ("natural", "rolled"),
@@ -157,7 +158,8 @@ def stronger_readouts(
     place = statistics.layers[0]
     recipes = recipes_for(statistics, layer, methods, ranks, targets, fit_stimulus)
     recipes = [Recipe(INTACT, 0, fit_stimulus, recipes[0].targets), *recipes]
-    projections = [directions_of(statistics, place, recipe, split.fitted) for recipe in recipes]
+    known = covariances_of(statistics, place, fit_stimulus, split.fitted)
+    projections = [directions_of(statistics, recipe, known) for recipe in recipes]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeWarning)  # the first reading has said what there is to say
         if "neighbourhood" in chosen:
@@ -196,8 +198,8 @@ def stronger_readouts(
         kind="stronger_readouts",
         facts=statistics.facts.warned(warned),
         settings={
-            **statistics.settings, "fitted_to": fit_stimulus, "samples": n_samples, "seeds": seeds,
-            "hidden": _HIDDEN, "alpha": _ALPHA,
+            **statistics.settings, "fitted_to": fit_stimulus, "erased": list(recipes[0].targets),
+            "samples": n_samples, "seeds": seeds, "hidden": _HIDDEN, "alpha": _ALPHA,
         },
         layer=layer,
     )  # fmt: skip
@@ -319,8 +321,8 @@ def _perceptrons(
 def _without_rounding(features: np.ndarray, projection: Projection) -> np.ndarray:
     """Return erased features; channels of which nothing but rounding is left are 0."""
     left = erased(torch.from_numpy(features)[None], projection, ErasedPlace("NLC"))[0].numpy()
-    varying = keeps_digits(torch.from_numpy(left.var(axis=0)), torch.from_numpy(features.var(axis=0)), torch.float32)
-    return np.where(varying.numpy(), left, 0)
+    size = np.abs(features.mean(axis=0)) + features.std(axis=0)
+    return np.where(left.std(axis=0) > ROUNDING_ERRORS * np.finfo(np.float32).eps * size, left, 0)
 
 
 def _fitted(features: np.ndarray, values: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:

@@ -261,6 +261,11 @@ class _View:
 
 def _features(layer: Layer, maps: Tensor) -> Tensor:
     """Return the features of each cell, shape (image, cell, channel)."""
+    if maps.shape[2:] != (layer.height, layer.width):
+        raise ImagesError(
+            f"images: {layer.name} has maps of {layer.height}×{layer.width} and of {maps.shape[2]}×{maps.shape[3]} "
+            "cells, which have no places in common. Bring the images to one size."
+        )
     return maps.flatten(2).transpose(1, 2).to(summing_dtype(maps), memory_format=torch.contiguous_format)
 
 

@@ -23,7 +23,7 @@ from probe.plots.axes import (
 )
 from probe.plots.inputs import check_result
 
-__all__ = ["METHOD_NAMES", "plot_erasure"]
+__all__ = ["METHOD_NAMES", "READERS", "degrees", "erased_targets", "plot_erasure"]
 
 METHOD_NAMES = {
     "leace": "LEACE",
@@ -35,7 +35,9 @@ METHOD_NAMES = {
 }
 """What each way to erase is called in figures and pages."""
 
-_READERS = {"cell": "linear,\none cell", "neighbourhood": "linear,\n3×3 cells", "perceptron": "perceptron,\none cell"}
+READERS = {"cell": "linear,\none cell", "neighbourhood": "linear,\n3×3 cells", "perceptron": "perceptron,\none cell"}
+"""What each reader is called."""
+
 _RANDOM = "0.45"
 _KINDS = ("erasure_curve", "erasure_proof", "erasure_matrix", "stronger_readouts")
 _NUMBERED = 12  # layers of a matrix in which the numbers can be read
@@ -79,8 +81,8 @@ def plot_erasure(
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        The panels. Bars are 95 % intervals over images; for random subspaces the mean and the band from the 5th to
-        the 95th percentile of the draws.
+        The panels. Bars are 95 % intervals over images, of perceptrons over their seeds; for random subspaces the mean
+        and the band from the 5th to the 95th percentile of the draws.
 
     Raises
     ------
@@ -131,16 +133,34 @@ def _one_of(result: xr.Dataset, dim: str, name: str | None) -> str | None:
     return name
 
 
+def erased_targets(result: xr.Dataset) -> list[str]:
+    """Return the targets that are erased and read; of erased cells, row and column, or what else is read."""
+    read = [str(name) for name in result.target.values]
+    named = json.loads(result.attrs["settings"]).get("erased", ["row", "column"])
+    return [name for name in named if name in read and name != "cells"] or [name for name in read if name != "cells"]
+
+
+def degrees(result: xr.Dataset, what: str = "r2") -> int:
+    """Return the degrees of freedom of an error: of ``r2``, of a ``score``, or of a ``perceptron`` over its seeds."""
+    settings = json.loads(result.attrs["settings"])
+    if what == "perceptron":
+        return int(settings["seeds"]) - 1
+    if what == "score":
+        return int(settings["score_folds"]) - 1
+    folds = int(settings["folds"])
+    is_read_in_some = result.attrs["kind"] in ("erasure_matrix", "stronger_readouts")
+    return (folds - min(folds // 2, folds - 3) if is_read_in_some else folds) - 1
+
+
 def _of_target(values: xr.DataArray, result: xr.Dataset, target: str | None) -> xr.DataArray:
     """Return the values of a target, or the mean of those that are erased."""
     if target is not None:
         return values.sel(target=target)
-    named = [name for name in ("row", "column") if name in values.target.values]
-    return values.sel(target=named or values.target.values[:1]).mean("target")
+    return values.sel(target=erased_targets(result)).mean("target")
 
 
 def _read_as(result: xr.Dataset, target: str | None) -> str:
-    return "every position" if target == "cells" else target or "row and column"
+    return "every position" if target == "cells" else target or " and ".join(erased_targets(result))
 
 
 def _draw_ranks(result: xr.Dataset, axes: Any, *, width: float | None, target: str | None, stimulus: str) -> np.ndarray:
@@ -156,7 +176,7 @@ def _draw_ranks(result: xr.Dataset, axes: Any, *, width: float | None, target: s
             _draw_band(panel, ranks, drawn)
         for method, colour, marker, part in _lines(read, fitted):
             values = _of_target(part.r2, result, target).values
-            half = half_width(_of_target(part.r2_se, result, target).values, _freedom(result))
+            half = half_width(_of_target(part.r2_se, result, target).values, degrees(result))
             panel.errorbar(
                 part.n_directions.values, values, half, color=colour, marker=marker, markersize=4, capsize=2,
                 linewidth=1.2, label=METHOD_NAMES[method],
@@ -190,7 +210,7 @@ def _draw_scores(
             )  # fmt: skip
         for method, colour, marker, part in _lines(scored, fitted):
             left = _of_target(part.r2, result, target).values
-            half = half_width(part.erased_se.values, _freedom(result))
+            half = half_width(part.erased_se.values, degrees(result, "score"))
             panel.errorbar(
                 left, part.erased.values, half, color=colour, marker=marker, markersize=4, capsize=2, linewidth=1.2,
                 label=METHOD_NAMES[method],
@@ -253,11 +273,13 @@ def _draw_readers(result: xr.Dataset, axes: Any, *, width: float | None, target:
             places = np.arange(len(readers)) + (number - (n_erasers - 1) / 2) * 0.8 / n_erasers
             colour = "0.6" if method == "intact" else RESULT_COLOURS[(number - 1) % len(RESULT_COLOURS)]
             label = METHOD_NAMES[method] + ("" if method == "intact" else f", rank {rank}")
+            errors = _of_target(part.r2_se, result, target).values
+            half = [half_width(error, degrees(result, reader)) for error, reader in zip(errors, readers, strict=True)]
             panel.bar(
                 places, _of_target(part.r2, result, target), 0.75 / n_erasers, color=colour, label=label,
-                yerr=2 * _of_target(part.r2_se, result, target), capsize=2, error_kw={"linewidth": 0.8},
+                yerr=np.nan_to_num(half), capsize=2, error_kw={"linewidth": 0.8},
             )  # fmt: skip
-        panel.set_xticks(range(len(readers)), [_READERS[reader] for reader in readers])
+        panel.set_xticks(range(len(readers)), [READERS[reader] for reader in readers])
         panel.set_title(f"read on {stimulus} images", fontsize=panel.xaxis.label.get_fontsize())
     panels[0].set_ylabel(f"R² of {_read_as(result, target)}")
     return _finish(panels, axes is None)
@@ -291,10 +313,6 @@ def _draw_band(panel: Axes, ranks: np.ndarray, drawn: xr.DataArray) -> None:
     low, high = drawn.quantile((0.05, 0.95), "draw").transpose("quantile", "rank").values
     panel.fill_between(ranks, low, high, facecolor=_RANDOM, alpha=0.25, linewidth=0, label="random directions, 5–95 %")
     panel.plot(ranks, drawn.mean("draw").values, color=_RANDOM, linewidth=1.2)
-
-
-def _freedom(result: xr.Dataset) -> int:
-    return int(json.loads(result.attrs["settings"])["folds"]) - 1
 
 
 def _finish(panels: np.ndarray, own: bool) -> np.ndarray:

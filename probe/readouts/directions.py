@@ -17,8 +17,9 @@ from probe.readouts.fitting import live_channels
 from probe.sums.expansion_gram import ChannelGram
 from probe.sums.gram import symmetric
 from probe.sums.moments import PositionMoments
+from probe.sums.rounding import is_constant
 
-__all__ = ["CELLS", "METHODS", "Covariances", "find_directions", "first_channels", "removed_variance"]
+__all__ = ["CELLS", "METHODS", "Covariances", "find_directions", "first_channels", "n_directions", "removed_variance"]
 
 METHODS = ("leace", "iterated", "mean_map", "random")
 """How the directions of an eraser are found; see `fit_eraser`."""
@@ -72,8 +73,8 @@ class Covariances:
         variances = squares[1 : 1 + n_targets] / count - (upper[0, 1 : 1 + n_targets] / count).square()
         cross = upper[1 : 1 + n_targets, first:].T / count - torch.outer(mean, upper[0, 1 : 1 + n_targets] / count)
         live = live_channels(gram, features.diagonal() * count, squares[first:], mean, count)
-        is_target = variances > torch.finfo(gram.dtype).eps * squares[1 : 1 + n_targets] / count
-        scale = torch.where(is_target, variances.clamp(min=0).rsqrt(), 0.0)
+        constant = is_constant(variances, squares[1 : 1 + n_targets] / count)
+        scale = torch.where(constant, 0.0, variances.clamp(min=0).rsqrt())
         return cls(
             mean=mean + gram.pilot,
             features=features * live * live[:, None],
@@ -118,8 +119,10 @@ def find_directions(
         If the features' covariance cannot be factorised.
     """
     most = int(covariances.live.sum())
+    if not most:
+        raise ArgumentError("layer: none of its channels varies, so there is nothing to erase.")
     if method == "random":
-        vectors = _random(len(covariances.mean), _checked(rank or concept.shape[1], most, method), seed, concept)
+        vectors = _random(covariances.live, _checked(rank or min(2, most), most, method), seed, concept)
         return Projection(covariances.mean, vectors, vectors)
     if method == "mean_map":
         vectors = _leading(concept, covariances.precision)
@@ -129,6 +132,14 @@ def find_directions(
         vectors = _iterated(covariances, concept, rank or concept.shape[1])
         return Projection(covariances.mean, vectors, vectors)
     return _leace(covariances, concept, rank)
+
+
+def n_directions(covariances: Covariances, method: str, concept: Tensor) -> int:
+    """Return how many directions a method can take out."""
+    n_live = int(covariances.live.sum())
+    if method in ("random", "iterated"):
+        return n_live
+    return min(n_live, int(_is_direction(torch.linalg.svdvals(concept), covariances.precision).sum()))
 
 
 def _checked(rank: int, most: int, method: str) -> int:
@@ -212,15 +223,24 @@ def _factor(matrix: Tensor, precision: float) -> Tensor:
 def _leading(columns: Tensor, precision: float) -> Tensor:
     """Return the left singular vectors of columns, the strongest first, as many as are more than rounding."""
     vectors, values, _ = torch.linalg.svd(columns, full_matrices=False)
-    is_direction = values > _NO_DIRECTION * precision * values[:1]
+    is_direction = _is_direction(values, precision)
     if not is_direction.any():
-        raise ArgumentError("targets: none varies on the grid of this layer, so there is nothing to erase.")
+        raise ArgumentError(
+            "targets: none varies on the grid of this layer together with a channel, so there is nothing to erase."
+        )
     return vectors[:, is_direction]
 
 
-def _random(n_channels: int, rank: int, seed: int, like: Tensor) -> Tensor:
-    drawn = np.random.default_rng(seed).standard_normal((n_channels, rank))
-    return torch.linalg.qr(torch.from_numpy(drawn).to(like)).Q
+def _is_direction(values: Tensor, precision: float) -> Tensor:
+    return values > _NO_DIRECTION * precision * values[:1]
+
+
+def _random(live: Tensor, rank: int, seed: int, like: Tensor) -> Tensor:
+    """Return a random subspace of the channels that vary; in the others it would take nothing out."""
+    drawn = np.random.default_rng(seed).standard_normal((int(live.sum()), rank))
+    vectors = like.new_zeros(len(live), rank)
+    vectors[live] = torch.linalg.qr(torch.from_numpy(drawn).to(like)).Q
+    return vectors
 
 
 def first_channels(covariances: Covariances, order: Sequence[int], count: int) -> Projection:
@@ -231,7 +251,7 @@ def first_channels(covariances: Covariances, order: Sequence[int], count: int) -
 
 
 def removed_variance(projection: Projection, covariances: Covariances) -> float:
-    """Return the mean squared change over the variance of all channels: 0 for none, 1 for as much as there is.
+    """Return the share of the variance of all channels that is gone: 0 for none, 1 for all; below 0 it has grown.
 
     Examples
     --------
@@ -240,8 +260,7 @@ def removed_variance(projection: Projection, covariances: Covariances) -> float:
     >>> removed_variance(Projection(torch.zeros(2), first, first), two)
     0.5
     """
-    inner = projection.right.T @ covariances.features @ projection.right
-    offset = projection.right.T @ (covariances.mean - projection.mean)
-    inner = inner + torch.outer(offset, offset)
-    changed = ((projection.left @ inner) * projection.left).sum()
-    return float(changed / covariances.features.trace())
+    read = covariances.features @ projection.right
+    inner = projection.right.T @ read
+    removed = 2 * (read * projection.left).sum() - ((projection.left @ inner) * projection.left).sum()
+    return float(removed / covariances.features.trace())

@@ -9,7 +9,7 @@ from probe.readouts.erasers import Projection
 from probe.sums.expansion_gram import ChannelGram
 from probe.sums.gram import Gram, symmetric
 from probe.sums.moments import PositionMoments
-from probe.sums.rounding import keeps_digits
+from probe.sums.rounding import ROUNDING_ERRORS
 
 __all__ = ["cells_gram", "erased_gram", "of_neighbourhoods"]
 
@@ -17,7 +17,7 @@ __all__ = ["cells_gram", "erased_gram", "of_neighbourhoods"]
 def erased_gram(gram: ChannelGram, projection: Projection, folds: Sequence[int], n_design: int) -> Gram:
     """Return the sums of some folds as they are after erasing.
 
-    A channel of which next to nothing is left, less than the rounding of its sums, counts as one that does not vary.
+    A channel of which no more is left than the rounding of its sums counts as one that does not vary.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def erased_gram(gram: ChannelGram, projection: Projection, folds: Sequence[int],
     before = [_columns(symmetric(gram.upper([fold])), n_design, len(gram.pilot)) for fold in folds]
     after = [_erased(sums, projection, projection.mean - gram.pilot, first) for sums in before]
     spread_before, spread_after = (_deviations(torch.stack(sums).sum(dim=0), first) for sums in (before, after))
-    vanished = ~keeps_digits(spread_after, spread_before, gram.kept.dtype)
+    rounding = ROUNDING_ERRORS * torch.finfo(gram.kept.dtype).eps
+    vanished = spread_after <= rounding * spread_before
     kept = torch.ones(n_columns, dtype=torch.float64, device=gram.pilot.device)
     kept[first:] = torch.where(vanished, 0.0, 1.0)
     return Gram.of_sums([sums * kept * kept[:, None] for sums in after], first - 1, gram.pilot, gram.kept.dtype)

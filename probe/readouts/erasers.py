@@ -102,6 +102,15 @@ def erased(output: Tensor, projection: Projection, place: ErasedPlace) -> Tensor
     return _without(output, projection, place.channel_axis)
 
 
+def check_features(output: Tensor, place: ErasedPlace, n_channels: int, layer: str) -> None:
+    """Raise a `LayoutError` unless a tensor can be an output of a layer."""
+    if output.ndim != place.n_axes or output.shape[place.channel_axis] != n_channels:
+        raise LayoutError(
+            f"eraser of {layer!r}: expected {place.n_axes} axes with {n_channels} channels on axis "
+            f"{place.channel_axis} ({place.layout}), found shape {tuple(output.shape)}."
+        )
+
+
 def _without(output: Tensor, projection: Projection, channel_axis: int) -> Tensor:
     dtype = torch.float64 if output.dtype == torch.float64 else torch.float32
     mean, left, right = (part.to(output.device, dtype) for part in (projection.mean, projection.left, projection.right))
@@ -126,7 +135,7 @@ class Erasure:
     stimulus : str
         What the images were.
     cost : float
-        Share of the features' variance that is removed: mean squared change over the variance of all channels.
+        Share of the variance of all channels that is removed.
     model : str
         Class of the model.
     weights_digest, images_digest : str
@@ -224,16 +233,8 @@ class Eraser(nn.Module):
         LayoutError
             If it has another number of axes or of channels than the layer.
         """
-        self.check(maps)
+        check_features(maps, self.place, len(self.mean), self.erasure.layer)
         return erased(maps, self.projection, self.place)
-
-    def check(self, maps: Tensor) -> None:
-        """Raise a `LayoutError` unless these can be an output of the layer."""
-        if maps.ndim != self.place.n_axes or maps.shape[self.place.channel_axis] != len(self.mean):
-            raise LayoutError(
-                f"eraser of {self.erasure.layer!r}: expected {self.place.n_axes} axes with {len(self.mean)} channels "
-                f"on axis {self.place.channel_axis} ({self.place.layout}), found shape {tuple(maps.shape)}."
-            )
 
     def extra_repr(self) -> str:
         """Say what it does."""

@@ -207,7 +207,7 @@ def covariances_of(statistics: Statistics, layer: Layer, stimulus: str, folds: I
     ArgumentError
         If the stimulus or the sums are not in the statistics.
     ImagesError
-        If activations were not finite.
+        If activations were not finite, or a fold has no images.
     """
     if stimulus not in statistics.stimuli:
         raise ArgumentError(
@@ -221,7 +221,13 @@ def covariances_of(statistics: Statistics, layer: Layer, stimulus: str, folds: I
     gram = statistics.grams[key]
     if not gram.is_finite:
         raise ImagesError(f"{layer.name}: some activations were not finite, so that no eraser can be fitted to them.")
-    return Covariances.of(gram, statistics.moments.get(key), list(folds), len(statistics.targets))
+    chosen = list(folds)
+    if empty := int((gram.totals[chosen, 0] == 0).sum()):
+        raise ImagesError(
+            f"images: {statistics.facts.n_images} images leave {empty} of {len(chosen)} folds without any. Pass more "
+            "images, or choose fewer folds=."
+        )
+    return Covariances.of(gram, statistics.moments.get(key), chosen, len(statistics.targets))
 
 
 def concept_of(statistics: Statistics, covariances: Covariances, method: str, targets: tuple[str, ...]) -> Tensor:

@@ -175,6 +175,10 @@ class Gram:
         """The Gram whose sums are kept: this one."""
         return self
 
+    def as_gram(self) -> "Gram":
+        """Return the Gram of the channels themselves: this one."""
+        return self
+
     @property
     def made_of(self) -> Tensor | None:
         """What the channels are made of: themselves."""

@@ -146,7 +146,7 @@ def draw_strongest(result: xr.Dataset) -> Figure:
             chosen = result.isel(strongest=column, example=example)
             ax.imshow(chosen.example_image.values, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(f"Δ {float(chosen.example_change):.2g}".replace("-", "−"), fontsize="small", labelpad=2)
+            ax.set_xlabel(f"Δ {float(chosen.example_change):#.2g}".replace("-", "−"), fontsize="small", labelpad=2)
     for row, label in enumerate([*(f"mean map,\n{stimulus}" for stimulus in stimuli), *_places(n_examples)]):
         grid[row, 0].set_ylabel(label, fontsize="small")
     maps = grid[: len(stimuli)].ravel().tolist()

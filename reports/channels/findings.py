@@ -137,7 +137,7 @@ def _all_rankings(result: xr.Dataset, judged: Judged) -> str:
     if not more and not less and not as_active:
         return (
             f"{setting} None tells the channels ranked first from random ones by {score}. That is absence of "
-            "evidence, not evidence that the model does without them."
+            f"evidence, not evidence that the model does without them.{_nearest(result, by_score['random'])}"
         )
     parts = []
     if more or as_active:
@@ -146,6 +146,15 @@ def _all_rankings(result: xr.Dataset, judged: Judged) -> str:
     if less:
         parts.append(f"{score} falls less than without random channels for {joined(less)}")
     return f"{setting} Beyond chance: {'; '.join(parts)}. All else is undecided."
+
+
+def _nearest(result: xr.Dataset, found: Mapping[Key, Verdict]) -> str:
+    """Name the removal that would pass for harm if it were the only one that was tried."""
+    known = {key: removal(result, key[1], key[0], key[2]) for key, verdict in found.items() if verdict != "unknown"}
+    (_, ranking, count), farthest = min(known.items(), key=lambda item: item[1].difference.mean)
+    if not farthest.difference.high < 0:
+        return ""
+    return f" The largest difference, {farthest.difference} for {ranking} ({count}), does not outlast the correction."
 
 
 def _counted(number: int, what: str) -> str:

@@ -175,7 +175,7 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
         ranking_table(result),
         caption="Every channel: its rank and score by each ranking. Scores of different rankings have different units.",
         name="channels",
-        formats={f"{ranking} score": ".3g" for ranking in map(str, result.ranking.values)},
+        formats={f"{ranking} score": "#.3g" for ranking in map(str, result.ranking.values)},
         max_rows=100,
     )
     section.add_table(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from probe.reports.page.samples import R2_MEANING
+
 __all__ = ["DEFINITIONS", "methods", "ranking_meanings"]
 
 _RANKINGS = {
@@ -57,9 +59,7 @@ DEFINITIONS = [
     ),
     (
         "R²",
-        "How well position can be read. A linear readout (ridge regression on standardised channels) predicts row and "
-        "column of each cell of a map from the channels at that cell, on held-out images. 1: position can be read "
-        "exactly; 0: not at all. The mean of row and column.",
+        f"{R2_MEANING} Stated is the mean of row and column.",
     ),
     (
         "rolled",

@@ -5,17 +5,14 @@ from typing import Any
 import xarray as xr
 
 from probe.reports.padding_comparison.estimates import is_given
+from probe.reports.page.samples import R2_MEANING
 
 __all__ = ["PADDINGS", "definitions", "digit_methods", "given_methods", "readout_methods"]
 
 _DEFINITIONS = [
     (
         "R²",
-        "How well position can be read. A linear readout (ridge regression on standardised channels) predicts the row "
-        "and the column of each cell of a layer's map, in [−1, 1], from the values of the channels at that cell; it is "
-        "fitted on four fifths of the images and scored on the rest, five times. R² = 1 − SSE/SST over all held-out "
-        "cells. 1: position can be read exactly; 0: not at all; below 0: by chance. Stated is the mean of "
-        "row and column.",
+        f"{R2_MEANING} Stated is the mean of row and column.",
     ),
     ("natural", "The images as they are: content tells position, for example by light from above."),
     (

@@ -1,13 +1,12 @@
 """Sentences and tables of erasing: what is left of position, what it costs, what other readers still find."""
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probe.plots.erasing import METHOD_NAMES
+from probe.plots.erasing import METHOD_NAMES, degrees, erased_targets
 from probe.reports.page.estimates import Estimate, interval, joined, written
 
 __all__ = [
@@ -28,32 +27,12 @@ _READERS = {
 }
 
 
-_LEAST_READ = 3  # folds
-
-
-def _freedom(result: xr.Dataset, reader: str = "") -> int:
-    """Return the degrees of freedom of errors over the folds that are read, or of a perceptron over its seeds."""
-    settings = json.loads(result.attrs["settings"])
-    folds = int(settings["folds"])
-    if reader == "perceptron":
-        return int(settings["seeds"]) - 1
-    if result.attrs["kind"] in ("erasure_matrix", "stronger_readouts"):  # erasers are fitted to the other folds
-        return folds - min(folds // 2, folds - _LEAST_READ) - 1
-    return folds - 1
-
-
-def _targets(result: xr.Dataset) -> list[str]:
-    """Return the targets of which sentences speak: row and column, where they are read."""
-    names = [str(name) for name in result.target.values]
-    return [name for name in ("row", "column") if name in names] or names[:1]
-
-
 def _mean(result: xr.Dataset, name: str, targets: list[str]) -> Estimate:
     """Return the mean of a variable over targets; its error is not below that of a single one."""
     value = float(result[name].sel(target=targets).mean("target"))
     error = float(result[f"{name}_se"].sel(target=targets).max("target"))
     reader = str(result.reader.item()) if "reader" in result.coords and not result.reader.dims else ""
-    return interval(value, error, degrees=_freedom(result, reader))
+    return interval(value, error, degrees=degrees(result, reader or "r2"))
 
 
 def _stimulus(result: xr.Dataset) -> str:
@@ -63,19 +42,19 @@ def _stimulus(result: xr.Dataset) -> str:
 
 def left_of_position(result: xr.Dataset) -> tuple[Estimate, Estimate]:
     """Return R² of position before erasing, and after it by the eraser that is told first."""
-    read, targets = result.sel(stimulus=_stimulus(result)), _targets(result)
+    read, targets = result.sel(stimulus=_stimulus(result)), erased_targets(result)
     return _mean(read, "r2_before", targets), _mean(read.isel(eraser=_first_of_each(result)[0]), "r2", targets)
 
 
 def lost_by_erasing(result: xr.Dataset) -> Estimate:
     """Return the first score after the eraser that is told first, minus that after random directions."""
     one = result.isel(eraser=_first_of_each(result)[0], score=0)
-    return interval(float(one.erased_minus_random), float(one.erased_minus_random_se), degrees=_freedom(result))
+    return interval(float(one.erased_minus_random), float(one.erased_minus_random_se), degrees=degrees(result, "score"))
 
 
 def erasing_findings(result: xr.Dataset) -> list[str]:
     """Say what the first eraser leaves of position, and what it costs, beside random directions and channels."""
-    stimulus, targets = _stimulus(result), _targets(result)
+    stimulus, targets = _stimulus(result), erased_targets(result)
     read = result.sel(stimulus=stimulus)
     before = _mean(read, "r2_before", targets)
     if not before.is_known:
@@ -129,7 +108,9 @@ def _of_eraser(
         at = one.sel(score=score)
         after, intact = written(float(at.erased)), written(float(at.intact))
         told = f"{score} is then {after}, with nothing erased {intact}"
-        difference = interval(float(at.erased_minus_random), float(at.erased_minus_random_se), degrees=_freedom(result))
+        difference = interval(
+            float(at.erased_minus_random), float(at.erased_minus_random_se), degrees=degrees(result, "score")
+        )
         if difference.is_known:
             told += f"; its distance from random directions is {difference.formatted(sign=True)}"
             told += ", within its error" if difference.is_tie else ""
@@ -157,7 +138,7 @@ def _of_channels(
         return
     first = channels.isel(eraser=int(reached[0]))
     count, score_left = int(first.n_directions), written(float(first.erased))
-    yield f"Zeroing channels takes {count} of them to leave as little, and leaves {score} {score_left}."
+    yield f"Of the numbers tried, zeroing {count} channels leaves as little; {score} is then {score_left}."
 
 
 def erasing_table(result: xr.Dataset) -> pd.DataFrame:
@@ -183,7 +164,7 @@ def erasing_table(result: xr.Dataset) -> pd.DataFrame:
 
 def matrix_findings(result: xr.Dataset) -> list[str]:
     """Say where position that was erased is read anew."""
-    targets = _targets(result)
+    targets = erased_targets(result)
     names = [str(name) for name in result.layer.values]
     sentences = []
     for erased in map(str, result.erased.values[1:]):
@@ -209,7 +190,7 @@ def matrix_findings(result: xr.Dataset) -> list[str]:
 
 def matrix_table(result: xr.Dataset) -> pd.DataFrame:
     """Return a row for each erased layer and each that is read from it on."""
-    targets = _targets(result)
+    targets = erased_targets(result)
     rows = []
     for erased in map(str, result.erased.values):
         for layer in map(str, result.layer.values):
@@ -221,7 +202,7 @@ def matrix_table(result: xr.Dataset) -> pd.DataFrame:
 
 def reader_findings(result: xr.Dataset) -> list[str]:
     """Say for each reader what it finds before and after the first eraser."""
-    stimulus, targets = _stimulus(result), _targets(result)
+    stimulus, targets = _stimulus(result), erased_targets(result)
     read = result.sel(stimulus=stimulus)
     sentences = []
     for number in range(1, result.sizes["eraser"]):

@@ -58,7 +58,7 @@ def add_shown(report: Report, result: xr.Dataset) -> bool:
     report.add_section("What the network was shown").add_figure(
         _draw_strip(result.shown_image.transpose("shown_number", "shown", ...).values, names),
         caption=f"What the network was shown: {f'{count} of the images, each as' if count > 1 else 'images'} "
-        f"{joined(f'“{name}”' for name in names)}. Small copies, brought to one size; those of one image are on one "
+        f"{joined(f'“{name}”' for name in names)}. Small copies, brought to one size, each image on one "
         "scale of brightness.",
         alt=f"{count} {'images' if count > 1 else 'image'}, a picture for each of {', '.join(names)}.",
         image_format="png",

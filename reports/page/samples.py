@@ -1,4 +1,4 @@
-"""Which R² come from too few samples to be trusted."""
+"""What R² means, and which come from too few samples to be trusted."""
 
 import numpy as np
 import xarray as xr
@@ -6,8 +6,15 @@ import xarray as xr
 from probe.reports.page.estimates import joined
 from probe.results import FEW_IMAGES, FEW_SAMPLES
 
-__all__ = ["THIN_COLOUR", "is_thin", "sample_notes", "thin_layers"]
+__all__ = ["R2_MEANING", "THIN_COLOUR", "is_thin", "sample_notes", "thin_layers"]
 
+R2_MEANING = (
+    "How well position can be read. A linear readout (ridge regression on standardised channels) predicts the row and "
+    "the column of each cell of a layer's map, in [−1, 1], from the values of the channels at that cell, on images "
+    "that it was not fitted to. R² = 1 − Σ e₁·e₂ / SST, where e₁ and e₂ are the errors of two readouts fitted to "
+    "separate halves of the other images: what either overfits cancels, so that without position 0 is expected, "
+    "however few the images. 1: position can be read exactly; 0: not at all; below 0: by chance."
+)
 THIN_COLOUR = "0.7"
 _MOST_NAMED = 6
 

@@ -187,8 +187,8 @@ def _closed_form(result: xr.Dataset) -> str:
     by_chance = f" (by chance up to {_ONE_SIDE * len(found):.1f} each)" if result.sizes["seed"] > 1 else ""
     sentence = (
         f"In {len(found)} comparisons the closed form is higher than gradient descent"
-        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}{by_chance}, where differences below "
-        f"{NEGLIGIBLE} do not count; the median difference of the correlations is {median:+z.3f}. "
+        f"{_beyond(result, 'its error over seeds')} in {len(higher)}, lower in {len(lower)}{by_chance}, where "
+        f"differences below {NEGLIGIBLE} do not count; the median difference of the correlations is {median:+z.3f}. "
         f"{_errors(list(scored.values()))}"
     ).replace("-", "−")
     if not lower:

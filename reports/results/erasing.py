@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import xarray as xr
 from matplotlib.figure import Figure
 
-from probe.plots.erasing import plot_erasure
+from probe.plots.erasing import erased_targets, plot_erasure
 
 __all__ = ["curve_figures", "matrix_figures", "proof_figures", "reader_figures"]
 
@@ -22,7 +22,7 @@ def proof_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     for target in (None, "cells") if "cells" in result.target.values else (None,):
         figure, n_panels = _panels(result, 3.6)
         plot_erasure(result, figure.subplots(1, n_panels, squeeze=False)[0], target=target)
-        what = "every position" if target else "row and column"
+        what = "every position" if target else " and ".join(erased_targets(result))
         yield figure, f"R² of {what} that a linear readout of a cell finds after erasing, with 95 % intervals."
 
 

@@ -1,10 +1,11 @@
 """What the terms of results mean."""
 
+from probe.reports.page.samples import R2_MEANING
+
 __all__ = ["MEANINGS", "meanings_of"]
 
 MEANINGS = {
-    "R²": "1 − SSE/SST of a linear readout of position from the channels at each cell, on held-out images. 1: position "
-    "can be read exactly; 0: not at all.",
+    "R²": R2_MEANING,
     "R² shuffled": "The same readout where the positions of every image are shuffled: 0 up to noise.",
     "R² other maps": "The same readout of other maps, mean over fixed permutations of the grid that are orthogonal to "
     "the target: how well any map can be read.",

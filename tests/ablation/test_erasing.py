@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import probe
-from probe.errors import ArgumentError, LayerNotFoundError
+from probe.errors import ArgumentError, LayerNotFoundError, LayoutError
 from probe.testing import CoordinateNet, noise_images, padded_net
 
 IMAGES = noise_images(60, 12)
@@ -138,6 +138,19 @@ def test_a_transformer_keeps_its_class_token():
 def test_what_ablate_refuses(layer, options, message, net, eraser):
     with pytest.raises(ArgumentError, match=message), probe.ablate(net, {layer: eraser}, **options):
         net(IMAGES)
+
+
+def test_features_that_a_function_read_are_not_put_back(net):
+    given = {"conv2": lambda output: output.flip(1)}
+    statistics = probe.collect(net, IMAGES, layers=LAYER, layout=given, progress=False)
+    with pytest.raises(ArgumentError, match="'conv2' was read through a function"):
+        probe.with_erasers(net, {LAYER: probe.fit_eraser(statistics, LAYER)})
+
+
+def test_an_output_of_another_width_is_an_error(net, eraser):
+    other = padded_net("zeros", depth=3, width=6)
+    with pytest.raises(LayoutError, match=r"eraser of 'conv2': expected 4 axes with 16 channels"):
+        probe.with_erasers(other, {LAYER: eraser})(IMAGES)
 
 
 def test_what_a_copy_refuses(net, eraser):

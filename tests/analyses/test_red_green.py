@@ -167,7 +167,7 @@ def test_the_findings_tell_who_goes_by_place(result):
     assert sentences[0].startswith("Networks with zeros and valid padding go by place")
     assert "(published: 100.0 and 0.2 %)" in sentences[0]
     assert sentences[1].startswith("With circular and full padding each network is exactly as good in the other half")
-    assert "In the other half networks are worse with partial 95.0 (both)" in sentences[1]
+    assert "In the other half networks are worse with partial 95 (both)" in sentences[1]
     assert sentences[2].startswith("Not above chance even in the trained half, so that nothing can be said")
     assert all(padding in sentences[2] for padding in ("reflect", "replicate"))
 
@@ -191,7 +191,7 @@ def test_boxes_far_apart_look_like_the_other_class_around_a_circle(result):
     told.by_distance.loc[{"padding": "circular", "distance": slice(21, 27)}] = 20.0
     last = findings(told)[-1]
     assert "With circular padding 100.0 % of unseen images are recognised with boxes 5 to 12 columns apart" in last
-    assert "and 20.0 % at 21 to 27: lower by 80.0 (both) points. Around the other side" in last
+    assert "and 20.0 % at 21 to 27: lower by 80 (both) points. Around the other side" in last
     told.by_distance.loc[{"padding": "full", "distance": slice(21, 27)}] = 10.0
     assert "With full padding" in findings(told)[-1] and "Around the other side" not in findings(told)[-1]
 

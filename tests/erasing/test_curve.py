@@ -1,5 +1,7 @@
 """What a model loses as position is erased."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch.utils.data import TensorDataset
 
 import probe
 from probe.errors import ArgumentError, ImagesError, LayerNotFoundError
+from probe.plots.erasing import degrees
 from probe.testing import CoordinateNet, noise_images, padded_net
 
 NET = padded_net("zeros", depth=3, width=6).requires_grad_(False)
@@ -69,7 +72,9 @@ def test_what_is_left_of_position_is_that_of_the_proof(curve):
     proof = probe.erasure_proof(statistics, "conv2", **chosen)
     assert {"same_place", "random"} <= set(curve.data_vars) - set(proof.data_vars)
     for name in proof.data_vars:
-        np.testing.assert_array_equal(curve[name], proof[name])
+        same = curve[name] if "target" not in curve[name].dims else curve[name].sel(target=proof.target)
+        np.testing.assert_allclose(same, proof[name], atol=1e-12)
+    assert {"radius", "border", "stripes_row", "stripes_column"} < set(curve.target.values)
 
 
 def test_same_place_is_that_of_neighbours(curve):
@@ -97,6 +102,28 @@ def test_other_images_for_the_erasers_and_labels_for_the_score():
     with pytest.warns(probe.ProbeWarning, match="chance"):
         curve = probe.erasure_curve(head, labelled, "0.identity", score="accuracy", statistics=own, **given)
     assert curve.attrs["images_digest"] != own.facts.images_digest
+
+
+def test_the_folds_of_the_score_are_its_own():
+    statistics = probe.collect(NET, IMAGES, layers="conv2", folds=10, progress=False)
+    given = {**GIVEN, "methods": "leace", "ranks": 2}
+    curve = probe.erasure_curve(
+        NET, IMAGES, "conv2", score={"mean": mean_output}, statistics=statistics, folds=4, seed=7, **given
+    )
+    settings = json.loads(curve.attrs["settings"])
+    assert (settings["folds"], settings["score_folds"], settings["score_seed"]) == (10, 4, 7)
+    assert degrees(curve) == 9 and degrees(curve, "score") == 3
+
+
+def test_images_of_two_sizes_have_no_same_place():
+    images = [*noise_images(20, 10), *noise_images(20, 12)]
+    with pytest.warns(probe.ProbeWarning) as given:
+        curve = probe.erasure_curve(
+            NET, images, "conv2", score={"mean": mean_output}, draws=2, fit_stimuli="rolled", batch_size=1,
+            progress=False,
+        )  # fmt: skip
+    assert any("same_place: left out" in str(one.message) for one in given)
+    assert set(curve.method.values) == {"leace", "iterated", "channels"} and "same_place" not in curve
 
 
 def test_statistics_of_other_weights():

@@ -5,12 +5,17 @@ import torch
 
 import probe
 from probe.erasing.recipes import COMPARED, INTACT, Recipe, directions_of, recipes_for
+from probe.readouts.fitted_erasers import covariances_of
 from tests.readouts.features import CHANNELS, feature_maps, positions, samples, statistics_of
 
 
 @pytest.fixture(scope="module")
 def statistics():
     return statistics_of(feature_maps())
+
+
+def known(statistics):
+    return covariances_of(statistics, statistics.layers[0], "natural", range(5))
 
 
 def test_ranks_that_a_method_does_not_have_are_left_out(statistics):
@@ -27,16 +32,15 @@ def test_ranks_that_a_method_does_not_have_are_left_out(statistics):
 
 @pytest.mark.parametrize("method", ["leace", "iterated", "mean_map"])
 def test_they_are_the_erasers_of_the_same_name(method, statistics):
-    place = statistics.layers[0]
-    found = directions_of(statistics, place, Recipe(method, 2, "natural", ("row", "column")), range(5))
+    found = directions_of(statistics, Recipe(method, 2, "natural", ("row", "column")), known(statistics))
     eraser = probe.fit_eraser(statistics, "layer", method=method, rank=2, stimulus="natural")
     assert torch.equal(found.left, eraser.left) and torch.equal(found.right, eraser.right)
 
 
 def test_intact_takes_nothing_and_channels_go_to_zero_in_the_order_of_their_correlation(statistics):
-    place, maps = statistics.layers[0], feature_maps()
-    assert directions_of(statistics, place, Recipe(INTACT, 0, "natural", ("row",)), range(5)).rank == 0
-    found = directions_of(statistics, place, Recipe("channels", 3, "natural", ("row", "column")), range(5))
+    maps = feature_maps()
+    assert directions_of(statistics, Recipe(INTACT, 0, "natural", ("row",)), known(statistics)).rank == 0
+    found = directions_of(statistics, Recipe("channels", 3, "natural", ("row", "column")), known(statistics))
     together = torch.cat([samples(maps), positions(maps)], dim=1).T.corrcoef()
     strongest = together[:CHANNELS, CHANNELS:].square().sum(dim=1).argsort(descending=True)[:3]
     assert found.left.nonzero()[:, 0].sort().values.tolist() == strongest.sort().values.tolist()

@@ -65,6 +65,14 @@ def test_every_position_is_erased_and_rows_are_read():
     assert abs(found.r2.sel(erased="conv1", layer="conv1")).max() < 0.02
 
 
+def test_a_layer_that_cannot_be_erased_is_left_out():
+    net = padded_net("zeros", depth=2, width=6)
+    net.conv1.weight.data.zero_()
+    with pytest.warns(probe.ProbeWarning, match="conv1 is left out: layer: none of its channels varies"):
+        found = probe.erasure_matrix(net, IMAGES + 1, layers=["conv1", "conv2"], progress=False)
+    assert "conv1" not in found.erased.values
+
+
 def test_what_cannot_be_is_said():
     net = padded_net("zeros", depth=2)
     with pytest.raises(ArgumentError, match="folds=5: expected at least 6"):

@@ -85,7 +85,7 @@ def test_blue_and_orange_mean_nothing_else(kind, made):
         ("erasure_proof", {"score": "agreement"}, "only a result of probe.erasure_curve has scores"),
         ("erasure_curve", {"score": "accuracy"}, "score='accuracy': the result has agreement"),
         ("erasure_matrix", {"stimulus": "natural"}, "has one alone"),
-        ("erasure_curve", {"target": "radius"}, "target='radius': the result has row, column, cells"),
+        ("erasure_curve", {"target": "top"}, "target='top': the result has row, column, radius"),
         ("erasure_curve", {"axes": Figure().subplots()}, "1 were given for 2 stimuli"),
     ],
 )

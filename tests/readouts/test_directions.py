@@ -1,11 +1,11 @@
 """Covariances from sums, and the directions that follow from them."""
 
-import numpy as np
 import pytest
 import torch
 
 from probe.errors import ArgumentError
 from probe.readouts.directions import Covariances, find_directions, first_channels, removed_variance
+from probe.readouts.erasers import ErasedPlace, erased
 from tests.readouts.features import CHANNELS, feature_maps, positions, samples, statistics_of
 
 KEY = ("natural", "layer")
@@ -42,10 +42,28 @@ def test_the_variance_that_is_removed():
     maps = feature_maps()
     found = covariances_of(maps)
     taken = first_channels(found, [3, 1, 0], 2)
-    energy = samples(maps).square().mean(dim=0)[[3, 1]].sum() / samples(maps).var(dim=0, correction=0).sum()
-    assert removed_variance(taken, found) == pytest.approx(float(energy))
+    variances = samples(maps).var(dim=0, correction=0)
+    assert removed_variance(taken, found) == pytest.approx(float(variances[[3, 1]].sum() / variances.sum()))
+    oblique = find_directions(found, "leace", concept=found.targets, rank=2, seed=0)
+    after = samples(erased(maps, oblique, ErasedPlace("NCHW"))).var(dim=0, correction=0)
+    assert removed_variance(oblique, found) == pytest.approx(float(1 - after.sum() / variances.sum()))
     nothing = first_channels(found, [3], 0)
     assert removed_variance(nothing, found) == 0
+
+
+def test_random_directions_lie_in_the_channels_that_vary():
+    maps = feature_maps()
+    maps[:, 2:6] = 1.0
+    found = covariances_of(maps)
+    taken = find_directions(found, "random", concept=found.targets, rank=4, seed=0)
+    assert (taken.left[2:6] == 0).all()
+    assert removed_variance(taken, found) == pytest.approx(1)
+
+
+def test_of_channels_that_do_not_vary_there_is_nothing_to_erase():
+    found = covariances_of(torch.ones(10, 3, 6, 5, dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="none of its channels varies"):
+        find_directions(found, "leace", concept=found.targets, rank=None, seed=0)
 
 
 def test_a_concept_that_nothing_tells_of():
@@ -58,4 +76,3 @@ def test_targets_that_say_the_same_have_one_direction():
     found = covariances_of(feature_maps())
     twice = torch.cat([found.targets[:, :1], -2 * found.targets[:, :1]], dim=1)
     assert find_directions(found, "leace", concept=twice, rank=None, seed=0).rank == 1
-    assert np.isclose(float(found.features.trace()), float(found.features.diagonal().sum()))

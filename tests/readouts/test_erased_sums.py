@@ -40,6 +40,15 @@ def test_a_channel_of_which_nothing_is_left_is_dead():
     assert (gram.squares[:, -2:] == 0).all() and (gram.squares[:, -5:-2].sum(dim=0) > 0).all()
 
 
+def test_little_is_not_nothing():
+    """Differences of channels that are almost alike are small beside them, and still told apart."""
+    maps = feature_maps(dtype=torch.float32)
+    pair = torch.stack([maps[:, 0] + 0.015 * maps[:, 1], maps[:, 0] - 0.015 * maps[:, 1]], dim=1)
+    both = torch.full((2, 1), 0.5**0.5, dtype=torch.float64)
+    gram = erased_gram(statistics_of(pair).grams[KEY], Projection(torch.zeros(2).double(), both, both), range(5), 0)
+    assert (gram.squares.sum(dim=0)[-2:] > 0).all()
+
+
 def test_sums_of_every_position():
     maps = feature_maps()
     statistics = statistics_of(maps)

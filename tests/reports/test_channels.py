@@ -500,3 +500,10 @@ def test_settings_are_in_the_page(result):
     page = build(result).html()
     assert json.loads(result.attrs["settings"])["mode"] == "zero"
     assert "Removed channels are set to 0. 21 random draws for each count, from seed 0." in page
+
+
+def test_a_difference_that_only_the_correction_takes_away_is_named():
+    result = channel_study({"flip": (0.78, 0.75, 0.68, 0.50)}, error=0.009)
+    assert sentences(result)[1].endswith(
+        "The largest difference, −0.020 ± 0.018 for flip (8), does not outlast the correction."
+    )

@@ -152,8 +152,8 @@ def test_findings_state_the_numbers_with_their_errors(tiny):
     said = [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in findings(filled(tiny, ACCURACIES))]
     assert "(chance 11.1 %), GAPNet tells the cell of 99.5 (99.0 and 100.0) %" in said[0]
     assert "PermuteNet that of 60.0 (" in said[0] and "each image it is 55.0 (" in said[0]
-    assert "tells 98.0 (" in said[1] and "without it − with it is 38.0 (both) points;" in said[1]
-    assert said[1].endswith("ahead of it by 1.5 (both) points.")
+    assert "tells 98.0 (" in said[1] and "without it − with it is 38 (both) points;" in said[1]
+    assert said[1].endswith("differs from it by 1.5 (both) points.")
     classes = next(sentence for sentence in said if "GAPNet 80.0 (" in sentence)
     assert "PermuteNet 39.8 (" in classes and "Without the permutation it is 79.0 (" in classes
     assert "GAPNet − PermuteNet is +40.2 points here, and +0.5 as published" in classes

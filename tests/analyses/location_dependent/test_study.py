@@ -157,7 +157,7 @@ def sentences(result):
 def test_findings_say_which_padding_knows_the_cell(result):
     location = dict.fromkeys(probe.PADDINGS, (11.0, 11.2)) | {"zeros": (90.0, 90.2), "full": (30.0, 80.0)}
     said = sentences(made(result, location))
-    scores = "zeros 90.1 (90.0 and 90.2) %, full 55.0 (30.0 and 80.0) %"
+    scores = "zeros 90.1 (90.0 and 90.2) %, full 55 (30 and 80) %"
     assert f"3×3 cells (chance 11.1 %), mean of the canvases: {scores}" in said[0]
     assert said[1] == (
         "That the cell is told beyond chance and error is not shown on any grid under reflect, replicate, circular, "
@@ -199,8 +199,8 @@ def test_findings_compare_the_border_with_the_middle(result):
     equal = dict.fromkeys(probe.PADDINGS, ((50.0, 51.0), (51.0, 50.0)))
     rings = equal | {"valid": ((40.0, 41.0), (60.0, 61.0)), "full": ((70.0, 71.0), (60.0, 61.0))}
     (sentence,) = (s for s in sentences(made(result, {}, rings)) if s.startswith("Classification in cells"))
-    assert "lower there under valid (−20.0 (both) points)" in sentence
-    assert "higher there under full (+10.0 (both) points)" in sentence
+    assert "lower there under valid (−20 (both) points)" in sentence
+    assert "higher there under full (+10 (both) points)" in sentence
     assert "a difference is not shown beyond error under zeros, reflect, replicate, circular and partial" in sentence
 
 

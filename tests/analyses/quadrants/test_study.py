@@ -145,9 +145,9 @@ def test_findings_say_up_to_which_border_the_corner_is_told(result):
         "ResNet-18, random, frozen: the corner is told up to a border of 32 pixels (90.1 (90.0 and 90.2) %; "
         "published 100 %), and not beyond error behind 64 pixels (54.0 (50.0 and 58.0) %; published 80.5 %)."
     )
-    assert "0 pixels (100.0 (both) %; published 100 %), the widest measured." in sentences(made(result, b0=100))[0]
+    assert "0 pixels (100 (both) %; published 100 %), the widest measured." in sentences(made(result, b0=100))[0]
     untold = sentences(made(result, b0=50))[0]
-    assert "not told beyond error at the least border, of 0 pixels (50.0 (both) %" in untold
+    assert "not told beyond error at the least border, of 0 pixels (50 (both) %" in untold
     gap = sentences(made(result, b0=(100, 100), b32=(50, 50), b64=(90, 90.2)))[0]
     assert "told up to a border of 0 pixels" in gap and "not beyond error behind 32 pixels" in gap
     assert "but again at 64 pixels (90.1 (90.0 and 90.2) %" in gap
