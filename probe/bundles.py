@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import xarray as xr
 
 from probe.errors import ArgumentError
-from probe.results import SCHEMA
 
 __all__ = ["bundle", "unbundle"]
 
@@ -58,7 +57,7 @@ def unbundle(whole: xr.Dataset) -> dict[str, xr.Dataset]:
         own = own.drop_vars([name for name in own.coords if not str(name).startswith(prefix)]).assign_coords(coords)
         names = [*own.variables, *(dim for dim in own.dims if dim not in own.variables)]
         renamed = own.drop_attrs(deep=False).rename({name: str(name).removeprefix(prefix) for name in names})
-        found[part] = renamed.assign_attrs({"schema": SCHEMA, **attrs} if "kind" in attrs else attrs)
+        found[part] = renamed.assign_attrs(attrs)
     return found
 
 

@@ -162,7 +162,7 @@ class TestProgram:
 # What is refused before anything heavy is loaded, with what is offered instead.
 REFUSED = {
     "layerwis": "No such command 'layerwis'. Did you mean layerwise",
-    "report pading": "'pading' is neither padding nor channels, nor a file. Did you mean padding?",
+    "report pading": "nor a file. Did you mean padding?",
     "analyse rok": "there is no study 'rok'; expected one of audit",
     "layerwise --positions x": "'x' is not auto, all or a whole number",
     "layerwise --targets row,colum": "'colum' is none of row, column, radius",

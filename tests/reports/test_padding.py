@@ -219,8 +219,8 @@ def test_content_that_adds():
     assert found[2] == "Content adds most under full padding: natural − rolled is 0.200 ± 0.000 at conv2."
     found = sentences(comparison(rolled, natural=rolled))
     assert found[2] == (
-        "What content adds at conv2 cannot be told from 0 under any padding (natural − rolled: zeros 0.000 ± 0.000 and "
-        "full 0.000 ± 0.000)."
+        "What content adds at conv2 cannot be told from 0 under any padding (natural − rolled: zeros 0 ± 0 and full "
+        "0 ± 0)."
     )
 
 

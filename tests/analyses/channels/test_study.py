@@ -383,7 +383,7 @@ def test_the_command_keeps_images_of_a_group_in_one_fold(workplace):
         (["--eval-images", "scored", "--eval-groups", "video"], "matches nothing in cat/0.png"),
         (["--eval-images", "streets"], "has no folder for each class"),
         (["--eval-images", "scored", "--counts", "few"], "expected whole numbers"),
-        (["--eval-images", "scored", "-o", "page.nc"], "name the page .html"),
+        (["--eval-images", "scored", "-o", "page.nc"], "name it page.html"),
     ],
 )
 def test_wrong_usage_is_told_before_the_work(workplace, words, message):
