@@ -65,6 +65,11 @@ def files_in(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+def pytest_collection_modifyitems(items):
+    """Run the longest tests first, so that no worker is left with one of them when the others have ended."""
+    items.sort(key=lambda item: "test_real_models" not in item.nodeid)
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Tiny nets run faster in one thread, above all beside other programs."""

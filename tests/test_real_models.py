@@ -129,7 +129,7 @@ def test_street_scenes_without_the_channels_that_flips_rank_first():
     net.load_state_dict(torch.load(at_hand("weights/camvid-deeplabv3-mobilenetv3.pt"), weights_only=True))
     archive = at_hand("data/camvid.zip")
     options = {"transform": transform(), "progress": False}
-    first = Subset(ZippedImages(archive, "train/"), range(50))
+    first = Subset(ZippedImages(archive, "train/"), range(100))
     ranking = probe.rank_channels(net, first, "backbone.16", method="flip", **options)
     curve = probe.ablation_curve(
         net, LabelledImages(archive, "val/"), ranking, score="miou", counts=[400], draws=2, controls="random",
