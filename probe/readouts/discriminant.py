@@ -125,6 +125,6 @@ def _fit(sums: _Sums, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         weights = scales[:, None] * cho_solve(cho_factor(within, overwrite_a=True), scales[:, None] * means.T)
     except LinAlgError:
         raise ArgumentError(
-            f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-4."
+            f"alpha={alpha:g} is too small for channels that depend on each other. Pass more images or a larger alpha=."
         ) from None
     return weights, -(means * weights.T).sum(axis=1) / 2

@@ -226,7 +226,7 @@ def _check_alpha(alpha: float, norm: Tensor, dtype: torch.dtype) -> None:
 
 def _too_small(alpha: float) -> IllConditionedError:
     return IllConditionedError(
-        f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
+        f"alpha={alpha:g} is too small for channels that depend on each other. Pass more images or a larger alpha=."
     )
 
 

@@ -131,7 +131,7 @@ def _fit(sums: _Sums, gram: ChannelGram, alpha: float) -> Ridge:
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed:
         raise IllConditionedError(
-            f"alpha={alpha:g} is too small for channels that depend on each other. The default is 1e-3."
+            f"alpha={alpha:g} is too small for channels that depend on each other. Pass more images or a larger alpha=."
         )
     inverse = torch.cholesky_inverse(factor)
     scale = spread / sums.count.sqrt()
