@@ -98,17 +98,19 @@ def reason_of(error: Exception, model: nn.Module) -> str:
     return f"{described(layer, model)}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def smallest_input(model: nn.Module, channels: int = 3) -> int:
-    """Return the side of the smallest square image that a model can process, in pixels.
+def smallest_input(model: nn.Module, channels: int = 3, n_axes: int = 2) -> int:
+    """Return the side of the smallest square image that a model can process, in pixels, or of the smallest cube.
 
     Every size that is tried costs one forward pass on the meta device, which computes shapes alone.
 
     Parameters
     ----------
     model : nn.Module
-        A model that takes a tensor of shape (image, channel, row, column).
+        A model that takes a tensor of shape (image, channel, row, column), or with frames before the rows.
     channels : int
         Channels of the images.
+    n_axes : int
+        2 for images, 3 for clips and volumes.
 
     Raises
     ------
@@ -124,16 +126,17 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
     """
     plan = blueprint(model)
     largest_failing, smallest_working = 0, 1
-    while failure := failure_of(plan, (2, channels, smallest_working, smallest_working)):
+    while failure := failure_of(plan, (2, channels, *[smallest_working] * n_axes)):
         if smallest_working == LARGEST_INPUT:
             raise PaddingError(
-                f"model: none of the square images of 1, 2, 4, … up to {LARGEST_INPUT} pixels could be processed on "
-                f"torch's device 'meta'. At {LARGEST_INPUT} × {LARGEST_INPUT}, {failure}"
+                f"model: none of the {'square images' if n_axes == 2 else 'cubes'} of 1, 2, 4, … up to {LARGEST_INPUT} "
+                f"pixels could be processed on torch's device 'meta'. At {' × '.join([str(LARGEST_INPUT)] * n_axes)}, "
+                f"{failure}"
             )
         largest_failing, smallest_working = smallest_working, 2 * smallest_working
     while smallest_working - largest_failing > 1:
         size = (largest_failing + smallest_working) // 2
-        if failure_of(plan, (2, channels, size, size)):
+        if failure_of(plan, (2, channels, *[size] * n_axes)):
             largest_failing = size
         else:
             smallest_working = size
