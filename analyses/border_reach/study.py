@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from probe.analyses.border_reach.profiles import SIDES, Site, reach
 from probe.analyses.border_reach.readings import UNKNOWN, Framing, Reading, read_twice
-from probe.analyses.data import keep_shown
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.errors import ArgumentError

@@ -17,7 +17,7 @@ from probe.ablation.curves import ablation_curve, asked_scores
 from probe.ablation.hooks import ablate
 from probe.ablation.replacement import AblationMode
 from probe.analyses.channels.examples import find_examples
-from probe.analyses.data import shown_images
+from probe.analyses.data.shown import shown_images
 from probe.errors import ArgumentError, ProbeWarning, warn
 from probe.measures.probing import channelwise, layerwise, list_layers
 from probe.ranking.agreement import compare_rankings, ranking_name

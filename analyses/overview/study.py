@@ -15,7 +15,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from probe.ablation.curves import ablation_curve, asked_scores
-from probe.analyses.data import ClassFolder, shown_images
+from probe.analyses.data.labelled import ClassFolder
+from probe.analyses.data.shown import shown_images
 from probe.analyses.predictions import Predictions
 from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve

@@ -13,7 +13,8 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import CANVAS, Digits, digit_batches, load_digits, place_digits, shown_images
+from probe.analyses.data.digits import CANVAS, Digits, digit_batches, load_digits, place_digits
+from probe.analyses.data.shown import shown_images
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
 from probe.analyses.predictions import Predictions
