@@ -23,6 +23,7 @@ from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
 from probe.erasing.stronger import READERS, stronger_readouts
 from probe.errors import ArgumentError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
+from probe.images.batches import check_reread
 from probe.measures.consistency import shift_consistency
 from probe.measures.matching import neighbours
 from probe.measures.probing import channelwise, collect, layerwise, list_layers
@@ -173,8 +174,7 @@ def run(
         If the first part, on which all others build, fails.
     """
     started = time.monotonic()
-    if hasattr(images, "__next__"):
-        raise ArgumentError("images: they are read many times, and an iterator gives them once.")
+    check_reread(images, "each part reads them anew")
     chosen = list(dict.fromkeys(["where", *parts]))
     if unknown := [part for part in chosen if part not in PARTS]:
         raise ArgumentError(f"parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")

@@ -27,7 +27,7 @@ from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.rows import Folder, Rows, Transform, as_tensor, axes_of, collate, evenly_spaced, image_in, label_in
 from probe.images.streams import Stream, check_shape, refuse_transform
 
-__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "evenly_spaced", "open_images"]
+__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "check_reread", "evenly_spaced", "open_images"]
 
 _MOST_UNREADABLE = 0.05
 _BRIGHTEST_NORMALISED = 20.0
@@ -306,3 +306,20 @@ def as_floats(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, str]:
     elif images.abs().max() > _BRIGHTEST_NORMALISED:
         warning = f"images: values reach {float(images.abs().max()):.3g}, as in images of 0 to 255."
     return images.to(dtype), f"{warning} Normalise them as in training." if warning else ""
+
+
+def check_reread(images: Any, reader: str) -> None:
+    """Raise an `ImagesError` if images that are to be read again can be read once alone.
+
+    Parameters
+    ----------
+    images
+        As in `open_images`.
+    reader
+        Who reads them again and what for, such as ``each ranking reads them anew``.
+    """
+    if hasattr(images, "__next__"):
+        raise ImagesError(
+            f"images: a {type(images).__name__} can be read only once, and {reader}. Pass a tensor, Dataset, "
+            "DataLoader or folder."
+        )

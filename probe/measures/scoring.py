@@ -11,7 +11,7 @@ from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.readouts.channels import ChannelScores, score_channels
 from probe.readouts.scores import ReadoutScores, decode, position_bits, score_readout
 from probe.results import FEW_IMAGES, FEW_SAMPLES, finish
-from probe.sums.statistics import Statistics
+from probe.sums.statistics import Statistics, check_folds
 
 __all__ = ["channelwise_result", "layerwise_result"]
 
@@ -91,17 +91,11 @@ def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Datas
 
 
 def _check_folds(statistics: Statistics) -> None:
-    folds = statistics.settings["folds"]
     if statistics.grams:
         counts = next(iter(statistics.grams.values())).totals[:, 0]
     else:
         counts = next(iter(statistics.moments.values())).images
-    empty = int((counts == 0).sum())
-    if empty:
-        raise ImagesError(
-            f"images: {statistics.facts.n_images} images leave {empty} of {folds} folds without any. "
-            "Pass more images, or choose fewer folds=."
-        )
+    check_folds(counts.tolist(), statistics.facts.n_images)
 
 
 def _score(
