@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 import probe
 from probe.analyses.overview import study
 from probe.bundles import unbundle
-from probe.errors import ArgumentError
+from probe.errors import ProbeError
 from tests.overviews import IMAGES, LABELS, classifier, made_overview
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -139,14 +139,14 @@ def test_folders_that_are_classes_are_scored_by_accuracy(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": iter([IMAGES])}, "images: they are read many times"),
+        ({"images": iter([IMAGES])}, "can be read only once, and each part reads them anew"),
         ({"parts": ["wher"]}, "parts: 'wher' is none of where, untrained"),
         ({"score": "acuracy"}, "acuracy"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_work(options, message):
     given = {"images": IMAGES, **options}
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ProbeError, match=message):
         study.run(classifier(), given.pop("images"), progress=False, **given)
 
 
