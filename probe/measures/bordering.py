@@ -9,7 +9,7 @@ import xarray as xr
 from torch import nn
 
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
-from probe.images.batches import Transform
+from probe.images.batches import Transform, check_reread
 from probe.intervals import half_width
 from probe.models.capture import LayoutOption, survey
 from probe.models.layers import INPUT, Layer, LayerSelection
@@ -19,7 +19,7 @@ from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.borders import BorderScores, score_border
 from probe.results import finish
-from probe.sums.statistics import Statistics
+from probe.sums.statistics import Statistics, check_folds
 from probe.windows.crops import SIDES, align, by_distance, middle_third, reading_beyond
 
 __all__ = ["border_profile"]
@@ -114,11 +114,7 @@ layout, forward, max_images, seed, progress
         raise ArgumentError(f"folds={folds}: expected {_FEWEST_FOLDS} or more, whose means are compared.")
     if not (isinstance(threshold, int | float) and 0 < threshold < np.inf):
         raise ArgumentError(f"threshold={threshold!r}: expected a number above 0.")
-    if hasattr(images, "__next__"):
-        raise ImagesError(
-            "images: they are read twice, and an iterator gives them once. Pass a tensor, Dataset, DataLoader or "
-            "folder."
-        )
+    check_reread(images, "windows are followed on the first one after they are measured")
     statistics, _ = collect_statistics(model, images, options, grams=False, moments=True)
     warned: list[str] = []
     with open_reader(model, images, options) as reader:
@@ -190,11 +186,7 @@ def _profiles(statistics: Statistics, size: tuple[int, int], threshold: float, f
             f"images: of several sizes, so that {counts[0]} has no mean map. Pass images of one size, or a transform "
             "that crops them."
         )
-    empty = int((next(iter(statistics.moments.values())).images == 0).sum())
-    if empty:
-        raise ImagesError(
-            f"images: {statistics.facts.n_images} images leave {empty} of {folds} folds without any. Pass more images."
-        )
+    check_folds(next(iter(statistics.moments.values())).images.tolist(), statistics.facts.n_images)
     scores: dict[tuple[str, str], BorderScores] = {}
     for layer in layers:
         cells, middle = by_distance(layer.height, layer.width), middle_third(layer.height, layer.width)

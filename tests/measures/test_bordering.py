@@ -104,7 +104,7 @@ def test_arguments_that_do_not_fit(options, message):
 
 def test_images_that_do_not_fit():
     net = padded_net(depth=1)
-    with pytest.raises(ImagesError, match="they are read twice"):
+    with pytest.raises(ImagesError, match="can be read only once, and windows"):
         probe.border_profile(net, iter([torch.ones(2, 3, 8, 8)]), progress=False)
     with pytest.raises(ImagesError, match="leave 1 of 5 folds without any"):
         measured(net, 4)
