@@ -78,6 +78,7 @@ KINDS = {
     "similarity": "probe.shift_similarity",
     "shift_consistency": "probe.shift_consistency",
     "neighbours": "probe.neighbours",
+    "border_profile": "probe.border_profile",
     "audit": "probe.audit",
     "padding_comparison": "probe.analyses.padding_comparison.study.run",
     "channels": "probe.analyses.channels.study.run",

@@ -11,7 +11,6 @@ import torchvision
 import xarray as xr
 from torch import Tensor, nn
 
-from probe.analyses.border_reach.profiles import SIDES, Site, reach
 from probe.analyses.border_reach.readings import UNKNOWN, Framing, Reading, read_twice
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.nets import cifar_resnet
@@ -22,6 +21,7 @@ from probe.models.layers import LayerSelection
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
 from probe.testing import noise_images
+from probe.windows.crops import SIDES, Site, reach
 
 __all__ = ["PRESETS", "STUDY", "Preset", "run"]
 

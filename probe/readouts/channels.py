@@ -9,7 +9,7 @@ from probe.intervals import jackknife
 from probe.sums.moments import PositionMoments
 from probe.sums.rounding import is_constant, varies
 
-__all__ = ["ChannelScores", "score_channels"]
+__all__ = ["ChannelScores", "score_channels", "summed"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def score_channels(moments: PositionMoments) -> ChannelScores:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class ChannelSums:
     """The sums of `PositionMoments` over some of its folds, as arrays; `maps` has shape (channel, cell)."""
 
     images: float
@@ -71,19 +71,20 @@ class _Sums:
         return np.where(self.varies, deviations, np.nan)
 
 
-def _selections(moments: PositionMoments) -> Iterator[_Sums]:
+def _selections(moments: PositionMoments) -> Iterator[ChannelSums]:
     """Yield the sums over all folds, then over all but each one."""
     folds = range(len(moments.images))
-    yield _summed(moments)
+    yield summed(moments)
     for left_out in folds:
-        yield _summed(moments.of([fold for fold in folds if fold != left_out]))
+        yield summed(moments.of([fold for fold in folds if fold != left_out]))
 
 
-def _summed(moments: PositionMoments) -> _Sums:
+def summed(moments: PositionMoments) -> ChannelSums:
+    """Return the sums over all folds."""
     cells, squares, cross = (sums.sum(dim=0) for sums in (moments.cells, moments.squares, moments.cross))
     mean = cross[1:, 0] / cells
     deviation = (squares / cells - mean**2).clamp(min=0).sqrt()
-    return _Sums(
+    return ChannelSums(
         images=float(moments.images.sum()),
         cells=float(cells),
         squares=squares.cpu().numpy(),
@@ -95,7 +96,7 @@ def _summed(moments: PositionMoments) -> _Sums:
     )
 
 
-def _correlation(sums: _Sums) -> np.ndarray:
+def _correlation(sums: ChannelSums) -> np.ndarray:
     """Return the squared correlation of each channel with each target, shape (channel, target)."""
     target_sums = sums.cross[0, 1:]
     covariance = sums.cross[1:, 1:] - np.outer(sums.cross[1:, 0], target_sums) / sums.cells
@@ -104,7 +105,7 @@ def _correlation(sums: _Sums) -> np.ndarray:
     return covariance**2 / (sums.deviations[:, None] * target_deviations)
 
 
-def _omega_squared(sums: _Sums) -> np.ndarray:
+def _omega_squared(sums: ChannelSums) -> np.ndarray:
     """Return ω² of position in the two-way layout positions × images without replication, shape (channel,)."""
     if sums.maps is None:
         return np.full(len(sums.squares), np.nan)

@@ -18,6 +18,7 @@ __all__ = [
     "matrix_table",
     "reader_findings",
     "reader_table",
+    "told_first",
 ]
 
 _READERS = {
@@ -40,15 +41,20 @@ def _stimulus(result: xr.Dataset) -> str:
     return "rolled" if "rolled" in stimuli else stimuli[0]
 
 
+def told_first(result: xr.Dataset) -> int:
+    """Return the number of the eraser that is told first: LEACE fitted to rolled images, where there is such."""
+    return _first_of_each(result)[0]
+
+
 def left_of_position(result: xr.Dataset) -> tuple[Estimate, Estimate]:
     """Return R² of position before erasing, and after it by the eraser that is told first."""
     read, targets = result.sel(stimulus=_stimulus(result)), erased_targets(result)
-    return _mean(read, "r2_before", targets), _mean(read.isel(eraser=_first_of_each(result)[0]), "r2", targets)
+    return _mean(read, "r2_before", targets), _mean(read.isel(eraser=told_first(result)), "r2", targets)
 
 
 def lost_by_erasing(result: xr.Dataset) -> Estimate:
     """Return the first score after the eraser that is told first, minus that after random directions."""
-    one = result.isel(eraser=_first_of_each(result)[0], score=0)
+    one = result.isel(eraser=told_first(result), score=0)
     return interval(float(one.erased_minus_random), float(one.erased_minus_random_se), degrees=degrees(result, "score"))
 
 

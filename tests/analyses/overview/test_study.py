@@ -51,6 +51,8 @@ def test_each_part_is_what_the_function_of_its_name_gives(parts):
     same(parts["where"], probe.layerwise(net, IMAGES, layers=["input", *layers], maps=LAYER, **QUIET))
     same(parts["untrained"], probe.layerwise(classifier(seed=1), IMAGES, layers=layers, **QUIET))
     same(parts["audit"], probe.audit(net, (3, 8, 8)))
+    border = probe.border_profile(net, IMAGES, layers=layers, stimuli="rolled", **QUIET)
+    same(parts["border"], border)
     same(parts["channels"], probe.channelwise(net, IMAGES, layers=LAYER, **QUIET))
     rankings = [probe.rank_channels(net, IMAGES, LAYER, method=name, **QUIET) for name in ("omega2", "readout", "flip")]
     same(parts["rankings"], probe.compare_rankings(*rankings))
@@ -73,6 +75,17 @@ def test_a_changed_model_is_measured_as_such_with_what_becomes_of_its_prediction
     with torch.no_grad():
         own, theirs = classifier()(IMAGES).argmax(1), changed(IMAGES).argmax(1)
     assert float(parts["padding_circular"].agreement_with_own) == np.mean((own == theirs).numpy())
+    counts = np.bincount(own.numpy())
+    assert float(parts["padding_circular"].constant_agreement) == counts.max() / len(own)
+
+
+def test_the_border_is_traced_through_the_depth_and_at_the_layer(monkeypatch):
+    traced = []
+    monkeypatch.setattr(study, "border_profile", lambda *args, layers, **given: traced.append(layers) or 1 / 0)
+    net = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(9)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.warns(probe.ProbeWarning, match="border failed"):
+        study.run(net, IMAGES, parts=["border"], layer="1", quick=True, progress=False)
+    assert traced == [["0", "1", "3", "5", "8"]]
 
 
 def test_a_part_that_fails_leaves_its_reason_and_the_others_stand(monkeypatch):
