@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.errors import PaddingError
 from probe.models.copies import copied
-from probe.models.layers import described, first_convolution, running_layer
+from probe.models.layers import axes_taken, described, running_layer
 
 __all__ = ["blueprint", "failure_of", "reason_of", "smallest_input"]
 
@@ -126,8 +126,7 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
     6
     """
     plan = blueprint(model)
-    first = first_convolution(model)
-    n_axes = 2 if first is None else len(first.kernel_size)
+    n_axes = axes_taken(model) or 2
     largest_failing, smallest_working = 0, 1
     while failure := failure_of(plan, (2, channels, *[smallest_working] * n_axes)):
         if smallest_working == LARGEST_INPUT:

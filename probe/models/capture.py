@@ -39,11 +39,6 @@ Run = Callable[[Tensor], dict[str, Any]]
 
 # As torch words what windows refuse.
 _TOO_SMALL = re.compile("Kernel size can't be greater|smaller than kernel size|[Oo]utput size is too small")
-_CURES_OF_AXES = {
-    2: "Show clips: a tensor of five axes, a data set whose rows have four, or folders of frames (probe.Clips). A list "
-    "of clips is read as batches of images: stack it with torch.stack.",
-    3: "Show single frames, images.transpose(1, 2).flatten(0, 1), or pass the model that takes clips.",
-}
 
 
 class _Grids:
@@ -443,12 +438,7 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
         run_model(model, images, forward)
     except (RuntimeError, ValueError) as error:
         first, size = first_convolution(model), grid_in(images)
-        if first is not None and len(size) != len(first.kernel_size):
-            raise ImagesError(
-                f"images: found {_kind(size)}, shape {tuple(images.shape)}, but the model's first convolution is a "
-                f"{type(first).__name__}, which expects {_kind(first.kernel_size)}. {_CURES_OF_AXES[len(size)]}"
-            ) from error
-        if first is not None and first.in_channels != images.shape[1]:
+        if first is not None and len(size) == len(first.kernel_size) and first.in_channels != images.shape[1]:
             raise ImagesError(
                 f"images: found {images.shape[1]} channels, but the model's first convolution expects "
                 f"{first.in_channels}. Images are read as (image, channel, {', '.join(axes_of_size(size))}). "
@@ -467,11 +457,6 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
                 f"weight takes {n_taken}. {_cure_of_size(n_taken)}"
             ) from error
         raise
-
-
-def _kind(size: Sequence[int]) -> str:
-    what = "images" if len(size) == 2 else "clips or volumes"
-    return f"{what} (image, channel, {', '.join(axes_of_size(size))})"
 
 
 def _cure_of_size(n_numbers: int) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "INPUT",
     "Layer",
     "View",
+    "axes_taken",
     "described",
     "first_convolution",
     "first_inputs",
@@ -111,6 +112,11 @@ class Layer:
     def n_cells(self) -> int:
         """Number of cells of the map."""
         return math.prod(self.size) if self.size else 0
+
+    @property
+    def frames(self) -> int:
+        """Number of frames; a map of rows and columns is one of a single frame."""
+        return math.prod(self.size[:-2])
 
     @property
     def height(self) -> int:
@@ -381,6 +387,18 @@ def first_convolution(model: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
     Conv3d(1, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1))
     """
     return next(_plain_convolutions(model), None)
+
+
+def axes_taken(model: nn.Module) -> int | None:
+    """Return how many axes the maps have that a model's first convolution takes; None where it has none.
+
+    Examples
+    --------
+    >>> axes_taken(nn.Conv2d(3, 4, 3)), axes_taken(nn.Conv3d(3, 4, 3)), axes_taken(nn.Linear(3, 4))
+    (2, 3, None)
+    """
+    first = first_convolution(model)
+    return None if first is None else len(first.kernel_size)
 
 
 def _plain_convolutions(model: nn.Module) -> Iterator[nn.Conv2d | nn.Conv3d]:
