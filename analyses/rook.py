@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from probe.analyses.data import keep_shown
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
 from probe.variants.padding import PADDINGS, with_padding
 

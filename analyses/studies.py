@@ -110,9 +110,12 @@ def find_study(name: str) -> ModuleType:
 
 
 def _module_names() -> dict[str, str]:
-    """Return where each study is: the name of its file, or of its folder's file ``study``."""
-    found = sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda module: module.name)
-    return {module.name: f"{module.name}.study" if module.ispkg else module.name for module in found}
+    """Return the module of each file, and that of the file ``study`` in each folder that has one."""
+    here = Path(__file__).parent
+    found = sorted(pkgutil.iter_modules([str(here)]), key=lambda module: module.name)
+    files = {module.name: module.name for module in found if not module.ispkg}
+    folders = {module.name: f"{module.name}.study" for module in found if (here / module.name / "study.py").is_file()}
+    return dict(sorted((files | folders).items()))
 
 
 def _module(name: str) -> ModuleType:

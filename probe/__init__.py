@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from probe.erasing.stronger import stronger_readouts as stronger_readouts
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
+    from probe.images.clips import Clips as Clips
     from probe.images.stimuli import STIMULI as STIMULI
+    from probe.measures.bordering import border_profile as border_profile
     from probe.measures.consistency import shift_consistency as shift_consistency
     from probe.measures.matching import neighbours as neighbours
     from probe.measures.pooling import pooled as pooled
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from probe.plots.ablation import plot_ablation as plot_ablation
     from probe.plots.auditing import plot_audit as plot_audit
     from probe.plots.auditing import plot_foveation as plot_foveation
+    from probe.plots.bordering import plot_border as plot_border
     from probe.plots.channels import plot_channels as plot_channels
     from probe.plots.comparison import plot_ranking as plot_ranking
     from probe.plots.consistency import plot_consistency as plot_consistency
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from probe.windows.auditing import audit as audit
 
 _HOMES = {
+    "Clips": "images.clips",
     "Eraser": "readouts.erasers",
     "MeanIoU": "ablation.performance",
     "PADDINGS": "variants.padding",
@@ -73,6 +77,7 @@ _HOMES = {
     "ablate": "ablation.hooks",
     "ablation_curve": "ablation.curves",
     "audit": "windows.auditing",
+    "border_profile": "measures.bordering",
     "channelwise": "measures.probing",
     "collect": "measures.probing",
     "compare_rankings": "ranking.agreement",
@@ -86,6 +91,7 @@ _HOMES = {
     "neighbours": "measures.matching",
     "plot_ablation": "plots.ablation",
     "plot_audit": "plots.auditing",
+    "plot_border": "plots.bordering",
     "plot_channels": "plots.channels",
     "plot_consistency": "plots.consistency",
     "plot_erasure": "plots.erasing",

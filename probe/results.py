@@ -78,6 +78,7 @@ KINDS = {
     "similarity": "probe.shift_similarity",
     "shift_consistency": "probe.shift_consistency",
     "neighbours": "probe.neighbours",
+    "border_profile": "probe.border_profile",
     "audit": "probe.audit",
     "padding_comparison": "probe.analyses.padding_comparison.study.run",
     "channels": "probe.analyses.channels.study.run",
@@ -212,7 +213,7 @@ def layer_map(result: xr.Dataset, name: str, layer: str) -> xr.DataArray:
     """Return the variable `name` (``mean_map`` or ``decoded_map``) of a layer.
 
     Each layer has its own grid, so its maps are a variable of their own, on dimensions of their own; here they are
-    called ``channel``, ``row`` and ``column``.
+    called ``channel``, ``row`` and ``column``, of clips and volumes also ``frame``.
 
     Raises
     ------

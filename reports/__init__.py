@@ -14,7 +14,7 @@ __all__ = ["build"]
 
 _PLAIN = (
     "layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "shift_consistency",
-    "neighbours", "audit", "erasure_proof", "erasure_curve", "erasure_matrix", "stronger_readouts",
+    "neighbours", "audit", "border_profile", "erasure_proof", "erasure_curve", "erasure_matrix", "stronger_readouts",
 )  # fmt: skip
 _PAGES = {
     "overview": "probe.reports.overview.page",

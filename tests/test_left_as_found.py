@@ -95,6 +95,7 @@ READ = {
     "pooled": pooled,
     "neighbours": lambda net, images, **given: probe.neighbours(net, images, "conv2", **READING, **given),
     "shift_consistency": consistency,
+    "border_profile": lambda net, images, **given: probe.border_profile(net, images, folds=3, **READING, **given),
     "erasure_curve": lambda net, images, **given: probe.erasure_curve(
         net, images, "conv1", score={"largest": largest}, methods="leace", ranks=[2], draws=2, **READING, **given
     ),

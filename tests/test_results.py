@@ -101,6 +101,7 @@ def made_results():
         lambda: probe.shift_consistency(nn.Sequential(net, nn.AdaptiveMaxPool2d(1), nn.Flatten()), images, **quietly),
     )
     yield "neighbours", lambda: probe.neighbours(net, images, "conv2", **quietly)
+    yield "border_profile", lambda: probe.border_profile(net, images, **quietly)
     yield from ERASING.items()
     yield "audit", lambda: probe.audit(net, (3, 8, 8))
     yield "study", lambda: rook.run(preset="tiny", progress=False)

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.analyses.border_reach.profiles import BorderProfile, Site, align, by_distance, reach
+from probe.analyses.border_reach.profiles import BorderProfile
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
 from probe.models.capture import reading, survey
 from probe.models.layers import INPUT, Layer, LayerSelection
 from probe.reading.reader import Reader
 from probe.results import Facts
 from probe.variants.borders import extend
-from probe.windows.receptive_fields import Window, effective_field, reached_cells, readable_pixels
+from probe.windows.crops import Site, align, reading_beyond
+from probe.windows.receptive_fields import Window, effective_field, readable_pixels
 
 __all__ = ["CONTEXTS", "UNKNOWN", "Framing", "Reading", "Theory", "read_twice"]
 
@@ -221,7 +222,7 @@ def _theory(reader: Reader, sites: Sequence[Site], framing: Framing, larger: Ten
     outside = torch.ones_like(larger)
     framing.cut(outside).zero_()
     try:
-        touched = reached_cells(reader.model, layers, outside)
+        beyond = reading_beyond(reader.model, sites, outside)
         of_crop = readable_pixels(reader.model, layers, {site.layer.name: site.window for site in sites}, larger)
         of_cell = readable_pixels(reader.model, layers, {site.layer.name: site.middle for site in sites}, larger)
     except (ModelError, RuntimeError) as error:
@@ -229,18 +230,12 @@ def _theory(reader: Reader, sites: Sequence[Site], framing: Framing, larger: Ten
         return {}
     return {
         site.layer.name: Theory(
-            _reached(touched[site.layer.name][site.window]),
+            beyond[site.layer.name],
             np.array([_extent(of_cell[site.layer.name], axis) for axis in (0, 1)]),
             any(np.isnan(_extent(of_crop[site.layer.name], axis)) for axis in (0, 1)),
         )
         for site in sites
     }
-
-
-def _reached(touched: np.ndarray) -> np.ndarray:
-    """Return how far from each side cells are touched."""
-    masks = by_distance(*touched.shape)
-    return reach((masks & touched).any(axis=(2, 3)).astype(float), 0)
 
 
 def _extent(readable: np.ndarray, axis: int) -> float:

@@ -11,17 +11,17 @@ import torchvision
 import xarray as xr
 from torch import Tensor, nn
 
-from probe.analyses.border_reach.profiles import SIDES, Site, reach
 from probe.analyses.border_reach.readings import UNKNOWN, Framing, Reading, read_twice
-from probe.analyses.data import keep_shown
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
+from probe.images.batches import Transform, check_reread
 from probe.models.layers import LayerSelection
 from probe.reading.options import Options
 from probe.reading.reader import open_reader
 from probe.testing import noise_images
+from probe.windows.crops import SIDES, Site, reach
 
 __all__ = ["PRESETS", "STUDY", "Preset", "run"]
 
@@ -184,11 +184,8 @@ def _settings(preset: str, seeds: int | None, max_images: int | None, model: Any
     check_preset(preset)
     if seeds is not None and seeds < 1:
         raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
-    if model is None and hasattr(images, "__next__"):
-        raise ArgumentError(
-            f"images: a {type(images).__name__} can be read only once, and each untrained network reads them anew. "
-            "Pass a tensor, Dataset, DataLoader or folder."
-        )
+    if model is None:
+        check_reread(images, "each untrained network reads them anew")
     chosen = PRESETS[preset]
     return replace(chosen, seeds=seeds or chosen.seeds, n_images=max_images or chosen.n_images)
 

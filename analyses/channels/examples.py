@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from probe.analyses.data import small_copies
+from probe.analyses.data.shown import small_copies
 from probe.models.layers import Layer
 from probe.reading.options import Options
 from probe.reading.reader import open_reader

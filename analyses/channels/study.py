@@ -17,8 +17,9 @@ from probe.ablation.curves import ablation_curve, asked_scores
 from probe.ablation.hooks import ablate
 from probe.ablation.replacement import AblationMode
 from probe.analyses.channels.examples import find_examples
-from probe.analyses.data import shown_images
+from probe.analyses.data.shown import shown_images
 from probe.errors import ArgumentError, ProbeWarning, warn
+from probe.images.batches import check_reread
 from probe.measures.probing import channelwise, layerwise, list_layers
 from probe.ranking.agreement import compare_rankings, ranking_name
 from probe.ranking.methods import rank_channels
@@ -187,11 +188,7 @@ def _rank(
     """Yield a ranking by every method."""
     if isinstance(methods, str) or not methods:
         raise ArgumentError(f"methods={methods!r}: expected a list of rankings, such as {', '.join(METHODS)}.")
-    if hasattr(images, "__next__"):
-        raise ArgumentError(
-            f"images: a {type(images).__name__} can be read only once, and each ranking reads them anew. Pass a "
-            "tensor, Dataset, DataLoader or folder."
-        )
+    check_reread(images, "each ranking reads them anew")
     for name in methods:
         method, _, variant = name.partition("-")
         about: dict[str, Any] = {}

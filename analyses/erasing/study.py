@@ -16,7 +16,8 @@ from torch.utils.data import Subset, TensorDataset
 from tqdm.auto import tqdm
 
 from probe.ablation.hooks import ablate
-from probe.analyses.data import digit_batches, load_digits, place_digits, shown_images
+from probe.analyses.data.digits import digit_batches, load_digits, place_digits
+from probe.analyses.data.shown import shown_images
 from probe.analyses.erasing.edits import read_edits
 from probe.analyses.erasing.matching import matched_shares
 from probe.analyses.nets import small_net

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from probe.analyses.data import keep_shown, load_digits, read_classes
+from probe.analyses.data.digits import load_digits
+from probe.analyses.data.photographs import read_classes
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.gapnet.nets import NETS, PooledNet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import side_by_side, training_device

@@ -12,7 +12,9 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import keep_shown, load_digits, read_classes
+from probe.analyses.data.digits import load_digits
+from probe.analyses.data.photographs import read_classes
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.location_dependent.tasks import CANVASES, TASKS, CanvasTask, LabelledImages, OnCanvas, rings
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import LEARNING_RATE, side_by_side, train, training_device

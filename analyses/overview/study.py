@@ -15,13 +15,16 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from probe.ablation.curves import ablation_curve, asked_scores
-from probe.analyses.data import ClassFolder, shown_images
+from probe.analyses.data.labelled import ClassFolder
+from probe.analyses.data.shown import shown_images
 from probe.analyses.predictions import Predictions
 from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
 from probe.erasing.stronger import READERS, stronger_readouts
 from probe.errors import ArgumentError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
+from probe.images.batches import check_reread
+from probe.measures.bordering import border_profile
 from probe.measures.consistency import shift_consistency
 from probe.measures.matching import neighbours
 from probe.measures.probing import channelwise, collect, layerwise, list_layers
@@ -45,6 +48,7 @@ PARTS = {
     "embedding_zero": "without the position embedding",
     "sampling_blur": "with blurred sampling",
     "audit": "padding that is never read",
+    "border": "how far the border reaches",
     "channels": "single channels",
     "rankings": "rankings of channels",
     "ablation": "without single channels",
@@ -61,6 +65,7 @@ _SHOWN = 3
 _SHARES = {
     "agreement_with_own": "share of predictions that are as before",
     "commonest_share": "share of the most frequent prediction",
+    "constant_agreement": "share of predictions as before that one and the same answer would get",
     "accuracy": "share of right predictions",
 }
 
@@ -85,6 +90,8 @@ class Settings:
         Channels of a layer whose 3×3 neighbourhoods are read.
     erased : int
         Layers that are erased in turn, the last ones.
+    traced : int
+        Layers whose change towards the border is measured, from the first to the last.
     diagonal : bool
         Whether predictions are compared at every offset along the diagonal.
     """
@@ -96,11 +103,20 @@ class Settings:
     paddings: tuple[str, ...] = ("reflect", "replicate", "circular", "valid")
     widest: int = 512
     erased: int = 6
+    traced: int = 6
     diagonal: bool = True
 
 
 QUICK = Settings(
-    max_images=200, draws=5, ranks=(2, 8), samples=4_000, paddings=("circular",), widest=128, erased=3, diagonal=False
+    max_images=200,
+    draws=5,
+    ranks=(2, 8),
+    samples=4_000,
+    paddings=("circular",),
+    widest=128,
+    erased=3,
+    traced=4,
+    diagonal=False,
 )
 """Under five minutes on two cores for a ResNet-18."""
 
@@ -172,8 +188,7 @@ def run(
         If the first part, on which all others build, fails.
     """
     started = time.monotonic()
-    if hasattr(images, "__next__"):
-        raise ArgumentError("images: they are read many times, and an iterator gives them once.")
+    check_reread(images, "each part reads them anew")
     chosen = list(dict.fromkeys(["where", *parts]))
     if unknown := [part for part in chosen if part not in PARTS]:
         raise ArgumentError(f"parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")
@@ -291,6 +306,7 @@ class _Work:
             return self._of_variant(partial(with_sampling, sampling=variant))
         measuring: dict[str, Callable[[], xr.Dataset]] = {
             "audit": lambda: audit(self._model, self._size),
+            "border": self._border,
             "channels": lambda: channelwise(self._model, self._images, layers=self.layer, **self._reading),
             "rankings": self._rankings,
             "ablation": self._ablation,
@@ -316,9 +332,18 @@ class _Work:
         if self._r2 is not None and _same(changed.r2, self._r2):
             raise _NotApplicableError("the model has nothing that this changes: every number is as before.")
         # What the change does to the model's own predictions tells how far its numbers can be trusted.
-        for name, share in self._own_predictions().compare(variant, self._images, self._options).items():
+        own = self._own_predictions()
+        shares = own.compare(variant, self._images, self._options)
+        if shares:
+            shares["constant_agreement"] = own.chance["agreement_with_own"]
+        for name, share in shares.items():
             changed[name] = ((), share, {"long_name": _SHARES[name], "units": "1"})
         return changed
+
+    def _border(self) -> xr.Dataset:
+        places = np.linspace(0, len(self._layers) - 1, min(self._settings.traced, len(self._layers))).round()
+        chosen = [name for number, name in enumerate(self._layers) if number in places or name == self.layer]
+        return border_profile(self._model, self._images, layers=chosen, stimuli="rolled", **self._reading)
 
     def _rankings(self) -> xr.Dataset:
         given = [

@@ -13,13 +13,15 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import CANVAS, Digits, digit_batches, load_digits, place_digits, shown_images
+from probe.analyses.data.digits import CANVAS, Digits, digit_batches, load_digits, place_digits
+from probe.analyses.data.shown import shown_images
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
 from probe.analyses.predictions import Predictions
 from probe.analyses.studies import Study, beside_published, check_paddings, choose_preset
 from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train
 from probe.errors import ArgumentError, PaddingError, ProbeWarning, warn
+from probe.images.batches import check_reread
 from probe.measures.probing import channelwise, collect, layerwise
 from probe.reading.options import Options
 from probe.variants.padding import PADDINGS, with_padding
@@ -182,11 +184,10 @@ def _check(model: nn.Module | None, images: Any, labels: Any, paddings: Sequence
         raise ArgumentError("labels: given without a model; the embedded networks have their own.")
     if model is None and images is not None:
         raise ArgumentError("images: given without a model; the embedded networks see digits. Pass a model as well.")
-    if model is not None and (images is None or hasattr(images, "__next__")):
-        found = "none given" if images is None else f"a {type(images).__name__} can be read only once"
-        raise ArgumentError(
-            f"images: {found}, and each padding reads them anew. Pass a tensor, Dataset, DataLoader or folder."
-        )
+    if model is not None and images is None:
+        raise ArgumentError("images: none given beside a model. Pass a tensor, Dataset, DataLoader or folder.")
+    if model is not None:
+        check_reread(images, "each padding reads them anew")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from probe.analyses.data import sample_crops
+from probe.analyses.data.photographs import sample_crops
 from probe.analyses.posenet.readouts import BlockReader
 from probe.errors import ImagesError
 from probe.images.batches import Transform, evenly_spaced, open_images

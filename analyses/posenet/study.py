@@ -12,7 +12,7 @@ import xarray as xr
 from torch import nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import keep_shown
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.posenet.images import FeatureSource, find_images, resized, sources_to_test
 from probe.analyses.posenet.numbers import PUBLISHED
 from probe.analyses.posenet.readouts import BlockReader, ClosedForm, Descent

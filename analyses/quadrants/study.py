@@ -11,7 +11,8 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import keep_shown, square_images
+from probe.analyses.data.photographs import square_images
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.quadrants.corners import (
     Corners,
     LastMap,

@@ -9,7 +9,8 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-from probe.analyses.data import CANVAS, digit_batches, load_digits, sample_crops, square_images
+from probe.analyses.data.digits import CANVAS, digit_batches, load_digits
+from probe.analyses.data.photographs import sample_crops, square_images
 from probe.analyses.nets import small_net
 from probe.analyses.training import side_by_side, train
 from probe.images.batches import Transform

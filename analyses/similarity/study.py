@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.analyses.data import keep_shown
+from probe.analyses.data.shown import keep_shown
 from probe.analyses.similarity.cases import PRESETS, VARIANTS, Case, black, given_cases, published_cases
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import clock, training_device

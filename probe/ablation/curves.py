@@ -16,7 +16,7 @@ from probe.ablation.performance import Score, resolve_scores
 from probe.ablation.plans import CONTROLS, PARTS, Ranking, channel_order, check_counts, layer_of, plan_curves
 from probe.ablation.replacement import AblationMode, replacement_for
 from probe.errors import ArgumentError, ImagesError, warn
-from probe.images.batches import Transform
+from probe.images.batches import Transform, check_reread
 from probe.images.labels import LabelCheck, named_classes
 from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
@@ -218,11 +218,8 @@ def _check_controls(controls: Iterable[str], draws: int) -> list[str]:
 
 def _check_readings(images: Any, controls: Sequence[str], by_position: bool) -> None:
     reads_again = ["matched"] * ("matched" in controls) + [_POSITION] * by_position
-    if reads_again and hasattr(images, "__next__"):
-        raise ImagesError(
-            f"images: {' and '.join(reads_again)} must read them several times, and an iterator gives them once. Pass "
-            "a tensor, Dataset, DataLoader or folder, or controls=['random']."
-        )
+    if reads_again:
+        check_reread(images, f"{' and '.join(reads_again)} must read them several times, not so controls=['random']")
 
 
 def _method(ranking: Ranking) -> str:

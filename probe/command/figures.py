@@ -141,6 +141,10 @@ def _neighbours(result: xr.Dataset) -> dict[str, Any]:
     return {"neighbours": probe.plot_neighbours(result)}
 
 
+def _border(result: xr.Dataset) -> dict[str, Any]:
+    return {"border": probe.plot_border(result)}
+
+
 FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
     "layerwise": _layers,
     "channelwise": _channels,
@@ -154,6 +158,7 @@ FIGURES: dict[str, Callable[[xr.Dataset], dict[str, Any]]] = {
     "erasure_proof": _erasing,
     "erasure_matrix": _erasing,
     "stronger_readouts": _readers,
+    "border_profile": _border,
     "audit": _audit,
 }
 """Kind -> function from a result to the Axes of each figure, by the name of its file."""

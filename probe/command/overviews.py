@@ -113,7 +113,7 @@ def report_model(
 
 def _labelled(images: Path, labels: Path) -> Any:
     """Return the images with their labels: maps of classes from a folder, classes from a table."""
-    from probe.analyses.data import LabelledFolder, LabelTable
+    from probe.analyses.data.labelled import LabelledFolder, LabelTable
 
     if labels.is_dir():
         return LabelledFolder(images, labels)

@@ -237,7 +237,7 @@ def report_channels(
 def _scored_images(folder: Path, labels: Path | None, scores: tuple[str, ...]) -> Any:
     """Return the images with the labels that the scores need."""
     if labels is not None:
-        from probe.analyses.data import LabelledFolder
+        from probe.analyses.data.labelled import LabelledFolder
 
         return LabelledFolder(folder, labels)
     if not set(scores) & {"accuracy", *SEGMENTATION_SCORES}:
@@ -261,7 +261,7 @@ def class_folder(folder: Path, option: str, need: str, otherwise: str) -> Any:
         raise click.UsageError(
             f"{option} {folder}: has no folder for each class, which {need}. Sort the images into folders, {otherwise}."
         )
-    from probe.analyses.data import ClassFolder
+    from probe.analyses.data.labelled import ClassFolder
 
     return ClassFolder(folder)
 

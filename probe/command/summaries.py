@@ -281,6 +281,26 @@ def _neighbours_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(chance=rows.groupby("layer", sort=False).chance.first())
 
 
+def _border(result: xr.Dataset) -> pd.DataFrame:
+    rows = result[["change", "change_se"]].isel(distance=0, drop=True).to_dataframe().reset_index()
+    rows = rows.assign(reach=result.reach.sel(layer=result.layer).values.ravel())
+    return rows.assign(window_reach=result.window_reach.max("side").sel(layer=rows.layer.values).values)
+
+
+def _border_title(result: xr.Dataset) -> str:
+    return (
+        "squared change of the mean activation at the border over the channel's variance, and its "
+        f"{CONFIDENCE:.0%} interval; pixels within which it exceeds {result.attrs['threshold']:g} (reach), and within "
+        "which windows read beyond the border"
+    )
+
+
+def _border_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    halves = half_width(rows.change_se, result.attrs["folds"] - 1)
+    table = rows.assign(change=_estimates(rows.change, halves)).drop(columns="change_se")
+    return table.rename(columns=lambda name: name.replace("_", " ")).set_index(["layer", "stimulus"])
+
+
 # ---- Position erased
 
 
@@ -441,6 +461,7 @@ KINDS = {
     "erasure_curve": Kind(_erasing, _erasing_title, _erasing_table),
     "erasure_matrix": Kind(_matrix, _matrix_title, _matrix_table),
     "stronger_readouts": Kind(_readers, _readers_title, _readers_table),
+    "border_profile": Kind(_border, _border_title, _border_table),
     "audit": Kind(_audit, _audit_title, _audit_table),
     "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
     "channels": Kind(_curves, _curves_title, _curves_table),

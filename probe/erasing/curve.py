@@ -18,7 +18,7 @@ from probe.ablation.performance import resolve_scores
 from probe.erasing.proof import check_draws, prove
 from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
-from probe.images.batches import Transform
+from probe.images.batches import Transform, check_reread
 from probe.images.labels import LabelCheck, named_classes
 from probe.intervals import jackknife
 from probe.measures.matching import same_places
@@ -126,11 +126,7 @@ def erasure_curve(
         device=device, autocast=autocast, transform=transform, input_key=input_key, layout=layout, forward=forward,
         max_images=max_images, seed=seed, progress=progress, task="erased",
     )  # fmt: skip
-    if hasattr(images, "__next__"):
-        raise ImagesError(
-            "images: they are read several times, and an iterator gives them once. Pass a tensor, Dataset, DataLoader "
-            "or folder."
-        )
+    check_reread(images, "they are read for the erasers, for the scores and for matching")
     if statistics is None:
         named = (targets,) if isinstance(targets, str) else tuple(targets)
         fitting = replace(options, task="statistics", targets=tuple(dict.fromkeys([*named, *_ALSO_READ])))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
+from probe.erasing.recipes import INTACT, Recipe, as_costly, directions_of, recipes_for
 from probe.errors import ArgumentError, warn
 from probe.models.layers import Layer
 from probe.readouts.directions import CELLS, Covariances, removed_variance
@@ -97,7 +97,8 @@ def erasure_proof(
         Of ``"leace"``, ``"cells"`` (that of every position), ``"iterated"`` and ``"mean_map"``, as in
         `probe.fit_eraser`; and ``"channels"``: those that correlate most with the targets are set to 0.
     ranks
-        Numbers of directions, or of channels. One that a method does not have is left out.
+        Numbers of directions, or of channels. One that a method does not have is left out. Of channels there are
+        besides, for each eraser, the fewest that remove as much variance: ``as_costly`` tells how many.
     targets
         What is erased; all targets of the statistics are read, and so is every position, where the mean map is kept.
     fit_stimuli
@@ -110,7 +111,8 @@ def erasure_proof(
     Returns
     -------
     xarray.Dataset
-        On (eraser, stimulus, target), where ``eraser`` has the coordinates ``method``, ``rank`` and ``fitted_to``:
+        On (eraser, stimulus, target), where ``eraser`` has the coordinates ``method``, ``n_directions``, ``fitted_to``
+        and, beside zeroed channels, ``as_costly``:
         ``r2``, held out and free of the bias of small samples (0: nothing is read, below 0: by chance), ``r2_se``;
         on (stimulus, target) ``r2_before``, ``r2_before_se``; on (rank, draw, stimulus, target) ``r2_random``. The
         target ``cells`` is the share of the variance of all positions that is read. On (eraser, stimulus) ``cost``,
@@ -189,6 +191,13 @@ def prove(
         ("cost", "share of the features' variance that is removed", ("eraser", "stimulus"), cost),
     ):
         proof[name] = (of, values, {"long_name": meaning, "units": "1"})
+    if any(recipe.method == "channels" for recipe in recipes):
+        folds = tuple(range(statistics.settings["folds"]))
+        counts = [
+            recipe.rank if recipe.method == "channels" else as_costly(statistics, recipe, known(recipe.stimulus, folds))
+            for recipe in recipes
+        ]
+        proof = proof.assign_coords(as_costly=("eraser", counts))
     if ranks:
         drawn, _, cost_drawn = _proved(statistics, known, random, readings)
         by_draw = (len(ranks), draws)

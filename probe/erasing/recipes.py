@@ -8,12 +8,19 @@ import numpy as np
 import torch
 
 from probe.errors import ArgumentError
-from probe.readouts.directions import CELLS, Covariances, find_directions, first_channels, n_directions
+from probe.readouts.directions import (
+    CELLS,
+    Covariances,
+    find_directions,
+    first_channels,
+    n_directions,
+    removed_variance,
+)
 from probe.readouts.erasers import Projection
 from probe.readouts.fitted_erasers import check_method, check_rank, concept_of, covariances_of, named_layer
 from probe.sums.statistics import Statistics
 
-__all__ = ["COMPARED", "INTACT", "Recipe", "directions_of", "recipes_for"]
+__all__ = ["COMPARED", "INTACT", "Recipe", "as_costly", "directions_of", "recipes_for"]
 
 INTACT = "intact"
 """Nothing is erased."""
@@ -23,6 +30,7 @@ COMPARED = ("leace", "cells", "iterated", "mean_map", "channels")
 
 
 _OF_MAPS = ("cells", "mean_map")
+_SAME = 1e-9  # of a cost: no more than rounding
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ def recipes_for(
 ) -> list[Recipe]:
     """Return the recipes that are asked for; a rank that a method does not have is left out.
 
+    Zeroed channels come last: as many as the ranks say, and, for each eraser beside them, as many as cost as much.
+
     Raises
     ------
     ArgumentError
@@ -81,16 +91,22 @@ def recipes_for(
         check_rank(rank)
     if not chosen or not wanted or not fitted:
         raise ArgumentError("methods, ranks and fit_stimuli: name at least one of each.")
-    found = []
+    found: list[Recipe] = []
     for stimulus in fitted:
         covariances = covariances_of(statistics, place, stimulus, range(statistics.settings["folds"]))
+        erasers: list[Recipe] = []
         for method in chosen:
-            if covariances.maps is None and chosen == COMPARED and method in _OF_MAPS:
-                continue  # nobody asked for it by name
-            most = _most(statistics, covariances, method, names)
+            if method == "channels" or (covariances.maps is None and chosen == COMPARED and method in _OF_MAPS):
+                continue  # without maps, nobody asked for it by name
+            most = n_directions(covariances, *_sought(statistics, covariances, method, names))
             step = len(names) if method == "iterated" else 1
             possible = sorted({int(rank) for rank in wanted if rank <= most and rank % step == 0})
-            found += [Recipe(method, rank, stimulus, names) for rank in possible]
+            erasers += [Recipe(method, rank, stimulus, names) for rank in possible]
+        counts: set[int] = set()
+        if "channels" in chosen:
+            counts |= {int(rank) for rank in wanted if rank <= int(covariances.live.sum())}
+            counts |= {as_costly(statistics, recipe, covariances) for recipe in erasers}
+        found += [*erasers, *(Recipe("channels", count, stimulus, names) for count in sorted(counts))]
     if not found:
         raise ArgumentError(
             f"ranks={list(map(int, wanted))}: {', '.join(chosen)} has none of these here. 'leace' has at most one "
@@ -99,11 +115,22 @@ def recipes_for(
     return found
 
 
-def _most(statistics: Statistics, covariances: Covariances, method: str, targets: tuple[str, ...]) -> int:
-    if method == "channels":
-        return int(covariances.live.sum())
-    concept = concept_of(statistics, covariances, "mean_map" if method in _OF_MAPS else method, targets)
-    return n_directions(covariances, "leace" if method == "cells" else method, concept)
+def as_costly(statistics: Statistics, recipe: Recipe, covariances: Covariances) -> int:
+    """Return the least number of channels, ranked first, that hold as much variance as an eraser removes."""
+    concept = concept_of(statistics, covariances, "leace", recipe.targets)
+    variances = covariances.features.diagonal()[_by_position(covariances, concept)].cpu().numpy()
+    shares = np.cumsum(variances) / variances.sum()
+    cost = removed_variance(directions_of(statistics, recipe, covariances), covariances)
+    enough = int(np.searchsorted(shares, cost * (1 - _SAME)))
+    return min(enough + 1, int(covariances.live.sum()))
+
+
+def _sought(
+    statistics: Statistics, covariances: Covariances, method: str, targets: tuple[str, ...]
+) -> tuple[str, torch.Tensor]:
+    """Return the method of `find_directions`, and the concept that it erases."""
+    concept = concept_of(statistics, covariances, "mean_map" if method in _OF_MAPS else "leace", targets)
+    return "leace" if method == "cells" else method, concept
 
 
 def directions_of(statistics: Statistics, recipe: Recipe, covariances: Covariances) -> Projection:
@@ -114,9 +141,7 @@ def directions_of(statistics: Statistics, recipe: Recipe, covariances: Covarianc
         return Projection(covariances.mean, none, none)
     if recipe.method == "channels":
         return first_channels(covariances, _by_position(covariances, concept), recipe.rank)
-    if recipe.method in _OF_MAPS:
-        concept = concept_of(statistics, covariances, "mean_map", recipe.targets)
-    method = "leace" if recipe.method == "cells" else recipe.method
+    method, concept = _sought(statistics, covariances, recipe.method, recipe.targets)
     # Some of the images may tell of fewer directions than all of them.
     rank = min(recipe.rank, n_directions(covariances, method, concept))
     return find_directions(covariances, method, concept=concept, rank=rank, seed=recipe.draw)

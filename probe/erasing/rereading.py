@@ -15,7 +15,7 @@ from probe.ablation.erasing import check_eraser
 from probe.ablation.hooks import ablate
 from probe.erasing.proof import splits
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
-from probe.images.batches import Transform
+from probe.images.batches import Transform, check_reread
 from probe.models.capture import LayoutOption
 from probe.models.layers import INPUT, LayerSelection
 from probe.models.loan import Forward
@@ -119,8 +119,7 @@ def erasure_matrix(
     )  # fmt: skip
     if folds < 6:
         raise ArgumentError(f"folds={folds}: expected at least 6, half of them for the erasers and 3 to read.")
-    if hasattr(images, "__next__"):
-        raise ArgumentError("images: they are read once for each layer, and an iterator gives them once.")
+    check_reread(images, "they are read anew for each layer")
     split = splits(folds)[0]
     intact, _ = collect_statistics(model, images, options, grams=True, moments=method == "mean_map" or targets != read)
     check_method(intact, method, targets)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
-from probe.images.batches import Transform
+from probe.images.batches import Transform, check_reread
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps
@@ -145,8 +145,7 @@ def stronger_readouts(
     for name, value, least in (("seeds", seeds, 2), ("samples", samples, 100)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ArgumentError(f"{name}={value!r}: expected a whole number of at least {least}.")
-    if hasattr(images, "__next__"):
-        raise ImagesError("images: they are read three times, and an iterator gives them once.")
+    check_reread(images, "they are read for the erasers, for neighbourhoods and for perceptrons")
     options = Options(
         layers=layer, targets=targets, stimuli=stimuli, folds=folds, groups=groups, batch_size=batch_size,
         num_workers=num_workers, device=device, autocast=autocast, transform=transform, input_key=input_key,

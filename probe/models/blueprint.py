@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.errors import PaddingError
 from probe.models.copies import copied
-from probe.models.layers import described, running_layer
+from probe.models.layers import axes_taken, described, running_layer
 
 __all__ = ["blueprint", "failure_of", "reason_of", "smallest_input"]
 
@@ -98,19 +98,18 @@ def reason_of(error: Exception, model: nn.Module) -> str:
     return f"{described(layer, model)}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def smallest_input(model: nn.Module, channels: int = 3, n_axes: int = 2) -> int:
-    """Return the side of the smallest square image that a model can process, in pixels, or of the smallest cube.
+def smallest_input(model: nn.Module, channels: int = 3) -> int:
+    """Return the side of the smallest square image that a model can process, in pixels; of clips also the frames.
 
     Every size that is tried costs one forward pass on the meta device, which computes shapes alone.
 
     Parameters
     ----------
     model : nn.Module
-        A model that takes a tensor of shape (image, channel, row, column), or with frames before the rows.
+        A model that takes a tensor of shape (image, channel, row, column), or (image, channel, frame, row, column) if
+        its first convolution does.
     channels : int
         Channels of the images.
-    n_axes : int
-        2 for images, 3 for clips and volumes.
 
     Raises
     ------
@@ -123,15 +122,18 @@ def smallest_input(model: nn.Module, channels: int = 3, n_axes: int = 2) -> int:
     --------
     >>> smallest_input(nn.Sequential(nn.Conv2d(3, 8, 5), nn.MaxPool2d(2)))
     6
+    >>> smallest_input(nn.Sequential(nn.Conv3d(3, 8, 5), nn.MaxPool3d(2)))
+    6
     """
     plan = blueprint(model)
+    n_axes = axes_taken(model) or 2
     largest_failing, smallest_working = 0, 1
     while failure := failure_of(plan, (2, channels, *[smallest_working] * n_axes)):
         if smallest_working == LARGEST_INPUT:
+            shown = "square images" if n_axes == 2 else "clips of equal sides"
             raise PaddingError(
-                f"model: none of the {'square images' if n_axes == 2 else 'cubes'} of 1, 2, 4, … up to {LARGEST_INPUT} "
-                f"pixels could be processed on torch's device 'meta'. At {' × '.join([str(LARGEST_INPUT)] * n_axes)}, "
-                f"{failure}"
+                f"model: none of the {shown} of 1, 2, 4, … up to {LARGEST_INPUT} pixels could be processed on torch's "
+                f"device 'meta'. At {' × '.join([str(LARGEST_INPUT)] * n_axes)}, {failure}"
             )
         largest_failing, smallest_working = smallest_working, 2 * smallest_working
     while smallest_working - largest_failing > 1:

@@ -31,6 +31,7 @@ _KINDS = {
     "stronger_readouts": _Kind("probe.stronger_readouts", "probe.plot_erasure"),
     "shift_consistency": _Kind("probe.shift_consistency", "probe.plot_consistency"),
     "neighbours": _Kind("probe.neighbours", "probe.plot_neighbours"),
+    "border_profile": _Kind("probe.border_profile", "probe.plot_border"),
     "audit": _Kind("probe.audit", "probe.plot_audit"),
 }
 

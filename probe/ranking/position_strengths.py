@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from probe.errors import ArgumentError, ImagesError
+from probe.images.batches import check_reread
 from probe.models.layers import Layer
 from probe.ranking.attribution import attribute_readouts, layer_attribution
 from probe.ranking.strengths import ChannelStrengths
@@ -22,7 +23,7 @@ from probe.readouts.channels import score_channels
 from probe.readouts.omission import fit_ridge, score_omissions
 from probe.sums.expansion_gram import ChannelGram
 from probe.sums.rounding import is_constant
-from probe.sums.statistics import Statistics
+from probe.sums.statistics import Statistics, check_folds
 
 __all__ = ["score_attributions", "score_omega2", "score_readout_losses"]
 
@@ -53,11 +54,7 @@ def score_readout_losses(model: nn.Module, images: Any, options: Options, alpha:
     _check_targets(gram, layer, options)
     filled = [fold for fold in range(2 * n_folds) if gram.totals[fold, 0] > 0]
     whole = [[fold for fold in filled if fold % n_folds == number] for number in range(n_folds)]
-    if not all(whole):
-        raise ImagesError(
-            f"images: {statistics.facts.n_images} images leave {whole.count([])} of {n_folds} folds without any. "
-            "Pass more images, or choose fewer folds=."
-        )
+    check_folds(map(len, whole), statistics.facts.n_images)
     halves = [[[fold] for fold in filled if fold % 2 == half] for half in (0, 1)]
     unknown = np.full(layer.n_channels, np.nan)
     by_half = [losses(folds) if len(folds) > 2 else unknown for folds in halves]
@@ -69,11 +66,7 @@ def score_attributions(
 ) -> ChannelStrengths:
     """Score channels by what captum attributes to them of the readout's output."""
     layer_attribution(captum_method)
-    if hasattr(images, "__next__"):
-        raise ArgumentError(
-            "images: method='attribution' reads them twice, first to fit the readout, and an iterator can be read "
-            "once. Pass a tensor, Dataset, DataLoader or folder."
-        )
+    check_reread(images, "method='attribution' reads them twice, first to fit the readout")
     statistics = _collect(model, images, options, grams=True)
     layer, gram = _only_gram(statistics, options)
     _check_targets(gram, layer, options)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probe.axes import on_cells
 from probe.intervals import jackknife
 from probe.sums.moments import PositionMoments
 from probe.sums.rounding import is_constant, varies
 
-__all__ = ["ChannelScores", "score_channels"]
+__all__ = ["ChannelScores", "score_channels", "summed"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ChannelScores:
         Shape (channel,). Share of the channel's variance that position explains at all, linearly or not; 0 in
         expectation when position plays no part. NaN for a channel that does not vary, or images of several sizes.
     mean_map : numpy.ndarray or None
-        Shape (channel, row, column). Mean over the images; None for images of several sizes.
+        Shape (channel, *size). Mean over the images; None for images of several sizes.
     """
 
     r2: np.ndarray
@@ -41,7 +42,8 @@ def score_channels(moments: PositionMoments) -> ChannelScores:
     sizes = moments.images.cpu().numpy()
     mean_map = None
     if moments.maps is not None:
-        mean_map = (moments.pilot[:, None, None] + moments.maps.sum(dim=0) / moments.images.sum()).cpu().numpy()
+        pilot = moments.pilot[on_cells(moments.maps.shape[2:])]
+        mean_map = (pilot + moments.maps.sum(dim=0) / moments.images.sum()).cpu().numpy()
     return ChannelScores(
         r2=r2[0],
         r2_se=jackknife(r2[0], np.stack(r2[1:]), sizes),
@@ -52,7 +54,7 @@ def score_channels(moments: PositionMoments) -> ChannelScores:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class ChannelSums:
     """The sums of `PositionMoments` over some of its folds, as arrays; `maps` has shape (channel, cell)."""
 
     images: float
@@ -71,19 +73,20 @@ class _Sums:
         return np.where(self.varies, deviations, np.nan)
 
 
-def _selections(moments: PositionMoments) -> Iterator[_Sums]:
+def _selections(moments: PositionMoments) -> Iterator[ChannelSums]:
     """Yield the sums over all folds, then over all but each one."""
     folds = range(len(moments.images))
-    yield _summed(moments)
+    yield summed(moments)
     for left_out in folds:
-        yield _summed(moments.of([fold for fold in folds if fold != left_out]))
+        yield summed(moments.of([fold for fold in folds if fold != left_out]))
 
 
-def _summed(moments: PositionMoments) -> _Sums:
+def summed(moments: PositionMoments) -> ChannelSums:
+    """Return the sums over all folds."""
     cells, squares, cross = (sums.sum(dim=0) for sums in (moments.cells, moments.squares, moments.cross))
     mean = cross[1:, 0] / cells
     deviation = (squares / cells - mean**2).clamp(min=0).sqrt()
-    return _Sums(
+    return ChannelSums(
         images=float(moments.images.sum()),
         cells=float(cells),
         squares=squares.cpu().numpy(),
@@ -95,7 +98,7 @@ def _summed(moments: PositionMoments) -> _Sums:
     )
 
 
-def _correlation(sums: _Sums) -> np.ndarray:
+def _correlation(sums: ChannelSums) -> np.ndarray:
     """Return the squared correlation of each channel with each target, shape (channel, target)."""
     target_sums = sums.cross[0, 1:]
     covariance = sums.cross[1:, 1:] - np.outer(sums.cross[1:, 0], target_sums) / sums.cells
@@ -104,7 +107,7 @@ def _correlation(sums: _Sums) -> np.ndarray:
     return covariance**2 / (sums.deviations[:, None] * target_deviations)
 
 
-def _omega_squared(sums: _Sums) -> np.ndarray:
+def _omega_squared(sums: ChannelSums) -> np.ndarray:
     """Return ω² of position in the two-way layout positions × images without replication, shape (channel,)."""
     if sums.maps is None:
         return np.full(len(sums.squares), np.nan)

@@ -1,18 +1,19 @@
 """An eraser from the statistics of a model."""
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from probe.errors import ArgumentError, ImagesError, LayerNotFoundError
+from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, ProbeWarning
 from probe.models.layers import Layer
 from probe.readouts.directions import CELLS, METHODS, Covariances, find_directions, removed_variance
 from probe.readouts.erasers import ErasedPlace, Eraser, Erasure, Projection
 from probe.results import versions
-from probe.sums.statistics import Statistics
+from probe.sums.statistics import Statistics, check_folds
 
 __all__ = ["check_method", "concept_of", "covariances_of", "fit_eraser", "fitted_to", "named_layer"]
 
@@ -37,7 +38,7 @@ def fit_eraser(
 
     Erasing is linear, and the same at every cell. What is left to read is told by `probe.erasure_proof`; with few
     images it is more, about the number of channels over the number of independent samples: of 64 channels, R² 0.06
-    with 25 images and 0.002 with 500.
+    with 25 images and 0.002 with 500. Fewer images than channels are warned of.
 
     Parameters
     ----------
@@ -94,7 +95,16 @@ def fit_eraser(
     """
     named_layer(statistics, layer)
     folds = range(statistics.settings["folds"])
-    return fitted_to(statistics, layer, folds, method, targets, stimulus, rank, seed)
+    eraser = fitted_to(statistics, layer, folds, method, targets, stimulus, rank, seed)
+    n_images, n_channels = statistics.facts.n_images, len(eraser.mean)
+    if method != "random" and n_images < n_channels:
+        warnings.warn(
+            f"eraser of {layer!r}: fitted to {n_images} images, fewer than its {n_channels} channels, so that position "
+            "may stay readable on other images. Collect more, or measure what is left with probe.erasure_proof.",
+            ProbeWarning,
+            stacklevel=2,
+        )
+    return eraser
 
 
 def fitted_to(
@@ -222,11 +232,7 @@ def covariances_of(statistics: Statistics, layer: Layer, stimulus: str, folds: I
     if not gram.is_finite:
         raise ImagesError(f"{layer.name}: some activations were not finite, so that no eraser can be fitted to them.")
     chosen = list(folds)
-    if empty := int((gram.totals[chosen, 0] == 0).sum()):
-        raise ImagesError(
-            f"images: {statistics.facts.n_images} images leave {empty} of {len(chosen)} folds without any. Pass more "
-            "images, or choose fewer folds=."
-        )
+    check_folds(gram.totals[chosen, 0].tolist(), statistics.facts.n_images)
     return Covariances.of(gram, statistics.moments.get(key), chosen, len(statistics.targets))
 
 

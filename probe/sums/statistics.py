@@ -1,11 +1,12 @@
 """The statistics of one model on some images: what `probe.collect` returns."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, ImagesError
 from probe.images.digests import joined_digests
 from probe.models.layers import Layer
 from probe.results import Facts
@@ -13,9 +14,9 @@ from probe.sums.expansion_gram import ChannelGram, gram_from_state, merged
 from probe.sums.moments import PositionMoments
 from probe.sums.saved import read_saved, write_saved
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "check_folds"]
 
-_FORMAT = "position-probe statistics 3"
+_FORMAT = "position-probe statistics 4"
 
 Key = tuple[str, str]
 
@@ -122,6 +123,16 @@ class Statistics:
             moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
             images=content["images"],
             facts=Facts(**content["facts"]),
+        )
+
+
+def check_folds(counts: Iterable[float], n_images: int) -> None:
+    """Raise an `ImagesError` if a fold, of as many images or samples as `counts` tell, has none."""
+    numbers = [float(count) for count in counts]
+    if empty := numbers.count(0):
+        raise ImagesError(
+            f"images: {n_images} images leave {empty} of {len(numbers)} folds without any. Pass more images, or choose "
+            "fewer folds=."
         )
 
 

@@ -216,7 +216,7 @@ def _vanishing_message(name: str, layer: nn.Module, map_: Tensor, images: Tensor
 def _cure(model: nn.Module, images: Tensor) -> str:
     n_axes = images.ndim - 2
     try:
-        size = smallest_input(model, images.shape[1], n_axes)
+        size = smallest_input(model, images.shape[1])
     except PaddingError as error:
         return f"No smallest size that works was found: {error} Take another padding."
     smallest, larger = ("square images", "images") if n_axes == 2 else ("clips of equal sides", "clips")

@@ -24,7 +24,7 @@ from probe.errors import ModelError
 from probe.models.blueprint import blueprint, reason_of
 from probe.models.copies import copied
 from probe.models.geometry import along_each
-from probe.models.layers import module_names, running_layer
+from probe.models.layers import first_convolution, module_names, running_layer
 from probe.models.loan import borrowed, resolve_device
 from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
 
@@ -144,7 +144,7 @@ class _NotTriedError(Exception):
 def _image_of(model: nn.Module, device: torch.device, axes: Collection[str]) -> Tensor:
     """Return an image or clip of noise of the first size at which all maps are whole parts of it."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)), None)
+    first = first_convolution(model)
     n_channels = 3 if first is None else first.in_channels
     lengths = _FRAMES if isinstance(first, nn.Conv3d) else (None,)
     try:

@@ -1,5 +1,6 @@
 """The sentences of the page of one model, written from the numbers of its parts."""
 
+import numpy as np
 import xarray as xr
 
 from probe.reports.overview.parts import Overview
@@ -11,7 +12,7 @@ __all__ = ["findings", "nothing", "percent"]
 
 _AFTER = {
     "erasing": 3, "stronger": 1, "rereading": 1, "ablation": 1, "rankings": 1, "consistency": 2, "neighbours": 2,
-    "audit": 2,
+    "audit": 2, "border": 4,
 }  # fmt: skip
 """Part -> how many of its sentences are among the findings; all stand in its section."""
 
@@ -127,8 +128,16 @@ def _broken(whole: Overview) -> str:
     """Name what changes the model so much that it does its task no more."""
     if not whole.broken:
         return ""
-    named = joined(f"{name} ({percent(share)} of predictions as before)" for name, share in whole.broken.items())
-    return f"Not ranked, since fewer than half of the predictions are as before, so that features mean little: {named}."
+    named = joined(f"{name} ({percent(share)}{_commonest(whole, name)})" for name, share in whole.broken.items())
+    return (
+        "Not ranked, since fewer than half of the predictions are as before, or no more than one and the same answer "
+        f"to all images would get, so that features mean little: {named}."
+    )
+
+
+def _commonest(whole: Overview, variant: str) -> str:
+    share = float(whole.variants[variant].get("commonest_share", np.nan))
+    return f"; {percent(share)} of the images get one and the same class" if share > 0.5 else ""
 
 
 def percent(share: float) -> str:

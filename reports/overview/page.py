@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from itertools import islice
 
+import numpy as np
 import xarray as xr
 
 from probe.reports.overview.figures import draw_decoded, draw_depth, draw_variants
 from probe.reports.overview.findings import findings
 from probe.reports.overview.parts import NAMES, VARIANTS, Overview
+from probe.reports.overview.regions import draw_regions, regions_of, regions_table
 from probe.reports.overview.tables import (
     depth_table,
     parts_table,
-    scores_table,
     variant_layers_table,
     variants_table,
 )
@@ -60,7 +61,7 @@ def build(result: xr.Dataset) -> Report:
     _add_why(report.add_section("Why is it there?"), whole)
     _add_which(report.add_section("Which channels and directions carry it?"), whole)
     without = report.add_section("What happens without it?")
-    _add_scores(without, whole)
+    _add_scores(without, whole, result)
     _add_parts(without, whole, _WITHOUT)
     _add_numbers(report.add_section("All numbers"), whole)
     said = " ".join([*sentences, *DEFINITIONS.values(), *_terms(whole)])
@@ -123,8 +124,8 @@ def _add_why(section: Section, whole: Overview) -> None:
         section.add_figure(
             draw_variants(whole),
             caption="How well position can be read on rolled images, of the model as it is and with one thing changed, "
-            "the weights as they are. Grey: not ranked, since fewer than half of the predictions are as before. Bands: "
-            "95 % interval over images.",
+            "the weights as they are. Grey: not ranked, since the model does its task no more. Bands: 95 % interval "
+            "over images.",
             alt=f"Lines of R² by layer, a colour for each change. At {whole.peak}: as it is "
             f"{whole.read(whole.where, whole.peak)}; {numbers}.",
             table=variant_layers_table(whole),
@@ -134,8 +135,13 @@ def _add_why(section: Section, whole: Overview) -> None:
             caption=f"The model as it is and with each thing changed, at {whole.peak} on rolled images.",
             name="changes",
         )
+        if not any(np.isfinite(whole.agreement(name)) for name in whole.variants):
+            section.add_paragraph(
+                "Whether a changed model still does its task is not known: the model gives no class to an image, so "
+                "that none is left out of the comparison for it."
+            )
     _say_what_is_missing(section, whole, VARIANTS)
-    _add_parts(section, whole, ["audit"])
+    _add_parts(section, whole, ["audit", "border"])
 
 
 def _add_which(section: Section, whole: Overview) -> None:
@@ -183,11 +189,25 @@ def _say_what_is_missing(section: Section, whole: Overview, names: Iterable[str]
         section.add_paragraph(f"{named}: not measured. {reason[0].upper()}{reason[1:]}")
 
 
-def _add_scores(section: Section, whole: Overview) -> None:
-    if "ablation" in whole.parts and whole.parts["ablation"].sizes["score"] > 1:
-        section.add_table(
-            scores_table(whole.parts["ablation"]), caption="The scores of the model as it is.", name="scores"
-        )
+def _add_scores(section: Section, whole: Overview, result: xr.Dataset) -> None:
+    """Add the score of each region of the images, or say why there is none."""
+    part = next((whole.parts[name] for name in ("erasing", "ablation") if name in whole.parts), None)
+    regions = [] if part is None else regions_of(part)
+    if part is None or not regions:
+        labelled = bool(json_attribute(result, "settings").get("labelled"))
+        reason = "the labels are of whole images, not of pixels" if labelled else "there are no labels of pixels"
+        section.add_paragraph(f"Accuracy by region: not measured, since {reason}.")
+        return
+    table = regions_table(part)
+    rows = "; ".join(f"{row['region']} {row['as it is']}" for _, row in table.iterrows())
+    section.add_figure(
+        draw_regions(part),
+        caption="The score of the whole image and of the thirds of its columns, of the model as it is and with "
+        "position erased, beside random directions, with 95 % intervals over images (of random directions: from the "
+        "least to the most of all draws).",
+        alt=f"Points with bars for each region. As it is: {rows}.",
+        table=table,
+    )
 
 
 def _add_numbers(section: Section, whole: Overview) -> None:

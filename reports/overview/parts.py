@@ -29,6 +29,7 @@ NAMES = {
     "untrained": "The untrained twin",
     **{part: name.capitalize() for part, name in VARIANTS.items()},
     "audit": "Padding that is never read",
+    "border": "How far the border reaches",
     "channels": "Single channels",
     "rankings": "Rankings of channels",
     "ablation": "Without single channels",
@@ -122,9 +123,13 @@ class Overview:
 
     @property
     def broken(self) -> dict[str, float]:
-        """The changed models that do their task no more, with the share of predictions that are as before."""
+        """The changed models that do their task no more, with the share of predictions that are as before.
+
+        These are too few, or no more than one and the same answer to all images would get.
+        """
         shares = {name: self.agreement(name) for name in self.variants}
-        return {name: share for name, share in shares.items() if share < LEAST_AGREEMENT}
+        constant = {name: float(one.get("constant_agreement", np.nan)) for name, one in self.variants.items()}
+        return {name: share for name, share in shares.items() if share < LEAST_AGREEMENT or share <= constant[name]}
 
     def agreement(self, variant: str) -> float:
         """Return the share of predictions of a changed model that are as before; NaN where there are no classes."""

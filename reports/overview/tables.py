@@ -2,13 +2,12 @@
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from probe.reports.overview.parts import NAMES, Overview
-from probe.reports.page.estimates import Estimate, interval
+from probe.reports.page.estimates import Estimate
 from probe.reports.page.position import position
 
-__all__ = ["depth_table", "parts_table", "scores_table", "variant_layers_table", "variants_table"]
+__all__ = ["depth_table", "parts_table", "variant_layers_table", "variants_table"]
 
 
 def depth_table(whole: Overview) -> pd.DataFrame:
@@ -55,22 +54,6 @@ def variant_layers_table(whole: Overview) -> pd.DataFrame:
         for layer in map(str, whole.where.layer.values)
     ]
     return pd.DataFrame(rows)
-
-
-def scores_table(curve: xr.Dataset) -> pd.DataFrame:
-    """Return each score of the model as it is, such as those of the regions of the image."""
-    degrees = int(curve.attrs["folds"]) - 1
-    return pd.DataFrame(
-        [
-            {
-                "score": str(score),
-                "as it is": interval(
-                    float(curve.intact.sel(score=score)), float(curve.intact_se.sel(score=score)), degrees=degrees
-                ),
-            }
-            for score in curve.score.values
-        ]
-    )
 
 
 def parts_table(whole: Overview) -> pd.DataFrame:

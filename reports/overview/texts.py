@@ -15,8 +15,9 @@ DEFINITIONS = {
     "any map": "Mean R² of 8 fixed random permutations of the grid: how well any map of the cells can be read. High: a "
     "full code of position; low beside a high R²: a smooth one.",
     "predictions as before": "Share of images with the same predicted class as of the model as it is.",
-    "not ranked": f"With fewer than {100 * LEAST_AGREEMENT:.0f} % of the predictions as before, a changed model does "
-    "its task no more: what its features tell of position means little. Grey in the figure.",
+    "not ranked": f"With fewer than {100 * LEAST_AGREEMENT:.0f} % of the predictions as before, or no more than one "
+    "and the same answer to all images would get, a changed model does its task no more: what its features tell of "
+    "position means little. Grey in the figure.",
     "decoded position": "The readouts of row and column applied to the mean activation at each cell: an arrow leads "
     "from the cell to where they place it.",
 }
@@ -39,7 +40,17 @@ def methods(whole: Overview, settings: Mapping[str, Any]) -> list[str]:
         paragraphs.append(
             f"The same was read with one thing changed and the weights as they were: {joined(whole.variants)}. "
             "Differences are taken within folds of images. A changed model with fewer than "
-            f"{100 * LEAST_AGREEMENT:.0f} % of its predictions as before is not ranked."
+            f"{100 * LEAST_AGREEMENT:.0f} % of its predictions as before, or no more than a constant answer would "
+            "get, is not ranked."
+        )
+    if "border" in whole.parts:
+        paragraphs.append(
+            "How far the border reaches was measured on rolled images: the mean activation at each distance from a "
+            "side, in the middle third along it, beside that in the middle third of the map, as a squared difference "
+            "over the channel's variance, averaged over channels and sides. It is estimated from products of the means "
+            "of different folds of images, so that it is 0 in expectation where position plays no part. It reaches as "
+            "far as the lower end of the 95 % interval exceeds "
+            f"{100 * float(whole.parts['border'].attrs['threshold']):.3g} % on some side."
         )
     if whole.parts.keys() & {"erasing", "stronger", "rereading"}:
         ranks = joined(map(str, settings.get("ranks", ["?"])))

@@ -18,6 +18,7 @@ __all__ = [
     "matrix_table",
     "reader_findings",
     "reader_table",
+    "told_first",
 ]
 
 _READERS = {
@@ -40,15 +41,20 @@ def _stimulus(result: xr.Dataset) -> str:
     return "rolled" if "rolled" in stimuli else stimuli[0]
 
 
+def told_first(result: xr.Dataset) -> int:
+    """Return the number of the eraser that is told first: LEACE fitted to rolled images, where there is such."""
+    return _first_of_each(result)[0]
+
+
 def left_of_position(result: xr.Dataset) -> tuple[Estimate, Estimate]:
     """Return R² of position before erasing, and after it by the eraser that is told first."""
     read, targets = result.sel(stimulus=_stimulus(result)), erased_targets(result)
-    return _mean(read, "r2_before", targets), _mean(read.isel(eraser=_first_of_each(result)[0]), "r2", targets)
+    return _mean(read, "r2_before", targets), _mean(read.isel(eraser=told_first(result)), "r2", targets)
 
 
 def lost_by_erasing(result: xr.Dataset) -> Estimate:
     """Return the first score after the eraser that is told first, minus that after random directions."""
-    one = result.isel(eraser=_first_of_each(result)[0], score=0)
+    one = result.isel(eraser=told_first(result), score=0)
     return interval(float(one.erased_minus_random), float(one.erased_minus_random_se), degrees=degrees(result, "score"))
 
 
@@ -104,6 +110,7 @@ def _of_eraser(
         random = one.r2_random.sel(target=targets).mean("target").sel(rank=rank)
         sentence += f"; random directions of the same rank leave {written(float(random.mean()))}"
     yield sentence + "."
+    yield from _of_as_costly(result, one, stimulus, targets)
     for score in map(str, result.score.values if "score" in result.dims else []):
         at = one.sel(score=score)
         after, intact = written(float(at.erased)), written(float(at.intact))
@@ -118,15 +125,35 @@ def _of_eraser(
         yield from _of_channels(result, score, left, stimulus, targets, str(one.fitted_to.item()))
 
 
-def _of_channels(
-    result: xr.Dataset, score: str, left: Estimate, stimulus: str, targets: list[str], fitted: str
-) -> Iterator[str]:
-    """Say how many channels must be zeroed to leave as little, and the score that they leave."""
-    places = [
+def _channel_places(result: xr.Dataset, fitted: str) -> list[int]:
+    """Return which of the erasers are zeroed channels, ranked on images of one kind."""
+    return [
         place
         for place in range(result.sizes["eraser"])
         if (str(result.method.values[place]), str(result.fitted_to.values[place])) == ("channels", fitted)
     ]
+
+
+def _of_as_costly(result: xr.Dataset, one: xr.Dataset, stimulus: str, targets: list[str]) -> Iterator[str]:
+    """Say what is left where as much of the variance is taken by zeroing channels."""
+    places = _channel_places(result, str(one.fitted_to.item()))
+    if "as_costly" not in one.coords or not places:
+        return
+    count = int(one.as_costly)
+    place = next(place for place in places if int(result.n_directions.values[place]) == count)
+    channels = result.isel(eraser=place).sel(stimulus=stimulus)
+    named = "The channel ranked first holds" if count == 1 else f"The {count} channels ranked first hold"
+    yield (
+        f"{named} {float(channels.cost):.1%} of the variance; zeroed, {'it leaves' if count == 1 else 'they leave'} R² "
+        f"{_mean(channels, 'r2', targets).formatted()}."
+    )
+
+
+def _of_channels(
+    result: xr.Dataset, score: str, left: Estimate, stimulus: str, targets: list[str], fitted: str
+) -> Iterator[str]:
+    """Say how many channels must be zeroed to leave as little, and the score that they leave."""
+    places = _channel_places(result, fitted)
     if not places:
         return
     channels = result.sel(stimulus=stimulus, score=score).isel(eraser=places)

@@ -8,12 +8,16 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from probe.plots.auditing import plot_audit, plot_foveation
-from probe.reports.page.estimates import joined
+from probe.plots.bordering import plot_border
+from probe.reports.page.estimates import Estimate, interval, joined
 
 __all__ = [
     "audit_figures",
     "audit_findings",
     "audit_table",
+    "border_figures",
+    "border_findings",
+    "border_table",
     "similarity_figures",
     "similarity_findings",
     "similarity_table",
@@ -77,6 +81,83 @@ def audit_table(result: xr.Dataset) -> pd.DataFrame:
         unread, padding = result.unread.sel(side=side).values, result.padding.sel(side=side).values
         table[f"unread, {side}"] = [f"{int(u)} of {int(p)}" for u, p in zip(unread, padding, strict=True)]
     return table
+
+
+def border_findings(result: xr.Dataset) -> list[str]:
+    """Say how far from the border mean activations change, how much, and whether windows can carry it so far."""
+    stimulus = "rolled" if "rolled" in result.stimulus.values else str(result.stimulus.values[0])
+    at = result.sel(stimulus=stimulus)
+    known = at.isel(layer=np.flatnonzero(np.isfinite(at.reach.values)))
+    if not known.sizes["layer"]:
+        return [f"How far the border reaches is not known: no layer varies on {stimulus} images."]
+    threshold, middle = float(result.attrs["threshold"]), float(result.attrs["middle"])
+    what = f"by more than {100 * threshold:.3g} % of a channel's variance"
+    if not (known.reach > 0).any():
+        return [f"On {stimulus} images the mean activation changes towards the border {what} in no layer."]
+    reached = known.isel(layer=np.flatnonzero(known.reach.values > 0))
+    sentences = [
+        f"On {stimulus} images the mean activation near the border lies off that in the middle {what} "
+        f"{_distances(reached.reach, middle)}."
+    ]
+    strongest = known.isel(layer=int(np.nanargmax(known.change.max("distance").values)))
+    place = int(np.nanargmax(strongest.change.values))
+    most = _change(strongest.isel(distance=place), result)
+    pixels = (place + 0.5) * float(strongest.cell.mean())
+    sentences.append(f"It is off most in {strongest.layer.item()}, {pixels:.3g} pixels from the border: by {most}.")
+    windows = reached.window_reach.max("side")
+    if not windows.notnull().any():
+        return [*sentences, "Whether padding can carry it so far is not known: windows could not be followed."]
+    followed = reached.isel(layer=np.flatnonzero(windows.notnull().values))
+    carried = followed.window_reach.max("side")
+    sentences.append(f"Windows can read beyond the border {_distances(carried, middle)}.")
+    beyond = [str(name) for name in followed.layer.values[(followed.reach > carried + 0.5).values]]
+    if beyond:
+        sentences.append(f"In {joined(beyond[:_MOST_NAMED])} it reaches farther than that: padding alone is not why.")
+    return sentences
+
+
+def _distances(pixels: xr.DataArray, middle: float) -> str:
+    """Say how far something reaches in each layer, those alike together."""
+    together: dict[float, list[str]] = {}
+    for name, distance in zip(pixels.layer.values, pixels.values, strict=True):
+        together.setdefault(float(distance), []).append(str(name))
+    parts = []
+    for distance, names in sorted(together.items()):
+        named = joined(names[:_MOST_NAMED]) + (f", among {len(names)}," if len(names) > _MOST_NAMED else "")
+        far = f"up to the middle ({middle:.0f} pixels)" if distance >= middle else f"within {distance:.3g} pixels of it"
+        parts.append(f"{'nowhere' if distance == 0 else far} in {named}")
+    return joined(parts)
+
+
+def _change(one: xr.Dataset, result: xr.Dataset) -> Estimate:
+    return interval(float(one.change), float(one.change_se), degrees=int(result.attrs["folds"]) - 1)
+
+
+def border_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
+    """Draw the change by distance from the border."""
+    if result.change.notnull().any():
+        figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+        plot_border(result, figure.subplots())
+        yield (
+            figure,
+            "Squared distance of the mean activation from that in the middle of the map, in variances of a channel, by "
+            "distance from the border, with 95 % intervals; dotted: the threshold of the reach, above which the scale "
+            "is logarithmic. Triangles: as far as windows can read beyond the border.",
+        )
+
+
+def border_table(result: xr.Dataset) -> pd.DataFrame:
+    """Return reach and change at the border of each layer and stimulus."""
+    windows = result.window_reach.max("side")
+    rows = []
+    for layer in result.layer.values:
+        row: dict[str, object] = {"layer": str(layer), "windows read beyond, pixels": float(windows.sel(layer=layer))}
+        for stimulus in map(str, result.stimulus.values):
+            one = result.sel(layer=layer, stimulus=stimulus)
+            row[f"reach, pixels, {stimulus}"] = float(one.reach)
+            row[f"change at the border, {stimulus}"] = _change(one.isel(distance=0), result)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def similarity_findings(result: xr.Dataset) -> list[str]:

@@ -95,6 +95,12 @@ KINDS = {
         erasing.reader_figures,
         erasures.reader_table,
     ),
+    "border_profile": _Kind(
+        "How far the border of {model} reaches",
+        geometry.border_findings,
+        geometry.border_figures,
+        geometry.border_table,
+    ),
     "audit": _Kind(
         "How {model} reads its borders", geometry.audit_findings, geometry.audit_figures, geometry.audit_table
     ),

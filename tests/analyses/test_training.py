@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from probe.analyses.data import digit_batches, load_digits, place_digits
+from probe.analyses.data.digits import digit_batches, load_digits, place_digits
 from probe.analyses.nets import small_net
 from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train, training_device
 from probe.errors import ArgumentError

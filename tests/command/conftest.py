@@ -181,6 +181,7 @@ MADE = {
     ),
     "shift_consistency": lambda: probe.shift_consistency(classifier(), noise_images(20, 8), law="zero", progress=False),
     "neighbours": lambda: probe.neighbours(padded_net(), noise_images(20, 8), ["conv1", "conv2"], progress=False),
+    "border_profile": lambda: probe.border_profile(padded_net(depth=2), noise_images(40, 8), progress=False),
     **ERASING,
     "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
     "padding_comparison": lambda: padding_comparison.run(

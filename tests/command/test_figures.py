@@ -62,6 +62,10 @@ MADE = {
         lambda: probe.neighbours(padded_net(depth=2), noise_images(10, 8), ["conv1", "conv2"], progress=False),
         {"neighbours"},
     ),
+    "border_profile": (
+        lambda: probe.border_profile(padded_net(depth=2), noise_images(40, 8), progress=False),
+        {"border"},
+    ),
     "erasure_proof": (ERASING["erasure_proof"], {"erasing"}),
     "erasure_curve": (ERASING["erasure_curve"], {"erasing-agreement"}),
     "erasure_matrix": (ERASING["erasure_matrix"], {"erasing"}),

@@ -83,7 +83,9 @@ def test_maps_of_classes_come_from_a_folder_and_are_scored_by_region(workplace, 
     assert outcome.exit_code == 0, outcome.stderr
     found = unbundle(probe.load("net.nc"))["ablation"]
     assert list(found.score.values) == ["miou", "miou:left", "miou:centre", "miou:right"]
-    assert "The scores of the model as it is." in Path("net.html").read_text(encoding="utf-8")
+    assert "The score of the whole image and of the thirds of its columns" in Path("net.html").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

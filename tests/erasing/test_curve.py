@@ -133,7 +133,7 @@ def test_statistics_of_other_weights():
 
 
 def test_what_cannot_be_is_said():
-    with pytest.raises(ImagesError, match="an iterator gives them once"):
+    with pytest.raises(ImagesError, match="can be read only once"):
         probe.erasure_curve(NET, iter([IMAGES]), "conv2", score={"mean": mean_output}, **GIVEN)
     with pytest.raises(ArgumentError, match="draws=0"):
         probe.erasure_curve(NET, IMAGES, "conv2", score={"mean": mean_output}, **{**GIVEN, "draws": 0})

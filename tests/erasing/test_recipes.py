@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import probe
-from probe.erasing.recipes import COMPARED, INTACT, Recipe, directions_of, recipes_for
+from probe.erasing.recipes import COMPARED, INTACT, Recipe, as_costly, directions_of, recipes_for
 from probe.readouts.fitted_erasers import covariances_of
 from tests.readouts.features import CHANNELS, feature_maps, positions, samples, statistics_of
 
@@ -19,8 +19,14 @@ def known(statistics):
 
 
 def test_ranks_that_a_method_does_not_have_are_left_out(statistics):
-    found = recipes_for(statistics, "layer", COMPARED, [1, 2, 4, 7, 8, 40], ("row", "column"), "natural")
-    ranks = {method: [recipe.rank for recipe in found if recipe.method == method] for method in COMPARED}
+    wanted = ([1, 2, 4, 7, 8, 40], ("row", "column"), "natural")
+    ranks = {
+        method: [recipe.rank for recipe in recipes_for(statistics, "layer", [method], *wanted)] for method in COMPARED
+    }
+    together = recipes_for(statistics, "layer", COMPARED, *wanted)
+    assert {method: [one.rank for one in together if one.method == method] for method in COMPARED[:-1]} == {
+        method: ranks[method] for method in COMPARED[:-1]
+    }
     assert ranks == {
         "leace": [1, 2],
         "cells": [1, 2, 4, 7, 8],
@@ -45,3 +51,23 @@ def test_intact_takes_nothing_and_channels_go_to_zero_in_the_order_of_their_corr
     strongest = together[:CHANNELS, CHANNELS:].square().sum(dim=1).argsort(descending=True)[:3]
     assert found.left.nonzero()[:, 0].sort().values.tolist() == strongest.sort().values.tolist()
     assert (found.mean == 0).all()
+
+
+def test_as_many_channels_cost_as_much_and_no_more_than_needed():
+    maps = feature_maps()
+    statistics = statistics_of(maps)
+    (leace, *channels) = recipes_for(statistics, "layer", ["channels", "leace"], [2], ("row", "column"), "natural")
+    wanted = as_costly(statistics, leace, known(statistics))
+    assert [recipe.rank for recipe in channels] == sorted({2, wanted})
+    variances = samples(maps).var(dim=0)
+    together = torch.cat([samples(maps), positions(maps)], dim=1).T.corrcoef()
+    order = together[:CHANNELS, CHANNELS:].square().sum(dim=1).argsort(descending=True)
+    shares = (variances[order].cumsum(0) / variances.sum()).tolist()
+    cost = probe.fit_eraser(statistics, "layer", stimulus="natural").erasure.cost
+    assert shares[wanted - 1] >= cost and (wanted == 1 or shares[wanted - 2] < cost)
+
+
+def test_channels_that_are_erased_are_as_costly_as_themselves():
+    statistics = statistics_of(feature_maps())
+    for count in (1, 3, CHANNELS):
+        assert as_costly(statistics, Recipe("channels", count, "natural", ("row",)), known(statistics)) == count

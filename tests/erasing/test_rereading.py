@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import probe
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, ImagesError
 from probe.testing import noise_images, padded_net, pointwise_net
 
 IMAGES = noise_images(150, 12)
@@ -77,5 +77,5 @@ def test_what_cannot_be_is_said():
     net = padded_net("zeros", depth=2)
     with pytest.raises(ArgumentError, match="folds=5: expected at least 6"):
         probe.erasure_matrix(net, IMAGES, folds=5, progress=False)
-    with pytest.raises(ArgumentError, match="an iterator gives them once"):
+    with pytest.raises(ImagesError, match="can be read only once"):
         probe.erasure_matrix(net, iter([IMAGES]), progress=False)

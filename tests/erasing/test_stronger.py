@@ -87,7 +87,7 @@ def test_what_cannot_be_is_said():
         measured("value", seeds=1)
     with pytest.raises(ArgumentError, match="samples=5"):
         measured("value", samples=5)
-    with pytest.raises(ImagesError, match="an iterator gives them once"):
+    with pytest.raises(ImagesError, match="can be read only once"):
         probe.stronger_readouts(Given(), iter([maps_of("value")]), "layer", **GIVEN)
     with pytest.raises(ArgumentError, match=r"a map of 3×8 cells has too few"):
         probe.stronger_readouts(Given(), maps_of("value")[:, :, :3], "layer", **GIVEN)

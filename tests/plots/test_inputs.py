@@ -19,6 +19,7 @@ PLOTS = {
     "plot_ablation": (probe.plot_ablation, "probe.ablation_curve"),
     "plot_audit": (probe.plot_audit, "probe.audit"),
     "plot_consistency": (probe.plot_consistency, "probe.shift_consistency"),
+    "plot_border": (probe.plot_border, "probe.border_profile"),
     "plot_neighbours": (probe.plot_neighbours, "probe.neighbours"),
     "plot_erasure": (
         probe.plot_erasure,
@@ -101,6 +102,7 @@ def test_results_that_no_plot_draws(plot, kind, cure):
         ("pooled", {"plot_pooled"}),
         ("shift_consistency", {"plot_consistency"}),
         ("neighbours", {"plot_neighbours"}),
+        ("border_profile", {"plot_border"}),
         ("erasure_curve", {"plot_erasure"}),
         ("erasure_proof", {"plot_erasure"}),
         ("erasure_matrix", {"plot_erasure"}),

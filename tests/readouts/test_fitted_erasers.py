@@ -209,3 +209,11 @@ def test_maps_of_another_grid_are_erased_alike():
 def test_a_fold_without_images_is_named():
     with pytest.raises(ImagesError, match="3 images leave 2 of 5 folds without any"):
         probe.fit_eraser(statistics_of(feature_maps(n_images=3)), "layer", stimulus="natural")
+
+
+def test_fewer_images_than_channels_are_warned_of():
+    maps = feature_maps(n_images=CHANNELS - 1)
+    with pytest.warns(probe.ProbeWarning, match=f"fitted to {CHANNELS - 1} images, fewer than its {CHANNELS} channels"):
+        probe.fit_eraser(statistics_of(maps), "layer", stimulus="natural")
+    probe.fit_eraser(statistics_of(maps), "layer", stimulus="natural", method="random")
+    probe.fit_eraser(statistics_of(feature_maps(n_images=CHANNELS)), "layer", stimulus="natural")

@@ -14,7 +14,7 @@ from probe.analyses.overview.comparison import compare
 from probe.bundles import bundle, unbundle
 from probe.errors import ArgumentError
 from probe.intervals import half_width
-from probe.reports.overview import comparison, page
+from probe.reports.overview import comparison, page, regions
 from probe.reports.overview.parts import VARIANTS, Overview
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
@@ -105,7 +105,7 @@ def test_parts_that_do_not_apply_say_so_in_a_line_for_each_reason(overview):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("part", ["untrained", "padding_circular", "audit", "rankings", "erasing", "ablation"])
+@pytest.mark.parametrize("part", ["untrained", "padding_circular", "audit", "border", "rankings", "erasing"])
 def test_the_rest_of_the_page_stands_without_a_part(overview, part):
     absent = json.dumps({part: "not of this model."})
     result = changed(overview, without=[part], absent=absent)
@@ -178,6 +178,80 @@ def test_what_a_swapped_padding_does_is_judged_by_what_is_left(overview, parts, 
 def test_a_model_that_lost_its_task_is_named_and_not_ranked(overview, parts):
     found = told_of_padding(overview, parts, 0.4, 0.0, agreement=0.49)
     assert found.startswith("Not ranked, since fewer than half") and "circular padding (49.0 %" in found
+
+
+@pytest.mark.parametrize(("constant", "ranked"), [(0.9, False), (0.95, False), (0.85, True)])
+def test_a_model_that_says_no_more_than_one_answer_to_all_is_not_ranked(overview, parts, constant, ranked):
+    shares = {"agreement_with_own": 0.9, "constant_agreement": constant, "commonest_share": 0.97}
+    result = changed(overview, {"padding_circular": parts["padding_circular"].assign(**shares)})
+    told = [sentence for sentence in sentences(result) if "Not ranked" in sentence]
+    assert bool(told) != ranked
+    if told:
+        assert "circular padding (90.0 %; 97.0 % of the images get one and the same class)" in told[0]
+
+
+def regional(parts, **scores):
+    """A curve whose scores are those of regions: as it is, and what erasing takes from each."""
+    curve = parts["erasing"]
+    names = ["miou", "miou:left", "miou:centre", "miou:right"]
+    many = xr.concat([curve.isel(score=0, drop=True)] * 4, xr.Variable("score", names), data_vars="minimal")
+    for name in (
+        "intact",
+        "intact_se",
+        "erased",
+        "erased_se",
+        "random",
+        "erased_minus_random",
+        "erased_minus_random_se",
+    ):
+        values = xr.concat([curve[name].isel(score=0, drop=True)] * 4, xr.Variable("score", names))
+        many[name] = values * 0 + xr.DataArray(scores.get(name, [0.01] * 4), coords={"score": names}, dims="score")
+    return many.assign_attrs(curve.attrs)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_scores_of_regions_stand_in_a_figure_with_their_errors_and_beside_random_directions(overview, parts):
+    given = {"intact": [0.5, 0.6, 0.7, 0.8], "erased": [0.4, 0.5, 0.6, 0.7], "random": [0.45, 0.55, 0.65, 0.75]}
+    curve = regional(parts, **given)
+    table = regions.regions_table(curve)
+    assert list(table.region) == ["whole image", "left", "centre", "right"]
+    for column, name in zip(list(table)[1:], ("intact", "erased", "random"), strict=True):
+        assert [one.mean for one in table[column]] == pytest.approx(given[name])
+    half = half_width(0.01, int(json.loads(curve.attrs["settings"])["score_folds"]) - 1)
+    assert table["as it is"][0].half_width == pytest.approx(half)
+    report = reports.build(changed(overview, {"erasing": curve}))
+    captions = [getattr(block, "caption", "") or "" for block in section(report, "What happens without it?").blocks]
+    assert any("The score of the whole image and of the thirds" in caption for caption in captions)
+
+
+def test_each_region_is_drawn_at_its_score(parts):
+    curve = regional(parts, intact=[0.5, 0.6, 0.7, 0.8], erased=[0.4, 0.5, 0.6, 0.7])
+    (ax,) = regions.draw_regions(curve).axes
+    own, erased, _ = ax.containers
+    assert own[0].get_ydata().tolist() == [0.5, 0.6, 0.7, 0.8]
+    assert erased[0].get_ydata().tolist() == [0.4, 0.5, 0.6, 0.7]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["whole image", "left", "centre", "right"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_without_regions_a_line_says_why(overview):
+    said = texts(section(reports.build(overview), "What happens without it?"))
+    assert "Accuracy by region: not measured, since the labels are of whole images, not of pixels." in said
+    settings = {**json.loads(overview.attrs["settings"]), "labelled": False}
+    unlabelled = overview.assign_attrs(settings=json.dumps(settings))
+    said = texts(section(reports.build(unlabelled), "What happens without it?"))
+    assert "not measured, since there are no labels of pixels." in said
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_without_classes_a_line_says_that_the_task_is_not_known(overview, parts):
+    why = "Why is it there?"
+    line = "Whether a changed model still does its task is not known"
+    assert line not in texts(section(reports.build(overview), why))
+    unknown = parts["padding_circular"].drop_vars(
+        ["agreement_with_own", "commonest_share", "accuracy"], errors="ignore"
+    )
+    assert line in texts(section(reports.build(changed(overview, {"padding_circular": unknown})), why))
 
 
 @pytest.mark.usefixtures("undrawn")

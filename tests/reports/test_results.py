@@ -43,6 +43,7 @@ MAKERS = {
         progress=False,
     ),
     "neighbours": lambda: probe.neighbours(NET, noise_images(20, 8), ["conv1", "conv4"], progress=False),
+    "border_profile": lambda: probe.border_profile(NET, noise_images(60, 12), progress=False),
     **ERASING,
     "audit": lambda: probe.audit(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1)), (3, 32, 32)),
 }

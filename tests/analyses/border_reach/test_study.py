@@ -121,7 +121,7 @@ def test_other_faults_are_explained():
         measure(padded_net(), crop=0)
     with pytest.raises(ArgumentError, match="seeds=0"):
         measure(padded_net(), seeds=0)
-    with pytest.raises(ArgumentError, match="can be read only once"):
+    with pytest.raises(ImagesError, match="can be read only once"):
         border_reach.run(None, iter([noise_images(2)]))
     strided = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4))
     with pytest.raises(ArgumentError, match=r"margin=6: .*does not divide the margin of 6 pixels"):

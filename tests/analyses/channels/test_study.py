@@ -15,7 +15,7 @@ from probe.analyses.channels.examples import find_examples
 from probe.analyses.channels.study import run
 from probe.analyses.nets import small_net
 from probe.command.main import main
-from probe.errors import ArgumentError, LayerNotFoundError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, ProbeWarning
 from probe.reports.channels.page import findings
 from probe.reports.page.removals import verdicts
 from probe.results import layer_map
@@ -268,7 +268,7 @@ def test_wrong_arguments_are_refused(changed, message, monkeypatch):
 
 
 def test_a_generator_and_an_unknown_layer_are_refused():
-    with pytest.raises(ArgumentError, match="can be read only once"):
+    with pytest.raises(ImagesError, match="can be read only once"):
         run(Sides(), iter([IMAGES]), SCORED, **OPTIONS)
     with pytest.raises(LayerNotFoundError, match="halves"):
         run(Sides(), IMAGES, SCORED, **{**OPTIONS, "layer": "halves"})

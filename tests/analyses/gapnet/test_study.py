@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from probe.analyses.data import read_classes
 from probe.analyses.gapnet.nets import NETS
 from probe.analyses.gapnet.study import MEASURES, PRESETS, STUDY, run
 from probe.errors import ArgumentError, ImagesError
@@ -83,26 +81,10 @@ def test_a_folder_of_classes_can_be_given(folder):
     assert result.published.isnull().all()
 
 
-def test_classes_are_read_evenly_and_at_one_size(folder):
-    images, labels, classes = read_classes(folder / "train", size=16, max_images=6)
-    assert images.shape == (6, 3, 16, 16)
-    assert classes == ["cat", "dog"] and labels.tolist() == [0, 0, 0, 1, 1, 1]
-    first = torch.from_numpy(np.array(Image.open(folder / "train" / "cat" / "0.png"))).permute(2, 0, 1).float() / 255
-    halved = torch.nn.functional.avg_pool2d(first[None], 2)[0]
-    torch.testing.assert_close(images[0], halved, atol=1.01 / 255, rtol=0)
-    assert read_classes(folder / "train", size=32)[0].shape == (60, 3, 32, 32)
-
-
 def test_other_classes_in_the_test_set_are_refused(folder):
     next(path for path in (folder / "test").iterdir() if path.is_dir()).rename(folder / "test" / "zebra")
     with pytest.raises(ImagesError, match=r"classes of train/ and test/ differ in .*zebra"):
         run(preset="quick", images=folder, nets=["GAPNet"], grids=[2], progress=False)
-
-
-def test_a_damaged_file_is_named(folder):
-    (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
-    with pytest.raises(ImagesError, match=r"images: .*0\.png cannot be read: .* Mend or remove it"):
-        read_classes(folder / "train", size=16)
 
 
 def test_a_folder_without_training_images_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 import probe
 from probe.analyses.overview import study
 from probe.bundles import unbundle
-from probe.errors import ArgumentError
+from probe.errors import ProbeError
 from tests.overviews import IMAGES, LABELS, classifier, made_overview
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,6 +51,8 @@ def test_each_part_is_what_the_function_of_its_name_gives(parts):
     same(parts["where"], probe.layerwise(net, IMAGES, layers=["input", *layers], maps=LAYER, **QUIET))
     same(parts["untrained"], probe.layerwise(classifier(seed=1), IMAGES, layers=layers, **QUIET))
     same(parts["audit"], probe.audit(net, (3, 8, 8)))
+    border = probe.border_profile(net, IMAGES, layers=layers, stimuli="rolled", **QUIET)
+    same(parts["border"], border)
     same(parts["channels"], probe.channelwise(net, IMAGES, layers=LAYER, **QUIET))
     rankings = [probe.rank_channels(net, IMAGES, LAYER, method=name, **QUIET) for name in ("omega2", "readout", "flip")]
     same(parts["rankings"], probe.compare_rankings(*rankings))
@@ -73,6 +75,17 @@ def test_a_changed_model_is_measured_as_such_with_what_becomes_of_its_prediction
     with torch.no_grad():
         own, theirs = classifier()(IMAGES).argmax(1), changed(IMAGES).argmax(1)
     assert float(parts["padding_circular"].agreement_with_own) == np.mean((own == theirs).numpy())
+    counts = np.bincount(own.numpy())
+    assert float(parts["padding_circular"].constant_agreement) == counts.max() / len(own)
+
+
+def test_the_border_is_traced_through_the_depth_and_at_the_layer(monkeypatch):
+    traced = []
+    monkeypatch.setattr(study, "border_profile", lambda *args, layers, **given: traced.append(layers) or 1 / 0)
+    net = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(9)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.warns(probe.ProbeWarning, match="border failed"):
+        study.run(net, IMAGES, parts=["border"], layer="1", quick=True, progress=False)
+    assert traced == [["0", "1", "3", "5", "8"]]
 
 
 def test_a_part_that_fails_leaves_its_reason_and_the_others_stand(monkeypatch):
@@ -139,14 +152,14 @@ def test_folders_that_are_classes_are_scored_by_accuracy(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": iter([IMAGES])}, "images: they are read many times"),
+        ({"images": iter([IMAGES])}, "can be read only once, and each part reads them anew"),
         ({"parts": ["wher"]}, "parts: 'wher' is none of where, untrained"),
         ({"score": "acuracy"}, "acuracy"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_work(options, message):
     given = {"images": IMAGES, **options}
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ProbeError, match=message):
         study.run(classifier(), given.pop("images"), progress=False, **given)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 import probe
 from probe import reports
 from probe.analyses.padding_comparison.study import _own_padding, run
-from probe.errors import ArgumentError, PaddingError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, PaddingError, ProbeWarning
 from probe.results import SCHEMA, layer_map
 from probe.testing import noise_images, padded_net
 
@@ -261,12 +261,16 @@ def test_warnings_are_given_and_kept():
         ({"model": nn.Identity()}, "images: none given"),
         ({"labels": [1]}, "labels: given without a model"),
         ({"images": "photos"}, "images: given without a model"),
-        ({"model": nn.Identity(), "images": iter([])}, "can be read only once"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         run(**{"progress": False, **arguments})
+
+
+def test_images_that_can_be_read_once_alone():
+    with pytest.raises(ImagesError, match="can be read only once, and each padding reads them anew"):
+        run(model=nn.Identity(), images=iter([]), progress=False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import nn
 
 import probe
-from probe.analyses.data import sample_crops
 from probe.analyses.similarity import study as similarity
 from probe.reports import similarity as page
 from probe.reports.page.document import Report
@@ -123,13 +122,6 @@ def test_speed_is_told_beside_that_of_the_bare_network(tiny):
     assert 0 < result.relative_speed.sel(size="large").item() < 50 / (7 * 20) * 1.05
     frames = result.shifts_per_second / result.relative_speed
     assert (frames <= 20 / 0.02).all() and (frames > 0.5 * 20 / 0.02).all()
-
-
-def test_crops_are_drawn_from_their_seed_and_lie_in_the_photographs():
-    crops = sample_crops(4, size=16, seed=3)
-    assert crops.shape == (4, 3, 16, 16) and crops.min() >= 0 and crops.max() <= 1
-    assert torch.equal(crops, sample_crops(6, size=16, seed=3)[:4])
-    assert not torch.equal(crops, sample_crops(4, size=16, seed=4))
 
 
 @pytest.mark.parametrize(

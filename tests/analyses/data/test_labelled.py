@@ -1,70 +1,13 @@
-"""Digits on their canvas, and folders of images beside label maps."""
+"""Files beside their classes and their label maps."""
 
 import numpy as np
 import pytest
-import sklearn.datasets
 import torch
 from PIL import Image
 
-from probe.analyses.data import (
-    CANVAS,
-    ClassFolder,
-    LabelledFolder,
-    LabelTable,
-    digit_batches,
-    keep_shown,
-    load_digits,
-    place_digits,
-)
+from probe.analyses.data.labelled import ClassFolder, LabelledFolder, LabelTable
 from probe.errors import ImagesError
 from probe.images.batches import open_images
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def test_digits_are_split_without_overlap():
-    training, held_out = load_digits()
-    labels = sklearn.datasets.load_digits().target
-    np.testing.assert_array_equal(held_out.labels, labels[::4])
-    assert len(training) + len(held_out) == len(labels)
-    assert training.strokes.shape[1:] == (16, 16)
-    assert training.strokes.min() == 0 and training.strokes.max() <= 1
-    assert set(held_out.labels.tolist()) == set(range(10))
-
-
-def test_placed_digits_differ_from_their_background_where_the_strokes_are():
-    _, held_out = load_digits()
-    strokes = held_out.strokes[:50]
-    images = place_digits(strokes, generator())[:, 0]
-    background = place_digits(torch.zeros_like(strokes), generator())[:, 0]
-    difference = images - background
-    assert difference.min() > -1e-5
-    np.testing.assert_allclose(difference.sum((1, 2)), 1.5 * strokes.sum((1, 2)), rtol=1e-4)
-
-
-def test_photographers_habits():
-    training, _ = load_digits()
-    strokes = torch.ones_like(training.strokes)
-    images = place_digits(strokes, generator())[:, 0]
-    background = place_digits(torch.zeros_like(strokes), generator())[:, 0]
-    light = background.mean(0)
-    assert light[0].mean() > light[CANVAS // 2].mean() > light[-1].mean()
-    assert light[:, 0].mean() > light[:, -1].mean()
-    covered = (images - background > 1).float().mean(0)
-    assert covered[CANVAS // 2, CANVAS // 2] > 0.9
-    assert covered[[0, 0, -1, -1], [0, -1, 0, -1]].max() < 0.05
-
-
-def test_batches_of_one_seed_are_equal():
-    training, _ = load_digits()
-    first, second = (list(digit_batches(training, steps=2, batch_size=4, seed=1)) for _ in range(2))
-    assert len(first) == 2
-    for (images, labels), (same_images, same_labels) in zip(first, second, strict=True):
-        assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
-    (other, _), *_ = digit_batches(training, steps=1, batch_size=4, seed=2)
-    assert not torch.equal(first[0][0], other)
 
 
 @pytest.fixture
@@ -143,21 +86,6 @@ def test_greys_of_sixteen_bits_beside_labels_keep_their_range_or_are_told(tmp_pa
         rows = ClassFolder(tmp_path / name)
         assert (np.asarray(rows[0][0])[:, :, 0] == values // scale).all()
         assert len(rows.guesses()) == (scale == 1)
-
-
-def test_copies_of_what_was_shown_share_size_and_brightness():
-    grey = torch.full((2, 1, 100, 100), 0.4)
-    ramp = torch.linspace(0, 1, 10).expand(2, 3, 10, 10)
-    kept = keep_shown({"grey": grey, "ramp": ramp})
-    assert kept.shape == (2, 2, 64, 64, 3) and kept.dtype == np.uint8
-    assert np.unique(kept.sel(shown="grey")).tolist() == [102]
-    np.testing.assert_array_equal(np.unique(kept.sel(shown="ramp")), np.round(255 * np.linspace(0, 1, 10)))
-
-
-def test_each_image_has_a_brightness_of_its_own():
-    images = torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
-    kept = keep_shown({"natural": torch.cat([images, 10 * images]), "half": torch.cat([images / 2, 5 * images])})
-    assert kept.sel(shown="half").isel(shown_row=0, colour=0).values.tolist() == [[0, 128], [0, 128]]
 
 
 def test_classes_come_from_a_table_by_path_or_name_with_or_without_a_heading(tmp_path):
