@@ -150,8 +150,10 @@ def test_an_audit_of_a_model_of_clips_counts_frames(workplace, run):
     title, rest, *_ = outcome.stdout.splitlines()[2:]
     assert "clips of 16×33×33: 1 of 1 padded layers leave padding unread; nearest" in title
     assert "15 or 17 frames, 31 or 35 rows, 31 or 35 columns" in " ".join(f"{title} {rest}".split())
-    row = outcome.stdout.splitlines()[-1].split()
-    assert row == ["0", "33", "3", "2", "16", "3", "2", *"0 of 1 1 of 1 0 of 1 0 of 1 0 of 1 0 of 1".split()]
+    (row,) = json.loads(run("audit", "clip_nets:make", "--size", 33, "--json").stdout)["scores"]
+    assert (row["input"], row["kernel"], row["stride"]) == (33, 3, 2)
+    assert (row["input_frames"], row["kernel_frames"], row["stride_frames"]) == (16, 3, 2)
+    assert [row[f"unread_{side}"] for side in ("first", "last", "top", "bottom", "left", "right")] == [0, 1, 0, 0, 0, 0]
     outcome = run("audit", "clip_nets:make", "--size", 33, "--frames", 17)
     assert "clips of 17×33×33: 0 of 1 padded layers leave padding unread" in outcome.stdout
     outcome = run("audit", "resnet18", "--frames", 8)
