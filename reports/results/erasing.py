@@ -34,7 +34,7 @@ def curve_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
         name = f"{score[0].upper()}{score[1:]}"
         yield (
             figure,
-            f"{name} against what is left of position; beside the points, where there is room, the number of directions.",
+            f"{name} against what is left of position. Numbers, where there is room: directions or channels erased.",
         )
     yield from proof_figures(result.assign_attrs(kind="erasure_proof"))
 
