@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from probe.erasing.stronger import stronger_readouts as stronger_readouts
     from probe.errors import ProbeError as ProbeError
     from probe.errors import ProbeWarning as ProbeWarning
+    from probe.images.clips import Clips as Clips
     from probe.images.stimuli import STIMULI as STIMULI
     from probe.measures.bordering import border_profile as border_profile
     from probe.measures.consistency import shift_consistency as shift_consistency
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from probe.windows.auditing import audit as audit
 
 _HOMES = {
+    "Clips": "images.clips",
     "Eraser": "readouts.erasers",
     "MeanIoU": "ablation.performance",
     "PADDINGS": "variants.padding",

@@ -213,7 +213,7 @@ def layer_map(result: xr.Dataset, name: str, layer: str) -> xr.DataArray:
     """Return the variable `name` (``mean_map`` or ``decoded_map``) of a layer.
 
     Each layer has its own grid, so its maps are a variable of their own, on dimensions of their own; here they are
-    called ``channel``, ``row`` and ``column``.
+    called ``channel``, ``row`` and ``column``, of clips and volumes also ``frame``.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Tiny networks with known answers, and images that know nothing of position."""
 
+import itertools
 from collections import OrderedDict
 from typing import Any
 
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 
 __all__ = ["CoordinateNet", "noise_images", "padded_net", "pointwise_net"]
 
+_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 
-def noise_images(count: int, size: int = 24, *, smooth: int = 1, seed: int = 0) -> Tensor:
+
+def noise_images(count: int, size: int | tuple[int, ...] = 24, *, smooth: int = 1, seed: int = 0) -> Tensor:
     """Draw images of Gaussian noise: content independent of position.
 
     Parameters
@@ -17,7 +20,7 @@ def noise_images(count: int, size: int = 24, *, smooth: int = 1, seed: int = 0) 
     count
         Number of images.
     size
-        Rows and columns.
+        Rows and columns, as one number for both; of clips (frames, rows, columns).
     smooth
         Side of a box filter that correlates neighbouring pixels, wrapping around; 1 leaves them independent.
     seed
@@ -26,19 +29,23 @@ def noise_images(count: int, size: int = 24, *, smooth: int = 1, seed: int = 0) 
     Returns
     -------
     torch.Tensor
-        Shape (image, 3, row, column).
+        Shape (image, 3, *size).
 
     Examples
     --------
-    >>> noise_images(2, size=8).shape
-    torch.Size([2, 3, 8, 8])
+    >>> noise_images(2, size=8).shape, noise_images(2, size=(4, 8, 8)).shape
+    (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 4, 8, 8]))
     """
-    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed), device="cpu")
-    shifted = [images.roll((r, c), dims=(2, 3)) for r in range(smooth) for c in range(smooth)]
+    sizes = size if isinstance(size, tuple) else (size, size)
+    images = torch.randn(count, 3, *sizes, generator=torch.Generator().manual_seed(seed), device="cpu")
+    cells = tuple(range(2, images.ndim))
+    shifted = [images.roll(shift, dims=cells) for shift in itertools.product(range(smooth), repeat=len(cells))]
     return torch.stack(shifted).mean(dim=0) * smooth
 
 
-def padded_net(padding: str = "zeros", *, depth: int = 4, width: int = 16, seed: int = 0) -> nn.Sequential:
+def padded_net(
+    padding: str = "zeros", *, depth: int = 4, width: int = 16, n_axes: int = 2, seed: int = 0
+) -> nn.Sequential:
     """Make a stride-1 net of 3×3 convolutions and ReLUs with random weights.
 
     With ``circular`` padding it commutes with circular shifts, so it cannot know position; with ``valid`` (none) it
@@ -52,6 +59,8 @@ def padded_net(padding: str = "zeros", *, depth: int = 4, width: int = 16, seed:
         Number of convolutions, named conv1, conv2, and so on, each with a ReLU behind it.
     width
         Number of channels.
+    n_axes
+        2 for images, 3 for clips, whose convolutions span three frames too.
     seed
         Seed of the weights: nets that differ in padding alone have the same.
 
@@ -65,7 +74,7 @@ def padded_net(padding: str = "zeros", *, depth: int = 4, width: int = 16, seed:
         layers: dict[str, nn.Module] = {}
         for index in range(depth):
             mode: dict[str, Any] = {"padding": 0} if padding == "valid" else {"padding": 1, "padding_mode": padding}
-            layers[f"conv{index + 1}"] = nn.Conv2d(3 if index == 0 else width, width, 3, **mode)
+            layers[f"conv{index + 1}"] = _CONVOLUTIONS[n_axes](3 if index == 0 else width, width, 3, **mode)
             layers[f"relu{index + 1}"] = nn.ReLU()
     return nn.Sequential(OrderedDict(layers))
 
@@ -85,7 +94,12 @@ def pointwise_net(*, depth: int = 3, width: int = 16, seed: int = 0) -> nn.Seque
 
 
 class CoordinateNet(nn.Module):
-    """Append the row and column coordinates as channels (CoordConv): position can be read exactly.
+    """Append the coordinates as channels (CoordConv), row and column, of clips frame first: position is read exactly.
+
+    Parameters
+    ----------
+    n_axes
+        2 for images, 3 for clips.
 
     Examples
     --------
@@ -93,16 +107,15 @@ class CoordinateNet(nn.Module):
     tensor([-0.7500, -0.7500])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_axes: int = 2) -> None:
         super().__init__()
-        self.identity = nn.Conv2d(5, 5, 1, bias=False)
+        self.identity = _CONVOLUTIONS[n_axes](3 + n_axes, 3 + n_axes, 1, bias=False)
         nn.init.dirac_(self.identity.weight)
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images with two more channels, shape (image, 5, row, column)."""
-        height, width = images.shape[2:]
-        row = (2 * torch.arange(height, device=images.device).to(images) + 1) / height - 1
-        column = (2 * torch.arange(width, device=images.device).to(images) + 1) / width - 1
-        coordinates = torch.stack(torch.meshgrid(row, column, indexing="ij")).expand(len(images), 2, height, width)
+        """Return the images with a channel more for each axis, shape (image, 3 + axis, *size)."""
+        size = images.shape[2:]
+        centres = [(2 * torch.arange(length, device=images.device).to(images) + 1) / length - 1 for length in size]
+        coordinates = torch.stack(torch.meshgrid(*centres, indexing="ij")).expand(len(images), -1, *size)
         return self.identity(torch.cat([images, coordinates], dim=1))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 # The wings and single files of the library from the ground up; a file imports from lower floors and its own wing.
 FLOORS = [
-    {"errors", "intervals", "testing"},
+    {"axes", "errors", "intervals", "testing"},
     {"images", "models", "results"},
     {"bundles", "plots", "sums", "windows"},
     {"readouts", "variants"},

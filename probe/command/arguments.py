@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from probe.command.names import PADDINGS, POSITION_EMBEDDINGS, SAMPLINGS, STIMULI, TARGETS, near_names
+from probe.command.names import CLIP_STIMULI, PADDINGS, POSITION_EMBEDDINGS, SAMPLINGS, STIMULI, TARGETS, near_names
 from probe.command.option_types import (
     Device,
     ExistingFolder,
@@ -218,7 +218,8 @@ COUNT = click.IntRange(min=1)
 
 def several(*names: str, known: Sequence[str] = (), **settings: Any) -> Callable[..., Any]:
     """Make an option that takes several words, and may be given several times; of `known` ones where there are."""
-    return click.option(*names, type=Names(known) if known else Parts(), multiple=True, callback=_joined, **settings)
+    settings = {"callback": _joined, **settings}
+    return click.option(*names, type=Names(known) if known else Parts(), multiple=True, **settings)
 
 
 model_argument = click.argument("model")
@@ -318,16 +319,17 @@ _MEASUREMENT = (
         "--targets",
         metavar="NAME,...",
         known=TARGETS,
-        default=["row", "column"],
-        help=f"What to read of position: some of {', '.join(TARGETS)}.",
+        callback=lambda ctx, param, values: _joined(ctx, param, values) or "auto",
+        help=f"What to read of position: some of {', '.join(TARGETS)}.  [default: row, column, and of clips frame]",
     ),
     several(
         "--stimuli",
         metavar="NAME,...",
-        known=STIMULI,
+        known=(*STIMULI, *CLIP_STIMULI),
         default=["natural", "rolled"],
         help="What the model is shown: natural, the images; rolled, each shifted circularly at random, so that their "
-        "content cannot tell position; noise; constant.",
+        "content cannot tell position; noise; constant; of clips rolled_space and rolled_time roll the image, or the "
+        "frames, alone.",
     ),
     several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
     click.option(

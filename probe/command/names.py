@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CLIP_STIMULI",
     "DEVICES",
     "LAWS",
     "PADDINGS",
@@ -17,8 +18,9 @@ __all__ = [
     "near_names",
 ]
 
-TARGETS = ("row", "column", "radius", "border", "gaussian", "stripes_row", "stripes_column")
+TARGETS = ("row", "column", "radius", "border", "gaussian", "stripes_row", "stripes_column", "frame")
 STIMULI = ("natural", "rolled", "noise", "constant")
+CLIP_STIMULI = ("rolled_space", "rolled_time")
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
 POSITION_EMBEDDINGS = ("zero", "mean", "shuffled")
 SAMPLINGS = ("blur", "polyphase")

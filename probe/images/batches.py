@@ -25,7 +25,8 @@ from torch.utils.data import (
 
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.rows import Folder, Rows, Transform, as_tensor, axes_of, collate, evenly_spaced, image_in, label_in
-from probe.images.streams import Stream, check_shape, refuse_transform
+from probe.images.shapes import axes_of_row, check_shape
+from probe.images.streams import Stream, refuse_transform
 
 __all__ = ["Batch", "ImageSource", "Transform", "as_floats", "check_reread", "evenly_spaced", "open_images"]
 
@@ -38,7 +39,7 @@ FoldOf = Callable[[int, int], int]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images: `numbers` of shape (image,), `folds` likewise, `pixels` of shape (image, channel, row, column).
+    """Some images: `numbers` of shape (image,), `folds` likewise, `pixels` of shape (image, channel, *size).
 
     Where they were asked for, also `labels`, as the rows hold them.
     """
@@ -83,7 +84,7 @@ class ImageSource:
         return self._batches
 
     def peek(self) -> Tensor:
-        """Return a copy of the first image, shape (1, channel, row, column), which will still be read.
+        """Return a copy of the first image, shape (1, channel, *size), which will still be read.
 
         Raises
         ------
@@ -109,6 +110,7 @@ def open_images(
     fold_of: FoldOf,
     labels: bool = False,
     grey: bool = False,
+    n_axes: int | None = None,
 ) -> ImageSource:
     """Open any accepted form of data set.
 
@@ -116,10 +118,11 @@ def open_images(
     ----------
     images
         A tensor or array of shape (image, channel, row, column); a Dataset or list whose rows are images, tuples that
-        begin with one, or mappings that hold one; a DataLoader; an iterable of such rows, or of batches; or a folder
-        of image files, searched recursively, links followed, in sorted order. An image of a row is a tensor or array
-        of shape (channel, row, column), or a PIL image. PIL images and files are turned upright (EXIF) and become
-        RGB in [0, 1], or grey; of greys of more than 8 bits see `probe.images.pictures.white_above`.
+        begin with one, or mappings that hold one; a DataLoader; an iterable of such rows, or of batches; or a folder of
+        image files, searched recursively, links followed, in sorted order. An image of a row is a tensor or array of
+        shape (channel, row, column), or a PIL image. Clips and volumes have frames before the rows. PIL images and
+        files are turned upright (EXIF) and become RGB in [0, 1], or grey; of greys of more than 8 bits see
+        `probe.images.pictures.white_above`.
     batch_size, num_workers
         For tensors, and rows of any origin.
     transform
@@ -137,6 +140,9 @@ def open_images(
         Whether rows hold labels that are wanted; see `probe.images.rows.label_in`.
     grey
         Whether PIL images and files become one channel; else three.
+    n_axes
+        Number of axes of the maps that the model takes: 2, rows and columns, or 3, with frames; None for either, and
+        what has four axes in a list or an iterable is then a batch of images.
 
     Raises
     ------
@@ -151,18 +157,18 @@ def open_images(
         image_in(rows, input_key)
         if labels:
             label_in(rows)
-        order = _reading_order(len(check_shape(rows)), max_images, first_image, fold_of)
+        order = _reading_order(len(check_shape(rows, n_axes)), max_images, first_image, fold_of)
         return ImageSource(len(order), _tensor_batches(rows, order, batch_size), corrupt, warned)
-    if _has_rows(rows, input_key):
+    if _has_rows(rows, input_key, n_axes):
         if isinstance(rows, Folder):
             for guess in rows.guesses():
                 warn(guess, warned)
         order = _reading_order(len(rows), max_images, first_image, fold_of)
-        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels, grey)
+        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels, grey, n_axes)
         loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
         return ImageSource(len(order), _row_batches(loader, order, corrupt, warned, labels), corrupt, warned)
     _check_iterable(rows)
-    stream = Stream(rows, batch_size, transform, input_key, max_images, labels, grey)
+    stream = Stream(rows, batch_size, transform, input_key, max_images, labels, grey, n_axes)
     length = _known_length(rows)
     if length is not None and max_images is not None:
         length = min(length, max_images)
@@ -178,23 +184,23 @@ def open_images(
     return ImageSource(length, _arriving_batches(chunks, max_images, first_image, fold_of, labels), corrupt, warned)
 
 
-def _has_rows(images: Any, input_key: str | int | None) -> bool:
+def _has_rows(images: Any, input_key: str | int | None, n_axes: int | None) -> bool:
     if isinstance(images, list | tuple):
-        return len(images) > 0 and not _holds_batches(images, input_key)
+        return len(images) > 0 and not _holds_batches(images, input_key, n_axes)
     if isinstance(images, IterableDataset | DataLoader | Mapping | type):
         return False
     return hasattr(images, "__getitem__") and hasattr(images, "__len__")
 
 
-def _holds_batches(images: Sequence[Any], input_key: str | int | None) -> bool:
+def _holds_batches(images: Sequence[Any], input_key: str | int | None, n_axes: int | None) -> bool:
     """Return whether a list is one of batches; its first entry decides."""
     first = axes_of(image_in(images[0], input_key))
-    if first == 4 and len(images) == 2 and axes_of(images[1]) in (1, 3) and len(images[0]) == len(images[1]) > 1:
+    if first in (4, 5) and len(images) == 2 and axes_of(images[1]) in (1, 3) and len(images[0]) == len(images[1]) > 1:
         raise ImagesError(
             f"images: a {type(images).__name__} of images and their labels. Pass "
             "torch.utils.data.TensorDataset(images, labels)."
         )
-    return first is not None and first > 3
+    return first is not None and first > axes_of_row(n_axes)
 
 
 def _check_iterable(images: Any) -> None:
@@ -247,7 +253,7 @@ def _reading_order(length: int, max_images: int | None, first_image: int, fold_o
 
 def _batch(places: Sequence[_Place], pixels: Tensor, labels: Sequence[Any] = ()) -> Batch:
     return Batch(
-        [image.number for image in places], [image.fold for image in places], check_shape(pixels), list(labels)
+        [image.number for image in places], [image.fold for image in places], check_shape(pixels, None), list(labels)
     )
 
 

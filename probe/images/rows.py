@@ -15,8 +15,10 @@ from torch.utils.data import Dataset
 
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.pictures import as_grey, as_rgb, common_whites, is_deep
+from probe.images.shapes import channels_first, check_row
 
 __all__ = [
+    "Clip",
     "Folder",
     "Rows",
     "Transform",
@@ -37,6 +39,10 @@ Transform = Callable[[Any], Any]
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _KEYS = ("pixel_values", "image", "img", "images")
 _LABEL_KEYS = ("label", "labels", "target", "mask")
+_CURES_OF_SIZES = {
+    False: "Pass transform= to bring them to one size,",
+    True: "Bring clips to one number of frames and one size, as probe.Clips(folder, frames=16) does,",
+}
 _LOOKED_AT = 32  # files of a folder, to know which grey is white
 
 
@@ -48,11 +54,29 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True)
+class Clip:
+    """The pictures of a clip, in order."""
+
+    frames: list[Image.Image]
+
+    def convert(self, mode: str) -> "Clip":
+        """Return it with each picture converted, as `PIL.Image.Image.convert` does one."""
+        return Clip([frame.convert(mode) for frame in self.frames])
+
+
 class Folder:
     """The image files below a folder, in sorted order, turned upright (EXIF) and converted to RGB.
 
     Links are followed, to files and to folders. A file that cannot be decoded, or a link to nothing, gives an
     `Unreadable` in its place. What is white in greys of more than 8 bits is told by 32 files, evenly spaced.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        The folder.
+    paths : list of pathlib.Path
+        What each row is read from.
 
     Raises
     ------
@@ -74,9 +98,17 @@ class Folder:
     def __getitem__(self, index: int) -> Any:
         return self.picture(index)
 
-    def picture(self, index: int) -> Image.Image | Unreadable:
-        """Return an image as RGB."""
-        path = self.paths[index]
+    @property
+    def files(self) -> list[Path]:
+        """The image files of all rows."""
+        return self.paths
+
+    def picture(self, index: int) -> Any:
+        """Return an image as RGB, or an `Unreadable`."""
+        return self.opened(self.paths[index])
+
+    def opened(self, path: Path) -> Image.Image | Unreadable:
+        """Return an image file as RGB."""
         try:
             with Image.open(path) as image:
                 white = self._whites[image.mode][0] if is_deep(image) and image.mode in self._whites else None
@@ -98,9 +130,9 @@ class Folder:
         return common_whites(self._deep_ones())
 
     def _deep_ones(self) -> Iterator[Image.Image]:
-        for index in evenly_spaced(len(self.paths), _LOOKED_AT):
+        for index in evenly_spaced(len(self.files), _LOOKED_AT):
             try:
-                with Image.open(self.paths[index]) as image:
+                with Image.open(self.files[index]) as image:
                     if is_deep(image):
                         image.load()
                         yield image
@@ -125,6 +157,8 @@ class Rows(Dataset[tuple[int, Any, Any]]):
         Whether to return labels, as they are; else they are None.
     grey
         Whether pictures become one channel; else three.
+    n_axes
+        As in `probe.images.shapes.check_shape`.
     """
 
     def __init__(
@@ -135,9 +169,10 @@ class Rows(Dataset[tuple[int, Any, Any]]):
         input_key: str | int | None,
         labels: bool = False,
         grey: bool = False,
+        n_axes: int | None = None,
     ) -> None:
         self.rows, self.indices, self.transform, self.input_key = rows, indices, transform, input_key
-        self.labels, self.grey = labels, grey
+        self.labels, self.grey, self.n_axes = labels, grey, n_axes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -154,7 +189,7 @@ class Rows(Dataset[tuple[int, Any, Any]]):
             if is_folder and self.grey:
                 image = image.convert("L")
             label = label_in(row) if self.labels else None
-            return place, row_tensor(image, self.transform, self.grey), label
+            return place, row_tensor(image, self.transform, self.grey, self.n_axes), label
 
 
 def collate(
@@ -168,7 +203,7 @@ def collate(
     if len(shapes) > 1:
         raise ImagesError(
             f"images: one batch holds images of shape {shapes[0]} and {shapes[1]}. "
-            "Pass transform= to bring them to one size, or batch_size=1 if the model accepts several."
+            f"{_CURES_OF_SIZES[len(shapes[0]) == 4]} or batch_size=1 if the model accepts several."
         )
     pixels = torch.stack(images) if images else torch.empty(0, device="cpu")
     return places, pixels, labels, [image for _, image, _ in rows if isinstance(image, Unreadable)]
@@ -320,14 +355,17 @@ def as_tensor(image: Any, grey: bool = False) -> Tensor:
         _refuse_as_image(image, error)
 
 
-def row_tensor(image: Any, transform: Transform | None, grey: bool) -> Tensor:
-    """Return one image, transformed, as a tensor of shape (channel, row, column).
+def row_tensor(image: Any, transform: Transform | None, grey: bool, n_axes: int | None = None) -> Tensor:
+    """Return one image, transformed, as a tensor of shape (channel, *size); of a clip each frame is transformed.
 
     Raises
     ------
     ImagesError
         If it is none, or has other axes.
     """
+    if isinstance(image, Clip):
+        frames = [(place, row_tensor(frame, transform, grey, 2), None) for place, frame in enumerate(image.frames)]
+        return check_row(collate(frames)[1].transpose(0, 1), n_axes, "in the data set")
     shown = image if transform is None else transform(image)
     if transform is not None and isinstance(shown, Mapping):
         raise ImagesError(
@@ -335,27 +373,8 @@ def row_tensor(image: Any, transform: Transform | None, grey: bool) -> Tensor:
             "Let it return the one entry, for a processor of Hugging Face "
             "lambda image: processor(image, return_tensors='pt')['pixel_values'][0]."
         )
-    pixels = as_tensor(shown, grey)
-    if pixels.ndim != 3:
-        where = "in transform=" if transform is not None else "in the data set, or in transform="
-        raise ImagesError(
-            f"images: an image has the shape {tuple(pixels.shape)}; expected (channel, row, column). "
-            f"{_cure_of_row(tuple(pixels.shape), where)}"
-        )
-    return pixels
-
-
-def _cure_of_row(shape: tuple[int, ...], where: str) -> str:
-    if len(shape) < 2:
-        return "It is no image: a row is to be an image, or to begin with one, as (image, label)."
-    if len(shape) == 2:
-        return f"Add the axis of the channel {where}: image[None]."
-    if shape[0] == 1:
-        return f"It has an axis of its own: take image[0] {where}."
-    return (
-        "Rows that are batches already are read through torch.utils.data.DataLoader(images, batch_size=None), "
-        "without transform=."
-    )
+    where = "in transform=" if transform is not None else "in the data set, or in transform="
+    return check_row(channels_first(as_tensor(shown, grey)), n_axes, where)
 
 
 def _refuse_as_image(image: Any, error: Exception) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What arrives one after the other, rows or batches, becomes batches; and what a batch has too many axes for."""
+"""What arrives one after the other, rows or batches, becomes batches."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,14 +9,13 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.rows import Transform, as_tensor, axes_of, collate, image_in, label_in, row_tensor
+from probe.images.shapes import axes_of_row, check_shape
 
-__all__ = ["Stream", "check_shape", "refuse_transform"]
-
-_CHANNELS = (1, 3, 4)  # that images have most often
+__all__ = ["Stream", "refuse_transform"]
 
 
 class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
-    """Batches of (pixels, labels) from an iterable of rows or of batches; what has four axes or more is a batch.
+    """Batches of (pixels, labels) from an iterable of rows or of batches; what has more axes than a row is a batch.
 
     Parameters
     ----------
@@ -34,6 +33,8 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
         Whether to return labels, as they are; else there are none.
     grey
         Whether pictures become one channel; else three.
+    n_axes
+        As in `probe.images.shapes.check_shape`.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
         max_images: int | None,
         labels: bool,
         grey: bool,
+        n_axes: int | None = None,
     ) -> None:
         self.elements, self.batch_size, self.transform, self.input_key = elements, batch_size, transform, input_key
-        self.max_images, self.labels, self.grey = max_images, labels, grey
+        self.max_images, self.labels, self.grey, self.n_axes = max_images, labels, grey, n_axes
         self._makes_batches = isinstance(elements, DataLoader) and elements.batch_sampler is not None
         self._has_fields: bool | None = None
         if self._makes_batches:
@@ -61,7 +63,7 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
             _check_clear(element)
             image = image_in(element, self.input_key)
             axes = axes_of(image)
-            if self._makes_batches or (axes is not None and axes > 3):
+            if self._makes_batches or (axes is not None and axes > axes_of_row(self.n_axes)):
                 if rows:
                     yield _stacked(rows)
                 rows = []
@@ -71,7 +73,7 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
                 yield pixels, self._labels(label_in(element), len(pixels)) if self.labels else []
                 continue
             with noting(f"while image {n_read} was read and transformed"):
-                pixels = row_tensor(image, self.transform, self.grey)
+                pixels = row_tensor(image, self.transform, self.grey, self.n_axes)
                 rows.append((n_read, pixels, label_in(element) if self.labels else None))
             n_read += 1
             if len(rows) == self.batch_size or n_read == self.max_images:
@@ -90,12 +92,12 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
 
     def _pixels(self, image: Any) -> Tensor:
         """Return a batch as one tensor, which may have been a list of images."""
-        if isinstance(image, list | tuple) and axes_of(image) == 4:
+        if isinstance(image, list | tuple) and axes_of(image) == 1 + axes_of_row(self.n_axes):
             rows: list[tuple[int, Any, Any]] = [
-                (place, row_tensor(item, None, self.grey), None) for place, item in enumerate(image)
+                (place, row_tensor(item, None, self.grey, self.n_axes), None) for place, item in enumerate(image)
             ]
             return _stacked(rows)[0]
-        return check_shape(as_tensor(image), self._makes_batches)
+        return check_shape(as_tensor(image), self.n_axes, self._makes_batches)
 
     def _labels(self, labels: Any, n_images: int) -> list[Any]:
         """Return the label of each image of a batch: entries of a list or array, or of each of its fields."""
@@ -158,53 +160,3 @@ def refuse_transform(transform: Transform | None, what: str) -> None:
         raise ArgumentError(
             f"transform: images is {what}, which is taken as it is. Transform the images before, or pass a Dataset."
         )
-
-
-def check_shape(images: Any, from_loader: bool = False) -> Any:
-    """Return a batch or all images, if they have four axes and pixels.
-
-    Parameters
-    ----------
-    images
-        A tensor or array.
-    from_loader
-        Whether a DataLoader made the batch, so that its data set is to be mended.
-
-    Raises
-    ------
-    ImagesError
-        If they have not.
-    """
-    shape = tuple(images.shape)
-    if len(shape) != 4:
-        cure = _cure_of_rows(shape) if from_loader else _cure(shape)
-        raise ImagesError(f"images: expected shape (image, channel, row, column), found {shape}. {cure}")
-    if 0 in shape[1:]:
-        raise ImagesError(f"images: shape {shape} holds no pixels. Pass images of at least 1 by 1.")
-    return images
-
-
-def _cure(shape: tuple[int, ...]) -> str:
-    if len(shape) < 2:
-        return "These are no images: rows are to be images, or to begin with one, as (image, label)."
-    if len(shape) == 2:
-        return f"Give each image its axes: images.reshape({shape[0]}, channels, rows, columns)."
-    if len(shape) == 3 and shape[0] in _CHANNELS:
-        return "Add the missing axis of a single image: images[None]."
-    if len(shape) == 3 and shape[2] in _CHANNELS:
-        return "Move the channels of a single image to the front, and add its axis: images.transpose(2, 0, 1)[None]."
-    if len(shape) == 3:
-        return "Add the missing axis of the channel, as for greys: images[:, None]."
-    if len(shape) == 5 and 1 in shape[:2]:
-        return f"Drop one axis: {'images[0]' if shape[0] == 1 else 'images[:, 0]'}."
-    return "Make one axis of the first ones, as for the frames of clips: images.flatten(0, 1)."
-
-
-def _cure_of_rows(shape: tuple[int, ...]) -> str:
-    if len(shape) < 3:
-        return "The rows of the loader's data set are to be images, or to begin with one, as (image, label)."
-    if len(shape) == 3:
-        return "Add the axis of the channel to each row of the loader's data set: image[None]."
-    if shape[1] == 1:
-        return "Each image has an axis of its own: take image[0] in the loader's data set."
-    return "The rows of the loader's data set are batches already: DataLoader(..., batch_size=None)."

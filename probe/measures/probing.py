@@ -17,7 +17,7 @@ from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics, find_layers, statistics_bytes
-from probe.reading.options import Options, TargetSelection
+from probe.reading.options import AUTO, Options, TargetSelection
 from probe.sums.statistics import Statistics
 
 __all__ = ["channelwise", "collect", "layerwise", "list_layers"]
@@ -50,9 +50,10 @@ def list_layers(
     Returns
     -------
     pandas.DataFrame
-        A row a call of a module, in order of execution, indexed by name: ``type``, ``shape`` (channel, row, column),
-        ``call``, ``calls`` (of this module; 0: never called), ``auto`` (whether ``layers="auto"`` reads it), ``MB``
-        (what `layerwise` with default arguments keeps for it), and ``note`` (why it cannot be read).
+        A row a call of a module, in order of execution, indexed by name: ``type``, ``shape`` (channel, row, column), of
+        clips and volumes (channel, frame, row, column), ``call``, ``calls`` (of this module; 0: never called), ``auto``
+        (whether ``layers="auto"`` reads it), ``MB`` (what `layerwise` with default arguments keeps for it), and
+        ``note`` (why it cannot be read).
 
     Examples
     --------
@@ -69,6 +70,7 @@ def list_layers(
     wanted = found
     if not isinstance(layers, str) or layers != "all":
         wanted = select_layers(layers, found, module_names(unwrap(model)))[0]
+    options = options.on(found)
     rows = [_row_of(layer, int(calls[layer.module]), options) for layer in wanted]
     if wanted is found:
         for module, name in module_names(unwrap(model)).items():
@@ -83,7 +85,7 @@ def _row_of(layer: Layer, calls: int, options: Options) -> dict[str, Any]:
     return {
         "name": layer.name,
         "type": layer.module_type,
-        "shape": None if layer.problem else (layer.n_channels, layer.height, layer.width),
+        "shape": None if layer.problem else (layer.n_channels, *layer.size),
         "call": layer.call,
         "calls": calls,
         "auto": layer.default and not note,
@@ -97,7 +99,7 @@ def collect(
     images: Any,
     *,
     layers: LayerSelection = "auto",
-    targets: TargetSelection = ("row", "column"),
+    targets: TargetSelection = AUTO,
     stimuli: str | Sequence[str] = ("natural", "rolled"),
     folds: int = 5,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -137,15 +139,22 @@ def collect(
         shape (channel, row, column), or PIL images. PIL images and files become RGB in [0, 1], or grey where the
         model's first convolution takes one channel. White in greys of more than 8 bits is the least of 1, 255, 1,023,
         4,095 and 65,535 that a folder's images do not exceed, with a warning where that is a guess; of a single PIL
-        image such a guess is an error. Labels are ignored.
+        image such a guess is an error. Labels are ignored. A clip or a volume is an image with frames before its rows:
+        tensors of five axes, and rows of a Dataset of four, (channel, frame, row, column); arrays of integers with
+        channels behind, (frame, row, column, channel), become floats in [0, 1]; folders of frames are read by
+        `probe.Clips`. What has four axes in a list or an iterable is a batch of images.
     layers
         ``"auto"``: ``input`` (the pixels) and every convolution, patch embedding and transformer block with a map
         larger than 1×1; ``"all"``; a name, a glob such as ``"layer*.conv1"``, a module type, a module, or several.
         Second and later calls of a module have names such as ``layer1.0.relu_1``.
     targets
-        Names from ``probe.TARGETS``, or a mapping {name: function (height, width) -> map}.
+        Names from ``probe.TARGETS``, or a mapping {name: function (*size) -> map}, size of (rows, columns) or (frames,
+        rows, columns). ``"auto"`` for the coordinates that the maps have: row and column, and frame where one of the
+        layers has frames. One that a layer's map lacks is constant there, and NaN.
     stimuli
-        Names from ``probe.STIMULI``. Natural images tell position by their content; rolled ones do not.
+        Names from ``probe.STIMULI``. Natural images tell position by their content; rolled ones do not. Of clips
+        ``"rolled"`` rolls rows, columns and frames; ``"rolled_space"`` rows and columns alone, for what the order of
+        frames tells; ``"rolled_time"`` frames alone.
     folds
         Number of cross-validation folds of images: fold = image number modulo folds.
     groups
@@ -168,11 +177,12 @@ def collect(
     layout
         For outputs that are not understood, a mapping from names or globs to layouts, or one layout for all outputs
         with as many axes: ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"LNC"`` (N images, C channels, H rows, W columns, L
-        tokens). Which tokens are patches, row by row, and which are none (class, registers, prompts), is found by
-        changing spots of the first image; a layer where the patches are dropped, or in another order, is not
-        understood. Which they are can be said as a slice, ``"NLC[5:201]"``, with their grid where it is not that of
-        the patch embedding, ``"NLC[5:201](14, 14)"``; what is said is not tried. Of named layers it can also be a
-        function (output's first tensor) -> maps of shape (image, channel, row, column).
+        tokens), of clips ``"NCDHW"`` or ``"NDHWC"`` (D frames). Which tokens are patches, row by row, and which are
+        none (class, registers, prompts), is found by changing spots of the first image; a layer where the patches are
+        dropped, or in another order, is not understood. Which they are can be said as a slice, ``"NLC[5:201]"``, with
+        their grid where it is not that of the patch embedding, ``"NLC[5:201](14, 14)"``, of clips ``"NLC[1:](8, 14,
+        14)"``; what is said is not tried. Of named layers it can also be a function (output's first tensor) -> maps of
+        shape (image, channel, row, column), or with frames before the rows.
     forward
         How the model is run on images: a function (model, images) -> output, for models that need further inputs or
         take the images elsewhere, such as ``lambda model, images: model(pixel_values=images)``; by default
@@ -220,7 +230,7 @@ def layerwise(
     images: Any = None,
     *,
     layers: LayerSelection = "auto",
-    targets: TargetSelection = ("row", "column"),
+    targets: TargetSelection = AUTO,
     stimuli: str | Sequence[str] = ("natural", "rolled"),
     folds: int = 5,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -267,7 +277,7 @@ input_key, layout, forward, max_images, seed, progress
     xarray.Dataset
         On (layer, stimulus, target): ``r2`` (1: position can be read exactly; 0: not at all; below 0: by chance),
         ``r2_fold``, ``r2_se`` (jackknife over folds), ``r2_null`` (positions shuffled in every image: 0 up to noise),
-        ``r2_control`` (any fixed permutation of the target), ``bits`` (row and column only).
+        ``r2_control`` (any fixed permutation of the target), ``bits`` (row, column and frame only).
         Intervals are r2 ± t(folds − 1)·r2_se; they describe this one network. On (layer, stimulus): ``valid``,
         ``n_dead``. For layers in `maps`: ``mean_map_i``, ``decoded_map_i``; see `probe.results.layer_map`.
 
@@ -314,7 +324,7 @@ def channelwise(
     images: Any = None,
     *,
     layers: LayerSelection = "auto",
-    targets: TargetSelection = ("row", "column"),
+    targets: TargetSelection = AUTO,
     stimuli: str | Sequence[str] = ("natural", "rolled"),
     folds: int = 5,
     groups: Sequence[Any] | np.ndarray | None = None,

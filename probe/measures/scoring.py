@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from probe.axes import AXES, axes_of_size, on_cells
 from probe.errors import ArgumentError, IllConditionedError, ImagesError, warn
 from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.readouts.channels import ChannelScores, score_channels
@@ -15,7 +16,6 @@ from probe.sums.statistics import Statistics, check_folds
 
 __all__ = ["channelwise_result", "layerwise_result"]
 
-_COORDINATES_WITH_BITS = {"row": "height", "column": "width"}
 _BY_TARGET = ("r2", "r2_se", "r2_null", "r2_control")
 
 
@@ -46,7 +46,7 @@ def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection)
         coords=_layer_coordinates(statistics),
     )
     result["r2_fold"] = ((*dims, "fold"), stacked("r2_fold"))
-    result["bits"] = (dims, _bits(result))
+    result["bits"] = (dims, _bits(result, statistics.layers))
     result["n_dead"] = (dims[:2], stacked("n_dead"))
     finite = [[statistics.grams[s, layer.name].is_finite for s in statistics.stimuli] for layer in statistics.layers]
     result["valid"] = (dims[:2], finite)
@@ -125,6 +125,8 @@ def _layer_coordinates(statistics: Statistics) -> dict[str, Any]:
         name: ("layer", [getattr(layer, name) for layer in layers])
         for name in ("module_type", "call", "n_channels", "height", "width", "layout")
     }
+    if any(len(layer.size) == len(AXES) for layer in layers):
+        facts["frames"] = ("layer", [layer.frames for layer in layers])
     return {
         "layer": [layer.name for layer in layers],
         "stimulus": statistics.stimuli,
@@ -135,13 +137,13 @@ def _layer_coordinates(statistics: Statistics) -> dict[str, Any]:
     }
 
 
-def _bits(result: xr.Dataset) -> np.ndarray:
+def _bits(result: xr.Dataset, layers: Sequence[Layer]) -> np.ndarray:
     bits = np.full(result.r2.shape, np.nan)
     for index, target in enumerate(result.target.values):
-        if target in _COORDINATES_WITH_BITS:
-            sizes = result[_COORDINATES_WITH_BITS[target]].values
-            for layer, size in enumerate(sizes):
-                bits[layer, :, index] = position_bits(result.r2.values[layer, :, index], int(size))
+        for place, layer in enumerate(layers):
+            length = dict(zip(axes_of_size(layer.size), layer.size, strict=True)).get(target)
+            if length is not None:
+                bits[place, :, index] = position_bits(result.r2.values[place, :, index], length)
     return bits
 
 
@@ -160,7 +162,7 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
     """Return the mean map of a layer and, given `alpha`, what the readouts decode from it."""
     means, decoded = [], []
     n_targets = len(statistics.targets)
-    offsets = np.array(statistics.settings["target_offsets"][layer.name])[:, None, None]
+    offsets = np.array(statistics.settings["target_offsets"][layer.name])[on_cells(layer.size)]
     for stimulus in statistics.stimuli:
         mean_map = _score_channels(statistics, stimulus, layer).mean_map
         if mean_map is None:
@@ -170,10 +172,10 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
             gram = statistics.grams[stimulus, layer.name]
             unknown = np.full((n_targets, *mean_map.shape[1:]), np.nan)
             decoded.append(decode(gram, mean_map, n_targets, alpha) + offsets if gram.is_finite else unknown)
-    row, column = f"row_{index}", f"column_{index}"
-    found = {f"mean_map_{index}": xr.Variable(("stimulus", f"channel_{index}", row, column), means)}
+    axes = [f"{axis}_{index}" for axis in axes_of_size(layer.size)]
+    found = {f"mean_map_{index}": xr.Variable(("stimulus", f"channel_{index}", *axes), means)}
     if decoded:
-        found[f"decoded_map_{index}"] = xr.Variable(("stimulus", "target", row, column), decoded)
+        found[f"decoded_map_{index}"] = xr.Variable(("stimulus", "target", *axes), decoded)
     for variable in found.values():
         variable.attrs["layer"] = layer.name
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.models.layers import Layer, is_default_layer
+from probe.models.layers import CONVOLUTIONS, Layer, is_default_layer
 
 __all__ = ["Start", "tensors_of", "with_blocks"]
 
@@ -119,7 +119,7 @@ def _blocks(model: nn.Module, names: Mapping[nn.Module, str]) -> Iterator[tuple[
 def _may_be_block(module: nn.Module) -> bool:
     parts = list(module.modules())
     n_linear = sum(isinstance(part, nn.Linear) for part in parts)
-    has_convolution = any(isinstance(part, nn.Conv2d | nn.ConvTranspose2d) for part in parts)
+    has_convolution = any(isinstance(part, CONVOLUTIONS) for part in parts)
     return n_linear >= _LEAST_LINEAR and not has_convolution and "decoder" not in type(module).__name__.lower()
 
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.errors import PaddingError
 from probe.models.copies import copied
-from probe.models.layers import described, running_layer
+from probe.models.layers import axes_taken, described, running_layer
 
 __all__ = ["blueprint", "failure_of", "reason_of", "smallest_input"]
 
@@ -99,14 +99,15 @@ def reason_of(error: Exception, model: nn.Module) -> str:
 
 
 def smallest_input(model: nn.Module, channels: int = 3) -> int:
-    """Return the side of the smallest square image that a model can process, in pixels.
+    """Return the side of the smallest square image that a model can process, in pixels; of clips also the frames.
 
     Every size that is tried costs one forward pass on the meta device, which computes shapes alone.
 
     Parameters
     ----------
     model : nn.Module
-        A model that takes a tensor of shape (image, channel, row, column).
+        A model that takes a tensor of shape (image, channel, row, column), or (image, channel, frame, row, column) if
+        its first convolution does.
     channels : int
         Channels of the images.
 
@@ -121,10 +122,13 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
     --------
     >>> smallest_input(nn.Sequential(nn.Conv2d(3, 8, 5), nn.MaxPool2d(2)))
     6
+    >>> smallest_input(nn.Sequential(nn.Conv3d(3, 8, 5), nn.MaxPool3d(2)))
+    6
     """
     plan = blueprint(model)
+    n_axes = axes_taken(model) or 2
     largest_failing, smallest_working = 0, 1
-    while failure := failure_of(plan, (2, channels, smallest_working, smallest_working)):
+    while failure := failure_of(plan, (2, channels, *[smallest_working] * n_axes)):
         if smallest_working == LARGEST_INPUT:
             raise PaddingError(
                 f"model: none of the square images of 1, 2, 4, … up to {LARGEST_INPUT} pixels could be processed on "
@@ -133,7 +137,7 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
         largest_failing, smallest_working = smallest_working, 2 * smallest_working
     while smallest_working - largest_failing > 1:
         size = (largest_failing + smallest_working) // 2
-        if failure_of(plan, (2, channels, size, size)):
+        if failure_of(plan, (2, channels, *[size] * n_axes)):
             largest_failing = size
         else:
             smallest_working = size

@@ -1,10 +1,12 @@
 """Reading the activations of a model: the only file of the library that reads through hooks.
 
-A hook hands each output on as maps (image, channel, row, column), at once and without a copy, so that what later
-overwrites the tensor in place does no harm, and keeps nothing.
+A hook hands each output on as maps (image, channel, *size), at once and without a copy, so that what later overwrites
+the tensor in place does no harm, and keeps nothing. The size of a map is that of its rows and columns; where a model
+sees time or depth, also of the frames before them.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probe.axes import axes_of_size, sized
 from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, noting
 from probe.models.blocks import Start, tensors_of, with_blocks
+from probe.models.blueprint import reason_of
 from probe.models.expansions import Expansion, does_more, expansion_of
 from probe.models.hooks import Hooks, hooking
-from probe.models.layers import INPUT, Layer, View, first_inputs, is_default_layer, module_names
-from probe.models.layouts import GivenLayout, Grid, as_maps, first_tensor, given_layout, infer_layout
+from probe.models.layers import INPUT, Layer, View, first_convolution, first_inputs, is_default_layer, module_names
+from probe.models.layouts import GivenLayout, Grid, as_maps, first_tensor, given_layout, grid_in, infer_layout
 from probe.models.loan import Forward, run_model
 from probe.models.notation import LAYOUTS
 from probe.models.tokens import MAP_MAKERS, find_patches
@@ -33,6 +37,10 @@ LayoutOption = str | Mapping[str, str | View] | None
 Run = Callable[[Tensor], dict[str, Any]]
 
 
+# As torch words what windows refuse.
+_TOO_SMALL = re.compile("Kernel size can't be greater|smaller than kernel size|[Oo]utput size is too small")
+
+
 class _Grids:
     """The sizes of the images and of all maps so far in a forward pass, on which tokens can be laid out."""
 
@@ -43,12 +51,12 @@ class _Grids:
                 hooks.after(module, self._note)
 
     def restart(self, images: Tensor) -> None:
-        self.sizes = [(images.shape[2], images.shape[3])]
+        self.sizes = [grid_in(images)]
 
     def _note(self, module: nn.Module, inputs: Any, output: Any) -> None:
         maps = first_tensor(output)
         if maps is not None:
-            self.sizes.append((maps.shape[-2], maps.shape[-1]))
+            self.sizes.append(grid_in(maps))
 
 
 @contextmanager
@@ -68,19 +76,19 @@ def reading(
     layers
         What to read, from `survey`.
     reduce
-        Called as reduce(layer, maps) in order of execution, maps of shape (image, channel, row, column). What it
-        returns must not share memory with the maps, which the model may overwrite.
+        Called as reduce(layer, maps) in order of execution, maps of shape (image, channel, *size). What it returns
+        must not share memory with the maps, which the model may overwrite.
     reduce_expansion
         Called in its place for pointwise expansions, as reduce_expansion(layer, maps, expansion), the sources of
-        the expansion as maps of shape (image, source, row, column).
+        the expansion as maps of shape (image, source, *size).
     forward
         As in `probe.collect`.
 
     Yields
     ------
     callable
-        run(images), which runs the model on images of shape (image, channel, row, column), and returns what `reduce`
-        made of each layer, by its name.
+        run(images), which runs the model on images of shape (image, channel, *size), and returns what `reduce` made of
+        each layer, by its name.
 
     Examples
     --------
@@ -173,7 +181,7 @@ def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Te
     if tensor is not None and tensor.ndim == LAYOUTS.get(layer.layout, tensor.ndim):
         with noting(f"while layout= was applied to {layer.name}, shape {tuple(tensor.shape)}"):
             maps = as_maps(tensor, layer, grids)
-    if maps is None or maps.shape[:2] != (n_images, layer.n_channels):
+    if maps is None or maps.shape[:2] != (n_images, layer.n_channels) or maps.ndim - 2 != len(layer.size):
         shape = None if tensor is None else tuple(tensor.shape)
         raise LayoutError(
             f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of {n_images} images with "
@@ -194,7 +202,7 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward
     model
         An eager model.
     image
-        Shape (1, channel, row, column).
+        Shape (1, channel, *size).
     layout
         Layout of all outputs that have its number of axes, or a mapping from names or globs to layouts; what it
         does not settle is inferred. See `probe.collect`.
@@ -206,7 +214,8 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward
     ArgumentError
         If a layout is unknown, or given for a layer that there is not.
     ImagesError
-        If the model's first convolution expects another number of channels.
+        If the model's first convolution expects another number of channels or of axes, or the images are smaller than
+        a window.
     ModelError
         If the model runs copies of its modules alone.
     """
@@ -302,14 +311,13 @@ def _with_patches(model: nn.Module, images: Tensor, found: list[Layer], forward:
                 reason = f"it is not clear where its tokens lie: {problem}; {cure}"
                 layer = replace(layer, layout="", n_channels=0, n_sources=0, problem=reason)
             else:
-                height, width = place.grid
-                layer = replace(layer, n_before=place.n_before, n_behind=place.n_behind, height=height, width=width)
+                layer = replace(layer, n_before=place.n_before, n_behind=place.n_behind, size=place.grid)
         completed.append(layer)
     return completed
 
 
 def _is_open(layer: Layer) -> bool:
-    return layer.layout in ("NLC", "LNC") and layer.height == 0
+    return layer.layout in ("NLC", "LNC") and not layer.size
 
 
 def survey_fast(
@@ -319,7 +327,7 @@ def survey_fast(
 
     Channels last is faster for convolutions, unless the model has views that need rows to be contiguous.
     """
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+    if image.ndim == 4 and any(isinstance(module, nn.Conv2d) for module in model.modules()):
         try:
             shown = image.contiguous(memory_format=torch.channels_last)
             return survey(model, shown, layout, forward), torch.channels_last
@@ -330,20 +338,20 @@ def survey_fast(
 
 
 def input_grids(model: nn.Module, images: Tensor) -> dict[tuple[str, int], Grid]:
-    """Run the model and return the rows and columns of the map that each call of a module is given.
+    """Run the model and return the size of the map that each call of a module is given.
 
     Parameters
     ----------
     model
         An eager model.
     images
-        Shape (image, channel, row, column).
+        Shape (image, channel, *size).
 
     Returns
     -------
     dict
         By name of the module and number of its call, from 0, as in `Layer`; in order of execution. Calls that are
-        given no tensor of four axes are left out.
+        given no tensor of four axes or five are left out.
     """
     names = module_names(model)
     calls: Counter[str] = Counter()
@@ -352,8 +360,8 @@ def input_grids(model: nn.Module, images: Tensor) -> dict[tuple[str, int], Grid]
     def hook(module: nn.Module, inputs: Any, options: Any, output: Any) -> None:
         name = names[module]
         given = first_tensor((inputs, options))
-        if given is not None and given.ndim == 4:
-            grids[name, calls[name]] = (given.shape[2], given.shape[3])
+        if given is not None and given.ndim in (4, 5):
+            grids[name, calls[name]] = grid_in(given)
         calls[name] += 1
 
     with hooking(model) as hooks:
@@ -368,13 +376,15 @@ def _sized(
 ) -> Layer:
     """Complete a layer by the layout and the size of its output, or why it is no map.
 
-    Tokens whose places are not told have neither height nor width yet.
+    Tokens whose places are not told have no size yet.
     """
     shape = tuple(tensor.shape)
     if len(shape) == 2 and axes in (None, "NC"):
-        return replace(layer, layout="NC", n_channels=shape[1], height=1, width=1)
-    if len(shape) not in LAYOUTS.values() and given is None:
-        return replace(layer, problem=f"its output of shape {shape} has {len(shape)} axes; a map has 3 or 4")
+        return replace(layer, layout="NC", n_channels=shape[1], size=(1, 1))
+    most = 2 + max(map(len, grids))
+    if not 3 <= len(shape) <= most and given is None:
+        expected = "3 or 4" if most == 4 else "3 to 5"
+        return replace(layer, problem=f"its output of shape {shape} has {len(shape)} axes; a map has {expected}")
     if axes is None:
         problem = f"it is not clear where its output of shape {shape} has rows and columns; pass layout="
         return replace(layer, problem=problem)
@@ -399,13 +409,13 @@ def _checked(layer: Layer, tensor: Tensor, n_images: int, grids: Sequence[Grid])
         raise
     if maps is None:
         return replace(layer, layout="", problem=f"the tokens of its output of shape {shape} fit no grid; pass layout=")
-    if layer.view is not None and (not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != n_images):
+    if layer.view is not None and (not isinstance(maps, Tensor) or maps.ndim not in (4, 5) or len(maps) != n_images):
         made = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise LayoutError(
             f"layout: the function for {layer.name!r} made {made} of an output of shape {shape}; expected maps of "
-            f"shape (image, channel, row, column), here of {n_images} images."
+            f"shape (image, channel, row, column), or with frames before the rows, here of {n_images} images."
         )
-    return replace(layer, n_channels=maps.shape[1], height=maps.shape[2], width=maps.shape[3])
+    return replace(layer, n_channels=maps.shape[1], size=grid_in(maps))
 
 
 def _expansion(module: nn.Module, inputs: tuple[Any, ...], output: Any, layer: Layer) -> Expansion | None:
@@ -426,13 +436,19 @@ def _expansion(module: nn.Module, inputs: tuple[Any, ...], output: Any, layer: L
 def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None:
     try:
         run_model(model, images, forward)
-    except RuntimeError as error:
-        first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-        if first is not None and first.in_channels != images.shape[1]:
+    except (RuntimeError, ValueError) as error:
+        first, size = first_convolution(model), grid_in(images)
+        if first is not None and len(size) == len(first.kernel_size) and first.in_channels != images.shape[1]:
             raise ImagesError(
                 f"images: found {images.shape[1]} channels, but the model's first convolution expects "
-                f"{first.in_channels}. Images are read as (image, channel, row, column). "
+                f"{first.in_channels}. Images are read as (image, channel, {', '.join(axes_of_size(size))}). "
                 f"{_cure_of_channels(tuple(images.shape), first.in_channels)}"
+            ) from error
+        if _TOO_SMALL.search(str(error)):
+            longer = " longer or" if len(size) == 3 else ""
+            raise ImagesError(
+                f"images: those of {sized(size)} ({', '.join(axes_of_size(size))}) are too small for the model: "
+                f"{reason_of(error, model)}. Show{longer} larger ones."
             ) from error
         n_shown, n_taken = images[0].numel(), first_inputs(model)
         if first is None and n_taken and n_taken != n_shown:
@@ -455,9 +471,11 @@ def _cure_of_size(n_numbers: int) -> str:
 def _cure_of_channels(shape: tuple[int, ...], expected: int) -> str:
     """Return how to bring images of another number of channels to a model; transform= takes one image at a time."""
     if shape[-1] == expected:
+        if len(shape) == 5:
+            return "Move the channels from the end: images.movedim(-1, 1), or image.movedim(-1, 0) in transform=."
         return "Move the channels from the end: images.permute(0, 3, 1, 2), or image.permute(2, 0, 1) in transform=."
     if shape[1] == 1:
-        repeated = f"{expected}, -1, -1"
+        repeated = ", ".join([str(expected), *["-1"] * (len(shape) - 2)])
         return f"Repeat the grey: images.expand(-1, {repeated}), or image.expand({repeated}) in transform=."
     if expected == 1:
         return "Make them grey: images.mean(1, keepdim=True), or image.mean(0, keepdim=True) at the end of transform=."
@@ -465,8 +483,8 @@ def _cure_of_channels(shape: tuple[int, ...], expected: int) -> str:
 
 
 def _input_layer(image: Tensor) -> Layer:
-    n_channels, height, width = image.shape[1:]
-    return Layer(INPUT, "", 0, "pixels", 0, "NCHW", n_channels, height, width, default=True)
+    layout = "NCHW" if image.ndim == 4 else "NCDHW"
+    return Layer(INPUT, "", 0, "pixels", 0, layout, image.shape[1], grid_in(image), default=True)
 
 
 def _call_name(module_name: str, call: int, reserved: set[str]) -> str:

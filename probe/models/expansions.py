@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 __all__ = ["Expansion", "does_more", "expansion_of"]
 
+_POINTWISE = (nn.Conv2d, nn.Conv3d, nn.Linear)
 _LEAST_RATIO = 3  # below it, scoring costs about what the shorter sums save
 
 
@@ -48,7 +49,7 @@ def expansion_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Exp
     torch.Size([1, 2, 3, 3])
     """
     # Subclasses may do anything.
-    if not isinstance(module, nn.Conv2d | nn.Linear) or type(module) not in (nn.Conv2d, nn.Linear):
+    if not isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear) or type(module) not in _POINTWISE:
         return None
     tensors = [output, *inputs, module.weight, *([] if module.bias is None else [module.bias])]
     if len(inputs) != 1 or not all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors):
@@ -59,12 +60,13 @@ def expansion_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Exp
     ):
         return None
     weight = module.weight.detach()
-    if isinstance(module, nn.Conv2d):
-        is_pointwise = weight.shape[2:] == (1, 1) and module.groups == 1
-        is_padded = module.padding not in (0, (0, 0), "valid", "same")
-        if not is_pointwise or is_padded or weight.ndim != 4 or not _is_pair(module.stride):
+    if not isinstance(module, nn.Linear):
+        n_axes = 3 if isinstance(module, nn.Conv3d) else 2
+        is_pointwise = weight.shape[2:] == (1,) * n_axes and module.groups == 1
+        is_padded = module.padding not in (0, (0,) * n_axes, "valid", "same")
+        if not is_pointwise or is_padded or not _is_of_axes(module.stride, n_axes):
             return None
-        sources, weight = sources[..., :: module.stride[0], :: module.stride[1]], weight[:, :, 0, 0]
+        sources, weight = sources[(..., *(slice(None, None, step) for step in module.stride))], weight.flatten(1)
     if weight.ndim != 2 or len(weight) < _LEAST_RATIO * weight.shape[1]:
         return None
     bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()
@@ -95,5 +97,5 @@ def does_more(module: nn.Module) -> bool:
     return any(hooks) or "forward" in vars(module) or "_conv_forward" in vars(module)
 
 
-def _is_pair(stride: Any) -> bool:
-    return isinstance(stride, tuple) and len(stride) == 2
+def _is_of_axes(stride: Any, n_axes: int) -> bool:
+    return isinstance(stride, tuple) and len(stride) == n_axes

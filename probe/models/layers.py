@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,13 @@ from probe.errors import (
 )
 
 __all__ = [
+    "CONVOLUTIONS",
     "INPUT",
     "Layer",
     "View",
+    "axes_taken",
     "described",
+    "first_convolution",
     "first_inputs",
     "is_default_layer",
     "layer_named",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 INPUT = "input"
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 View = Callable[[Tensor], Tensor]
 
@@ -60,10 +65,12 @@ class Layer:
     depth : int
         Order of execution among all calls; 0 for the pixels.
     layout : str
-        ``NCHW``, ``NHWC``, ``NLC`` or ``LNC``; N images, C channels, H rows, W columns, L tokens. ``given`` where a
-        function makes the maps.
-    n_channels, height, width : int
-        Size of the map for the first image.
+        One of `probe.models.notation.LAYOUTS`; ``given`` where a function makes the maps.
+    n_channels : int
+        Number of channels.
+    size : tuple of int
+        Size of the map for the first image: rows and columns, or frames, rows and columns (`probe.axes`). Empty where
+        it is not known.
     n_before, n_behind : int
         Number of tokens before and behind the patches, which are no part of the map.
     n_sources : int
@@ -87,8 +94,7 @@ class Layer:
     depth: int
     layout: str = ""
     n_channels: int = 0
-    height: int = 0
-    width: int = 0
+    size: tuple[int, ...] = ()
     n_before: int = 0
     n_behind: int = 0
     n_sources: int = 0
@@ -100,7 +106,27 @@ class Layer:
     @property
     def is_single_cell(self) -> bool:
         """Whether the map has one cell, which leaves no position to read."""
-        return not self.problem and self.height * self.width == 1
+        return not self.problem and self.n_cells == 1
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells of the map."""
+        return math.prod(self.size) if self.size else 0
+
+    @property
+    def frames(self) -> int:
+        """Number of frames; a map of rows and columns is one of a single frame."""
+        return math.prod(self.size[:-2])
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return self.size[-2] if self.size else 0
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.size[-1] if self.size else 0
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -185,17 +211,13 @@ def _count_linear(module: nn.Module) -> int:
 
 
 def _is_patch_embedding(module: nn.Module) -> bool:
-    has_convolution = any(isinstance(part, nn.Conv2d) for part in module.modules())
+    has_convolution = first_convolution(module) is not None
     return bool(_PATCH_EMBEDDING.search(type(module).__name__)) and not has_convolution
 
 
 def is_default_layer(module: nn.Module) -> bool:
     """Tell whether ``layers="auto"`` reads this module: a convolution, patch embedding or transformer block."""
-    return (
-        isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-        or _is_patch_embedding(module)
-        or _is_transformer_block(module)
-    )
+    return isinstance(module, CONVOLUTIONS) or _is_patch_embedding(module) or _is_transformer_block(module)
 
 
 LayerSelection = str | type[nn.Module] | nn.Module | Iterable[Any]
@@ -349,11 +371,38 @@ def takes_grey(model: nn.Module, *, square: bool = False) -> bool:
     >>> takes_grey(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)))
     True
     """
-    widths = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
+    widths = [module.in_channels for module in _plain_convolutions(model)]
     if widths:
         return widths[0] == 1 and 3 not in widths
     n_pixels = first_inputs(model)
     return n_pixels > 0 and math.isqrt(n_pixels) ** 2 == n_pixels and (square or n_pixels % 3 != 0)
+
+
+def first_convolution(model: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
+    """Return the first convolution among a model's modules, None where there is none; transposed ones aside.
+
+    Examples
+    --------
+    >>> first_convolution(nn.Sequential(nn.ReLU(), nn.Conv3d(1, 4, 3)))
+    Conv3d(1, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1))
+    """
+    return next(_plain_convolutions(model), None)
+
+
+def axes_taken(model: nn.Module) -> int | None:
+    """Return how many axes the maps have that a model's first convolution takes; None where it has none.
+
+    Examples
+    --------
+    >>> axes_taken(nn.Conv2d(3, 4, 3)), axes_taken(nn.Conv3d(3, 4, 3)), axes_taken(nn.Linear(3, 4))
+    (2, 3, None)
+    """
+    first = first_convolution(model)
+    return None if first is None else len(first.kernel_size)
+
+
+def _plain_convolutions(model: nn.Module) -> Iterator[nn.Conv2d | nn.Conv3d]:
+    return (module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
 
 
 def first_inputs(model: nn.Module) -> int:

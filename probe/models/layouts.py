@@ -1,4 +1,4 @@
-"""How the output of a layer is read as maps (image, channel, row, column)."""
+"""How the output of a layer is read as maps (image, channel, *size): rows and columns, before them perhaps frames."""
 
 import copy
 import dataclasses
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError
-from probe.models.layers import Layer, View
+from probe.models.layers import CONVOLUTIONS, Layer, View
 from probe.models.notation import LAYOUTS, read_layout
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "first_tensor",
     "fits_aspect",
     "given_layout",
+    "grid_in",
     "grid_of",
     "infer_layout",
     "possible_grids",
@@ -32,10 +33,11 @@ __all__ = [
 GIVEN = "given"
 """The layout of a layer whose maps a function of the user's makes."""
 
-Grid = tuple[int, int]
+Grid = tuple[int, ...]
+"""Rows and columns, or frames, rows and columns."""
 
 _MOST_TOKENS_ASIDE = 128  # where no map of the model tells the grid
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_CHANNELS_FIRST, _CHANNELS_LAST = {4: "NCHW", 5: "NCDHW"}, {4: "NHWC", 5: "NDHWC"}
 
 
 def first_tensor(output: Any) -> Tensor | None:
@@ -86,10 +88,10 @@ def with_first_tensor(output: Any, tensor: Tensor) -> Any:
 def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module], grids: Sequence[Grid]) -> str | None:
     """Tell the layout of an output.
 
-    Of four axes the last one holds the channels if the module, or else the nearest module around it that has a
-    say, normalises or embeds to that width, and does not give as many channels as the second axis has. Where no
+    Of four or five axes the last one holds the channels if the module, or else the nearest module around it that has
+    a say, normalises or embeds to that width, and does not give as many channels as the second axis has. Where no
     module has a say, rows and columns are where a known grid is. Rows and columns that are no known grid must have
-    the aspect ratio of the images: heads × tokens and windows × tokens have not.
+    the aspect ratio of the images, and frames as the images have: heads × tokens and windows × tokens have not.
 
     Parameters
     ----------
@@ -111,8 +113,9 @@ def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module]
         return "NC"
     if len(shape) == 3:
         return "LNC" if shape[1] == n_images != shape[0] else "NLC"
+    first, last = _CHANNELS_FIRST[len(shape)], _CHANNELS_LAST[len(shape)]
     by_widths = _layout_by_widths(shape, ancestry)
-    for layout, grid in {"NCHW": (shape[2], shape[3]), "NHWC": (shape[1], shape[2])}.items():
+    for layout, grid in {first: tuple(shape[2:]), last: tuple(shape[1:-1])}.items():
         if by_widths in (layout, None) and grid in grids:
             return layout
         if by_widths == layout and fits_aspect(grid, grids[0]):
@@ -121,15 +124,16 @@ def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module]
 
 
 def _layout_by_widths(shape: torch.Size, ancestry: Iterator[nn.Module]) -> str | None:
+    first, last = _CHANNELS_FIRST[len(shape)], _CHANNELS_LAST[len(shape)]
     for module in ancestry:
-        if isinstance(module, _CONVOLUTIONS):
-            return "NCHW"
+        if isinstance(module, CONVOLUTIONS):
+            return first
         last_widths, second_widths = _widths(module)
-        if shape[1] != shape[3]:
+        if shape[1] != shape[-1]:
             second_widths |= last_widths
-        is_last, is_second = shape[3] in last_widths, shape[1] in second_widths
+        is_last, is_second = shape[-1] in last_widths, shape[1] in second_widths
         if is_last != is_second:
-            return "NHWC" if is_last else "NCHW"
+            return last if is_last else first
     return None
 
 
@@ -141,11 +145,22 @@ def _widths(module: nn.Module) -> tuple[set[int], set[int]]:
             last.add(part.normalized_shape[-1])
         elif isinstance(part, nn.Linear):
             last.add(part.out_features)
-        elif isinstance(part, _CONVOLUTIONS):
+        elif isinstance(part, CONVOLUTIONS):
             second.add(part.out_channels)
-        elif isinstance(part, nn.BatchNorm2d):
+        elif isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             second.add(part.num_features)
     return last, second
+
+
+def grid_in(maps: Tensor) -> Grid:
+    """Return the size of maps, of five axes or of fewer.
+
+    Examples
+    --------
+    >>> grid_in(torch.zeros(2, 3, 4, 5)), grid_in(torch.zeros(2, 3, 8, 4, 5))
+    ((4, 5), (8, 4, 5))
+    """
+    return tuple(maps.shape[-3:] if maps.ndim == 5 else maps.shape[-2:])
 
 
 def possible_grids(n_tokens: int, grids: Sequence[Grid]) -> list[Grid]:
@@ -166,15 +181,16 @@ def possible_grids(n_tokens: int, grids: Sequence[Grid]) -> list[Grid]:
     >>> possible_grids(297, [(224, 224), (14, 14)])[:2]
     [(14, 14), (17, 17)]
     """
-    known = [grid for grid in reversed(grids) if grid != (1, 1) and math.prod(grid) <= n_tokens <= 4 * math.prod(grid)]
+    sizes = {grid: math.prod(grid) for grid in reversed(grids)}
+    known = [grid for grid, size in sizes.items() if size > 1 and size <= n_tokens <= 4 * size]
     known.sort(key=math.prod, reverse=True)
     numbers = range(n_tokens, max(n_tokens - _MOST_TOKENS_ASIDE, 1) - 1, -1)
-    fitting = sorted(filter(None, (_fitting_factors(number, grids[0]) for number in numbers)), key=math.prod)
-    return list(dict.fromkeys([*known, *reversed(fitting)]))
+    fitting = [grid for number in numbers for grid in _fitting_grids(number, grids[0])]
+    return list(dict.fromkeys([*known, *fitting]))
 
 
-def grid_of(n_tokens: int, grids: Sequence[Grid], preferred: Grid = (0, 0)) -> Grid | None:
-    """Return the grid of so many tokens, none aside: a known one, or one with the aspect ratio of the images.
+def grid_of(n_tokens: int, grids: Sequence[Grid], preferred: Grid = ()) -> Grid | None:
+    """Return the grid of so many tokens, none aside: a known one, or the only one that fits the images.
 
     Examples
     --------
@@ -184,34 +200,49 @@ def grid_of(n_tokens: int, grids: Sequence[Grid], preferred: Grid = (0, 0)) -> G
     known = [grid for grid in reversed(grids) if math.prod(grid) == n_tokens]
     if n_tokens < 1:
         return None
-    fitting = _fitting_factors(n_tokens, grids[0])
-    if preferred in known or (math.prod(preferred) == n_tokens and not known and fitting is None):
+    fitting = _fitting_grids(n_tokens, grids[0])
+    may_stay = preferred and math.prod(preferred) == n_tokens and not known
+    if preferred in known or (may_stay and (not fitting or preferred in fitting)):
         return preferred
-    return known[0] if known else fitting
+    if known:
+        return known[0]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 @cache
-def _fitting_factors(product: int, image_size: Grid) -> Grid | None:
-    """Return the factors of a number that fit an aspect ratio best, if they do."""
+def _fitting_grids(product: int, image_size: Grid) -> tuple[Grid, ...]:
+    """Return the grids of so many cells that fit the images; of clips one for each number of frames."""
+    numbers = range(image_size[0], 0, -1) if len(image_size) == 3 else ()
+    starts: list[Grid] = [(n_frames,) for n_frames in numbers if product % n_frames == 0] if numbers else [()]
+    best = [(*start, *_best_factors(product // math.prod(start), image_size)) for start in starts]
+    return tuple(grid for grid in best if fits_aspect(grid, image_size))
+
+
+def _best_factors(product: int, image_size: Grid) -> Grid:
     short = [side for side in range(1, math.isqrt(product) + 1) if product % side == 0]
     pairs = [(side, product // side) for side in short] + [(product // side, side) for side in reversed(short)]
-    best = min(pairs, key=lambda pair: _misfit(pair, image_size))
-    return best if fits_aspect(best, image_size) else None
+    return min(pairs, key=lambda pair: _misfit(pair, image_size))
 
 
 def fits_aspect(grid: Grid, image_size: Grid) -> bool:
     """Tell whether square patches of some size give this grid, both sides rounded down or both rounded up.
 
+    Of clips any number of frames will do that they have: time is cut as coarsely as a model likes.
+
     Examples
     --------
     >>> fits_aspect((6, 25), image_size=(100, 400)), fits_aspect((5, 6), image_size=(224, 224))
     (True, False)
+    >>> fits_aspect((8, 7, 7), image_size=(16, 112, 112)), fits_aspect((32, 7, 7), image_size=(16, 112, 112))
+    (True, False)
     """
-    return _misfit(grid, image_size) < max(image_size)
+    if len(grid) != len(image_size) or grid[:-2] > image_size[:-2]:
+        return False
+    return _misfit(grid, image_size) < max(image_size[-2:])
 
 
 def _misfit(grid: Grid, image_size: Grid) -> int:
-    return abs(image_size[0] * grid[1] - image_size[1] * grid[0])
+    return abs(image_size[-2] * grid[-1] - image_size[-1] * grid[-2])
 
 
 def as_maps(output: Tensor, layer: Layer, grids: Sequence[Grid]) -> Tensor | None:
@@ -229,23 +260,23 @@ def as_maps(output: Tensor, layer: Layer, grids: Sequence[Grid]) -> Tensor | Non
     Returns
     -------
     torch.Tensor or None
-        Shape (image, channel, row, column); tokens that are no patches are left out, vectors are maps of one cell.
+        Shape (image, channel, *size); tokens that are no patches are left out, vectors are maps of one cell.
         None where the tokens fit no grid.
     """
     if layer.view is not None:
         return layer.view(output)
     if layer.layout == "NC":
         return output[:, :, None, None]
-    if layer.layout == "NCHW":
+    if layer.layout in _CHANNELS_FIRST.values():
         return output
-    if layer.layout == "NHWC":
-        return output.permute(0, 3, 1, 2)
+    if layer.layout in _CHANNELS_LAST.values():
+        return output.movedim(-1, 1)
     tokens = output.transpose(0, 1) if layer.layout == "LNC" else output
     n_patches = tokens.shape[1] - layer.n_before - layer.n_behind
-    grid = grid_of(n_patches, grids, (layer.height, layer.width))
+    grid = grid_of(n_patches, grids, layer.size)
     if grid is None:
         return None
-    return tokens[:, layer.n_before : layer.n_before + n_patches].unflatten(1, grid).permute(0, 3, 1, 2)
+    return tokens[:, layer.n_before : layer.n_before + n_patches].unflatten(1, grid).movedim(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -259,7 +290,7 @@ class GivenLayout:
     patches : slice or None
         Which tokens are patches; None where it was not said.
     grid : tuple of int or None
-        Rows and columns of the patches; None where they were not said.
+        Rows and columns of the patches, or frames, rows and columns; None where they were not said.
     view : callable or None
         The function.
     """
@@ -288,7 +319,7 @@ class GivenLayout:
 def _on_grid(output: Tensor, layout: GivenLayout) -> Tensor:
     assert layout.patches is not None and layout.grid is not None
     tokens = output.transpose(0, 1) if layout.axes == "LNC" else output
-    return tokens[:, layout.patches].unflatten(1, layout.grid).permute(0, 3, 1, 2)
+    return tokens[:, layout.patches].unflatten(1, layout.grid).movedim(-1, 1)
 
 
 def given_layout(value: Any, pattern: str) -> GivenLayout:
@@ -311,6 +342,6 @@ def given_layout(value: Any, pattern: str) -> GivenLayout:
         raise ArgumentError(
             f"layout: unknown layout {value!r} for {pattern!r}. Choose from {', '.join(LAYOUTS)}; tell which tokens "
             "are patches as in 'NLC[5:201]', and their grid as in 'NLC[5:201](14, 14)'; or pass a function (tensor) "
-            "-> maps of shape (image, channel, row, column)."
+            "-> maps of shape (image, channel, row, column), or with frames before the rows."
         )
     return GivenLayout(*written)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 __all__ = ["LAYOUTS", "Written", "read_layout"]
 
-LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3, "NC": 2}
-"""The layouts and their number of axes: N images, C channels, H rows, W columns, L tokens."""
+LAYOUTS = {"NCHW": 4, "NHWC": 4, "NLC": 3, "LNC": 3, "NC": 2, "NCDHW": 5, "NDHWC": 5}
+"""The layouts and their number of axes: N images, C channels, D frames, H rows, W columns, L tokens."""
 
 _WRITTEN = re.compile(
-    r"(?P<axes>[A-Z]+)(?P<patches>\[(?P<start>-?\d*):(?P<stop>-?\d*)\](\((?P<rows>\d+), *(?P<columns>\d+)\))?)?"
+    r"(?P<axes>[A-Z]+)(?P<patches>\[(?P<start>-?\d*):(?P<stop>-?\d*)\](\((?P<grid>\d+(, *\d+){1,2})\))?)?"
 )
 
 
@@ -23,12 +23,12 @@ class Written(NamedTuple):
     patches : slice or None
         Which tokens are patches; None where it is not said.
     grid : tuple of int or None
-        Rows and columns of the patches; None where they are not said.
+        Rows and columns of the patches, or frames, rows and columns; None where they are not said.
     """
 
     axes: str
     patches: slice | None = None
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
 
 
 def read_layout(text: str) -> Written | None:
@@ -47,5 +47,5 @@ def read_layout(text: str) -> Written | None:
     if not parts["patches"]:
         return Written(parts["axes"])
     patches = slice(*(int(number) if number else None for number in (parts["start"], parts["stop"])))
-    grid = (int(parts["rows"]), int(parts["columns"])) if parts["rows"] else None
+    grid = tuple(map(int, parts["grid"].split(","))) if parts["grid"] else None
     return Written(parts["axes"], patches, grid)

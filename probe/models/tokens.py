@@ -12,30 +12,29 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from probe.models.hooks import hooking
-from probe.models.layouts import Grid, first_tensor, possible_grids
+from probe.models.layers import CONVOLUTIONS
+from probe.models.layouts import Grid, first_tensor, grid_in, possible_grids
 from probe.models.loan import Forward, run_model, seeded
 
 __all__ = ["MAP_MAKERS", "Patches", "find_patches"]
 
 MAP_MAKERS = (
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveAvgPool2d,
+    *CONVOLUTIONS,
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d),
     nn.Upsample,
 )
-"""Modules whose outputs are maps (image, channel, row, column), and tell on which grids tokens can lie."""
+"""Modules whose outputs are maps (image, channel, *size), and tell on which grids tokens can lie."""
 
 Call = tuple[str, int]
 
-# Each in a row and a column of its own, one in each quarter of the image, and none near its edges.
-_SPOTS = ((0.29, 0.21), (0.21, 0.73), (0.69, 0.31), (0.79, 0.81))
+# Each in a frame, a row and a column of its own, one in each quarter of the image, and none near its edges.
+_SPOTS = ((0.55, 0.29, 0.21), (0.15, 0.21, 0.73), (0.85, 0.69, 0.31), (0.35, 0.79, 0.81))
 _N_DIRECTIONS = 8
 _LEAST_ANSWER = 1e-6  # of what a token holds, above rounding
 _ALIKE, _UNLIKE = 0.5, 0.25  # cosines; that of other places is near 0
@@ -54,7 +53,7 @@ class Patches:
     n_before, n_behind : int
         Number of other tokens before and behind them.
     grid : tuple of int
-        Rows and columns.
+        Rows and columns, or frames, rows and columns.
     problem : str
         Empty where it is known.
     cure : str
@@ -63,7 +62,7 @@ class Patches:
 
     n_before: int = 0
     n_behind: int = 0
-    grid: Grid = (0, 0)
+    grid: Grid = ()
     problem: str = ""
     cure: str = ""
 
@@ -78,7 +77,7 @@ def find_patches(
     model
         An eager model.
     images
-        Two copies of one image, shape (2, channel, row, column).
+        Two copies of one image, shape (2, channel, *size).
     axes
         Module and number of the call -> ``"NLC"`` or ``"LNC"``.
     names
@@ -95,7 +94,7 @@ def find_patches(
         changes.append([_change(*pair) for pair in zip(before, after, strict=False)])
     # What was not called in all runs alike is not compared.
     answers = [torch.cat(parts) for parts in zip(*changes, strict=False)]
-    return _verdicts(before[: len(answers)], answers, (images.shape[2], images.shape[3]))
+    return _verdicts(before[: len(answers)], answers, grid_in(images))
 
 
 @dataclass(frozen=True)
@@ -129,9 +128,8 @@ def _seen(
             if call in axes and tensor.ndim == 3:
                 tokens = tensor.transpose(0, 1) if axes[call] == "LNC" else tensor
                 seen.append(_Seen(call, None, _condensed(tokens)))
-            elif isinstance(module, MAP_MAKERS) and tensor.ndim == 4 and len(tensor) == len(images):
-                grid = (tensor.shape[2], tensor.shape[3])
-                seen.append(_Seen(None, grid, _condensed(tensor.flatten(2).transpose(1, 2))))
+            elif isinstance(module, MAP_MAKERS) and tensor.ndim in (4, 5) and len(tensor) == len(images):
+                seen.append(_Seen(None, grid_in(tensor), _condensed(tensor.flatten(2).transpose(1, 2))))
 
         return hook
 
@@ -151,18 +149,23 @@ def _condensed(cells: Tensor) -> Tensor:
         return cells.detach().float() @ directions.to(cells.device)
 
 
-def _with_spots(images: Tensor, spots: Sequence[tuple[float, float]]) -> Tensor:
+def _with_spots(images: Tensor, spots: Sequence[tuple[float, ...]]) -> Tensor:
     """Change one spot of each image by the range of its values."""
-    height, width = images.shape[2:]
-    side = max(1, min(height, width) // 64)
     low, high = images.amin(), images.amax()
     step = high - low if high > low else torch.ones_like(high)
     changed = images.clone()
-    for image, (row, column) in zip(changed, spots, strict=False):
-        top, left = int(row * height), int(column * width)
-        spot = image[:, top : top + side, left : left + side]
+    for image, place in zip(changed, spots, strict=False):
+        size = image.shape[1:]
+        side = max(1, min(size) // 64)
+        starts = _cell_at(place, size)
+        spot = image[(slice(None), *(slice(start, start + side) for start in starts))]
         spot += torch.where(spot > (low + high) / 2, -step, step)
     return changed
+
+
+def _cell_at(place: tuple[float, ...], size: Sequence[int]) -> tuple[int, ...]:
+    """Return the cell of a grid at a place, told as shares of frames, rows and columns."""
+    return tuple(int(share * length) for share, length in zip(place[-len(size) :], size, strict=True))
 
 
 def _change(before: _Seen, after: _Seen) -> Tensor:
@@ -199,9 +202,13 @@ def _verdict(answer: Tensor, grids: Sequence[Grid], maps: Mapping[Grid, Sequence
     standing_out = _standing_out(answer)
     possible = possible_grids(n_tokens, grids)
     best = 0.0
-    # What a map answered tells more than where a grid that divides the image evenly has the spots.
-    for tier in ([grid for grid in possible if grid in maps], [grid for grid in possible if grid not in maps]):
-        likenesses = [(*_likeness(standing_out, place), grid) for grid in tier for place in _places(grid, maps)]
+    # What a map answered tells more than where a grid that divides the image evenly has the spots; there are so many
+    # of those that one fits some of the spots by chance.
+    for least, tier in (
+        (0.0, [grid for grid in possible if grid in maps]),
+        (_UNLIKE, [grid for grid in possible if grid not in maps]),
+    ):
+        likenesses = [(*_likeness(standing_out, place, least), grid) for grid in tier for place in _places(grid, maps)]
         if not likenesses:
             continue
         likeness, n_before, grid = max(likenesses, key=lambda found: found[0])
@@ -226,19 +233,20 @@ def _places(grid: Grid, maps: Mapping[Grid, Sequence[Tensor]]) -> list[Tensor]:
     """Return what cells of a grid answer to spots, shape (spot, cell): in its first map, and in its latest."""
     if grid in maps:
         return [maps[grid][0], maps[grid][-1]]
-    cells = [int(row * grid[0]) * grid[1] + int(column * grid[1]) for row, column in _SPOTS]
+    cells = [int(np.ravel_multi_index(_cell_at(place, grid), grid)) for place in _SPOTS]
     return [nn.functional.one_hot(torch.tensor(cells, device="cpu"), math.prod(grid)).double()]
 
 
-def _likeness(tokens: Tensor, cells: Tensor) -> tuple[float, int]:
+def _likeness(tokens: Tensor, cells: Tensor, least: float) -> tuple[float, int]:
     """Return how alike the answers of tokens and of the cells of a map are, and behind how many tokens most so.
 
-    It is the mean cosine over the spots; 0 where the answer to one spot is more like that to another.
+    It is the mean cosine over the spots; 0 where the answer to one spot is more like that to another, or one is below
+    `least`.
     """
     alike = nn.functional.conv1d(tokens[:, None], cells[:, None]).permute(2, 0, 1)
     own = alike.diagonal(dim1=1, dim2=2)
     is_own = (own >= alike.amax(dim=1)).all(dim=1) | (own >= alike.amax(dim=2)).all(dim=1)
-    means = torch.where(is_own, own.mean(dim=1), 0)
+    means = torch.where(is_own & (own.amin(dim=1) >= least), own.mean(dim=1), 0)
     return means.max().item(), int(means.argmax())
 
 

@@ -21,7 +21,11 @@ TWO_COLUMNS = 7.0
 """Width of a new figure in inches, the two columns of a journal's page; one column is 3.4."""
 
 STIMULUS_COLOURS = dict(
-    zip(("natural", "rolled", "noise", "constant"), sns.color_palette("colorblind").as_hex(), strict=False)
+    zip(
+        ("natural", "rolled", "noise", "constant", "rolled_space", "rolled_time"),
+        sns.color_palette("colorblind").as_hex(),
+        strict=False,
+    )
 )
 """One colour for each stimulus in every figure, told apart by colour-blind readers too."""
 

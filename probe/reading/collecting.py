@@ -1,6 +1,7 @@
 """One reading of the images, one run of the model for each stimulus, and sums in the end."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.axes import on_cells
 from probe.errors import warn
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers
+from probe.models.layouts import Grid
 from probe.reading.cells import cells_per_image, draw_cells
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
@@ -51,6 +54,7 @@ def collect_statistics(
     """
     with open_reader(model, images, options) as reader:
         layers, skipped = reader.layers(options.layers)
+        options = options.on(layers)
         if skipped:
             warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", reader.warned)
         if [layer.name for layer in layers] == [INPUT] and options.layers == "auto":
@@ -89,7 +93,7 @@ def statistics_bytes(layers: Sequence[Layer], options: Options, grams: bool, mom
     """
     n_design = len(options.target_functions) * (2 + N_CONTROLS)
     size = sum(_gram_bytes(options.folds, n_design, layer) for layer in layers) if grams else 0
-    size += sum(8 * options.folds * layer.n_channels * layer.height * layer.width for layer in moments)
+    size += sum(8 * options.folds * layer.n_channels * layer.n_cells for layer in moments)
     return size * len(options.stimulus_names)
 
 
@@ -106,7 +110,7 @@ def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dic
     }
     for layer in layers:
         count = cells[layer.name]
-        if count is not None and count >= layer.height * layer.width:
+        if count is not None and count >= layer.n_cells:
             cells[layer.name] = None
     return cells
 
@@ -126,7 +130,7 @@ def _settings(
         "weights_digest": reader.weights_digest,
         "targets": list(options.target_functions),
         "target_offsets": {
-            layer.name: target_offsets(options.target_functions, layer.height, layer.width).tolist() for layer in layers
+            layer.name: target_offsets(options.target_functions, *layer.size).tolist() for layer in layers
         },
         "stimuli": list(options.stimulus_names),
         "folds": options.folds,
@@ -187,7 +191,7 @@ class _Collector:
         self._parts = [(folds[a], a, b) for a, b in zip(starts, [*starts[1:], len(folds)], strict=True)]
 
     def add(self, layer: Layer, maps: Tensor, expansion: Expansion | None = None) -> None:
-        """Add the maps of a layer, shape (image, channel, row, column), and what they were made of."""
+        """Add the maps of a layer, shape (image, channel, *size), and what they were made of."""
         key = (self._stimulus, layer.name)
         with torch.autocast(maps.device.type, enabled=False):
             if self.grams:
@@ -197,7 +201,7 @@ class _Collector:
 
     def _add_to_gram(self, key: tuple[str, str], maps: Tensor, expansion: Expansion | None) -> None:
         dtype = summing_dtype(maps)
-        cells, design = self._drawn(key[1], (maps.shape[2], maps.shape[3]), dtype, maps.device)
+        cells, design = self._drawn(key[1], tuple(maps.shape[2:]), dtype, maps.device)
         n_cells = cells.shape[1]
         parts = [(fold, start * n_cells, stop * n_cells) for fold, start, stop in self._parts]
         self.statistics.grams[key] = add_samples(
@@ -211,9 +215,9 @@ class _Collector:
         )
 
     def _add_to_moments(self, key: tuple[str, str], maps: Tensor) -> None:
-        grid = (maps.shape[2], maps.shape[3])
+        grid = tuple(maps.shape[2:])
         n_targets = len(self.options.target_functions)
-        table = self._table(key[1], maps.shape[2:], torch.float64, maps.device)
+        table = self._table(key[1], grid, torch.float64, maps.device)
         moments = self.statistics.moments.get(key)
         if moments is None:
             moments = PositionMoments(
@@ -222,22 +226,19 @@ class _Collector:
             self.statistics.moments[key] = moments
         moments.update(table[:, :n_targets].T.unflatten(1, grid), maps, self._parts)
 
-    def _table(self, name: str, grid: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _table(self, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return the targets of a layer and their controls at each cell, shape (cell, target and control)."""
-        height, width = grid
         offsets = tuple(self.statistics.settings["target_offsets"][name])
-        key = (height, width, offsets, dtype, device)
+        key = (grid, offsets, dtype, device)
         if key not in self._tables:
-            targets = target_maps(self.options.target_functions, height, width)
-            targets -= np.array(offsets)[:, None, None]
+            targets = target_maps(self.options.target_functions, *grid)
+            targets -= np.array(offsets)[on_cells(grid)]
             controls = control_maps(targets, self.options.seed)
-            columns = np.concatenate([targets[None], controls]).reshape(-1, height * width)
+            columns = np.concatenate([targets[None], controls]).reshape(-1, math.prod(grid))
             self._tables[key] = torch.from_numpy(columns.T.copy()).to(device, dtype)
         return self._tables[key]
 
-    def _drawn(
-        self, name: str, grid: tuple[int, int], dtype: torch.dtype, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def _drawn(self, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the cells of each image of the batch and the design columns there, made once a batch for each grid."""
         count = self.cells[name]
         key = (grid, count, tuple(self.statistics.settings["target_offsets"][name]), dtype, device)
@@ -253,7 +254,7 @@ class _Collector:
 
 
 def _chosen(maps: Tensor, cells: Tensor) -> Tensor:
-    """Return the chosen cells of each image, shape (image · cell, channel), from maps (image, channel, row, column)."""
+    """Return the chosen cells of each image, shape (image · cell, channel), from maps (image, channel, *size)."""
     samples = maps.flatten(2).transpose(1, 2)
     if cells.shape[1] == samples.shape[1]:
         return samples.reshape(-1, samples.shape[2])

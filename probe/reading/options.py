@@ -1,7 +1,7 @@
 """The arguments that all measurements share, checked once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,15 @@ from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.images.stimuli import check_stimuli
 from probe.models.capture import LayoutOption
-from probe.models.layers import LayerSelection
+from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward
-from probe.readouts.targets import TargetFunction, resolve_targets
+from probe.readouts.targets import TargetFunction, resolve_targets, targets_of
 
 __all__ = ["Options"]
 
 TargetSelection = str | Iterable[str] | Mapping[str, TargetFunction]
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Options:
     """How to collect statistics; `probe.collect` tells the meaning of each field; `task` names the progress bar."""
 
     layers: LayerSelection = "auto"
-    targets: TargetSelection = ("row", "column")
+    targets: TargetSelection = AUTO
     stimuli: str | Iterable[str] = ("natural", "rolled")
     folds: int = 5
     groups: Sequence[Any] | np.ndarray | None = None
@@ -65,9 +67,15 @@ class Options:
         if self.groups is not None:
             labels: Any = self.groups
             object.__setattr__(self, "groups", labels.tolist() if hasattr(labels, "tolist") else list(labels))
-        object.__setattr__(self, "target_functions", resolve_targets(self.targets))
+        is_auto = isinstance(self.targets, str) and self.targets == AUTO
+        object.__setattr__(self, "target_functions", resolve_targets(targets_of([(1, 1)]) if is_auto else self.targets))
         object.__setattr__(self, "stimulus_names", check_stimuli(self.stimuli))
         object.__setattr__(self, "precision", _resolve_precision(self.autocast))
+
+    def on(self, layers: Iterable[Layer]) -> "Options":
+        """Return the options with the targets that the maps of layers have, where `targets` is ``"auto"``."""
+        is_auto = isinstance(self.targets, str) and self.targets == AUTO
+        return replace(self, targets=targets_of(layer.size for layer in layers)) if is_auto else self
 
     def fold_of(self, number: int, origin: int) -> int:
         """Return the fold of an image: its number, or its group's place in sorted order, modulo the folds."""

@@ -16,7 +16,7 @@ from probe.images.batches import Batch, ImageSource, as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
 from probe.images.stimuli import apply_stimulus
 from probe.models.capture import Reduce, ReduceExpansion, reading, survey_fast
-from probe.models.layers import Layer, LayerSelection, module_names, select_layers, takes_grey, unwrap
+from probe.models.layers import Layer, LayerSelection, axes_taken, module_names, select_layers, takes_grey, unwrap
 from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.reading.options import Options
@@ -176,6 +176,7 @@ def open_reader(
             fold_of=options.fold_of,
             labels=labels,
             grey=takes_grey(model),
+            n_axes=axes_taken(model) if options.forward is None else None,
         )
         yield Reader(model, device, source, options, stage)
 

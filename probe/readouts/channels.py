@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probe.axes import on_cells
 from probe.intervals import jackknife
 from probe.sums.moments import PositionMoments
 from probe.sums.rounding import is_constant, varies
@@ -25,7 +26,7 @@ class ChannelScores:
         Shape (channel,). Share of the channel's variance that position explains at all, linearly or not; 0 in
         expectation when position plays no part. NaN for a channel that does not vary, or images of several sizes.
     mean_map : numpy.ndarray or None
-        Shape (channel, row, column). Mean over the images; None for images of several sizes.
+        Shape (channel, *size). Mean over the images; None for images of several sizes.
     """
 
     r2: np.ndarray
@@ -41,7 +42,8 @@ def score_channels(moments: PositionMoments) -> ChannelScores:
     sizes = moments.images.cpu().numpy()
     mean_map = None
     if moments.maps is not None:
-        mean_map = (moments.pilot[:, None, None] + moments.maps.sum(dim=0) / moments.images.sum()).cpu().numpy()
+        pilot = moments.pilot[on_cells(moments.maps.shape[2:])]
+        mean_map = (pilot + moments.maps.sum(dim=0) / moments.images.sum()).cpu().numpy()
     return ChannelScores(
         r2=r2[0],
         r2_se=jackknife(r2[0], np.stack(r2[1:]), sizes),

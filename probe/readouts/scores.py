@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.axes import on_cells
 from probe.intervals import jackknife
 from probe.readouts.fitting import Fit, Half, disjoint_halves, fit_readouts
 from probe.readouts.targets import N_CONTROLS
@@ -235,15 +236,16 @@ def decode(gram: ChannelGram, mean_map: np.ndarray, n_targets: int, alpha: float
     gram, n_targets, alpha
         As in `score_readout`.
     mean_map
-        Shape (channel, row, column).
+        Shape (channel, *size).
 
     Returns
     -------
     numpy.ndarray
-        Shape (target, row, column): the decoded value of each design column that is a target, at each position.
+        Shape (target, *size): the decoded value of each design column that is a target, at each position.
     """
     fit, _ = fit_readouts(gram, range(len(gram.totals)), n_targets * (2 + N_CONTROLS), alpha)
     weights = gram.of_channels(fit.weights[:, :n_targets], fit.live)
-    features = torch.as_tensor(mean_map, device=gram.pilot.device).to(gram.pilot) - gram.pilot[:, None, None]
-    decoded = torch.einsum("ct,chw->thw", weights, features)
-    return (decoded + fit.intercepts[:n_targets, None, None]).cpu().numpy()
+    on_map = on_cells(mean_map.shape[1:])
+    features = torch.as_tensor(mean_map, device=gram.pilot.device).to(gram.pilot) - gram.pilot[on_map]
+    decoded = torch.einsum("ct,c...->t...", weights, features)
+    return (decoded + fit.intercepts[:n_targets][on_map]).cpu().numpy()

@@ -3,15 +3,20 @@
 All targets live on pixel centres in [-1, 1], so that layers and images of different sizes can be compared.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 
-from probe.errors import ArgumentError
+from probe.axes import axes_of_size, sized
+from probe.errors import ArgumentError, noting
 
-__all__ = ["N_CONTROLS", "TARGETS", "control_maps", "pixel_centres", "resolve_targets", "target_maps", "target_offsets"]
+__all__ = [
+    "N_CONTROLS", "TARGETS", "control_maps", "pixel_centres", "resolve_targets", "target_maps", "target_offsets",
+    "targets_of",
+]  # fmt: skip
 
-TargetFunction = Callable[[int, int], np.ndarray]
+TargetFunction = Callable[..., np.ndarray]
 
 N_CONTROLS = 8
 _STRIPE_PERIODS = 2.5
@@ -29,60 +34,65 @@ def pixel_centres(size: int) -> np.ndarray:
     return (2 * np.arange(size) + 1) / size - 1
 
 
-def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    row, column = np.meshgrid(pixel_centres(height), pixel_centres(width), indexing="ij")
-    return row, column
+def _grid(size: Sequence[int]) -> list[np.ndarray]:
+    return list(np.meshgrid(*map(pixel_centres, size), indexing="ij"))
 
 
-def _row(height: int, width: int) -> np.ndarray:
-    return _grid(height, width)[0]
+def _coordinate(axis: str) -> TargetFunction:
+    def coordinate(*size: int) -> np.ndarray:
+        # A map without frames is one of a single frame.
+        return _grid(size)[axes_of_size(size).index(axis)] if axis in axes_of_size(size) else np.zeros(size)
+
+    return coordinate
 
 
-def _column(height: int, width: int) -> np.ndarray:
-    return _grid(height, width)[1]
+def _radius(*size: int) -> np.ndarray:
+    return reduce(np.hypot, _grid(size))
 
 
-def _radius(height: int, width: int) -> np.ndarray:
-    return np.hypot(*_grid(height, width))
+def _border(*size: int) -> np.ndarray:
+    return reduce(np.minimum, (1 - np.abs(centres) for centres in _grid(size)))
 
 
-def _border(height: int, width: int) -> np.ndarray:
-    row, column = _grid(height, width)
-    return np.minimum(1 - np.abs(row), 1 - np.abs(column))
+def _gaussian(*size: int) -> np.ndarray:
+    return np.exp(-sum(centres**2 for centres in _grid(size)) / 2)
 
 
-def _gaussian(height: int, width: int) -> np.ndarray:
-    row, column = _grid(height, width)
-    return np.exp(-(row**2 + column**2) / 2)
-
-
-def _stripes(centres: np.ndarray) -> np.ndarray:
-    return np.cos(np.pi * _STRIPE_PERIODS * (centres + 1))
-
-
-def _stripes_row(height: int, width: int) -> np.ndarray:
-    return _stripes(_row(height, width))
-
-
-def _stripes_column(height: int, width: int) -> np.ndarray:
-    return _stripes(_column(height, width))
+def _stripes(axis: str) -> TargetFunction:
+    coordinate = _coordinate(axis)
+    return lambda *size: np.cos(np.pi * _STRIPE_PERIODS * (coordinate(*size) + 1))
 
 
 TARGETS: dict[str, TargetFunction] = {
-    "row": _row,
-    "column": _column,
+    "row": _coordinate("row"),
+    "column": _coordinate("column"),
     "radius": _radius,
     "border": _border,
     "gaussian": _gaussian,
-    "stripes_row": _stripes_row,
-    "stripes_column": _stripes_column,
+    "stripes_row": _stripes("row"),
+    "stripes_column": _stripes("column"),
+    "frame": _coordinate("frame"),
 }
-"""The named targets, each a function (height, width) -> map of shape (row, column).
+"""The named targets, each a function (*size) -> map of that size: of rows and columns, or frames, rows and columns.
 
-``row`` and ``column`` are the coordinates; ``radius`` the distance to the centre; ``border`` the distance to the
-nearest border; ``gaussian`` exp(-radius²/2); ``stripes_row`` and ``stripes_column`` cosines of 2.5 periods that
-vary along the rows or the columns (after Islam et al. 2020).
+``row``, ``column`` and ``frame`` are the coordinates, in [−1, 1]; ``radius`` the distance to the centre, √(r² + c²), of
+three axes √(f² + r² + c²); ``border`` the distance to the nearest border, the least of 1 − |r|, 1 − |c| and 1 − |f|, so
+that the first and the last frame are borders too; ``gaussian`` exp(−radius²/2); ``stripes_row`` and ``stripes_column``
+cosines of 2.5 periods that vary along the rows or the columns (after Islam et al. 2020). A map without frames is one of
+a single frame: ``frame`` is constant there.
 """
+
+
+def targets_of(sizes: Iterable[Sequence[int]]) -> tuple[str, ...]:
+    """Return the coordinates that maps of some sizes have: row and column, and frame where one of them has frames.
+
+    Examples
+    --------
+    >>> targets_of([(4, 4)]), targets_of([(8, 4, 4), (4, 4)])
+    (('row', 'column'), ('row', 'column', 'frame'))
+    """
+    found = {axis for size in sizes for axis in axes_of_size(size)}
+    return tuple(axis for axis in TARGETS if axis in found)
 
 
 def resolve_targets(targets: str | Iterable[str] | Mapping[str, TargetFunction]) -> dict[str, TargetFunction]:
@@ -91,8 +101,7 @@ def resolve_targets(targets: str | Iterable[str] | Mapping[str, TargetFunction])
     Parameters
     ----------
     targets
-        A name from `TARGETS`, several, or a mapping from a name of your own to a function
-        (height, width) -> map of shape (row, column).
+        A name from `TARGETS`, several, or a mapping from a name of your own to a function (*size) -> map of that size.
 
     Raises
     ------
@@ -112,7 +121,7 @@ def resolve_targets(targets: str | Iterable[str] | Mapping[str, TargetFunction])
             if name not in TARGETS:
                 raise ArgumentError(
                     f"targets: unknown target {name!r}. Choose from {', '.join(TARGETS)}, "
-                    "or pass a mapping {name: function (height, width) -> map}."
+                    "or pass a mapping {name: function (height, width) -> map}, of clips (frames, height, width)."
                 )
         resolved = {name: TARGETS[name] for name in names}
     if not resolved:
@@ -120,13 +129,13 @@ def resolve_targets(targets: str | Iterable[str] | Mapping[str, TargetFunction])
     return resolved
 
 
-def target_maps(targets: Mapping[str, TargetFunction], height: int, width: int) -> np.ndarray:
+def target_maps(targets: Mapping[str, TargetFunction], *size: int) -> np.ndarray:
     """Evaluate targets on a grid.
 
     Returns
     -------
     numpy.ndarray
-        Shape (target, row, column), double precision.
+        Shape (target, *size), double precision.
 
     Raises
     ------
@@ -138,31 +147,36 @@ def target_maps(targets: Mapping[str, TargetFunction], height: int, width: int) 
     >>> target_maps(resolve_targets("column"), 1, 2)
     array([[[-0.5,  0.5]]])
     """
-    maps = np.empty((len(targets), height, width))
+    maps = np.empty((len(targets), *size))
     for index, (name, function) in enumerate(targets.items()):
-        values = np.asarray(function(height, width), dtype=float)
-        if values.shape != (height, width):
+        with noting(
+            f"while the target {name!r} was evaluated on a grid of {sized(size)} ({', '.join(axes_of_size(size))})"
+        ):
+            values = np.asarray(function(*size), dtype=float)
+        if values.shape != size:
+            lengths = [f"{length} {axis}s" for length, axis in zip(size, axes_of_size(size), strict=True)]
             raise ArgumentError(
-                f"targets: {name!r} returned a map of shape {values.shape} for a grid of {height} rows and "
-                f"{width} columns. Return one value for each cell, shape {(height, width)}."
+                f"targets: {name!r} returned a map of shape {values.shape} for a grid of {', '.join(lengths[:-1])} and "
+                f"{lengths[-1]}. Return one value for each cell, shape {size}."
             )
         if not np.isfinite(values).all():
-            raise ArgumentError(f"targets: {name!r} has values that are not finite on a {height}×{width} grid.")
+            raise ArgumentError(f"targets: {name!r} has values that are not finite on a {sized(size)} grid.")
         maps[index] = values
     return maps
 
 
-def target_offsets(targets: Mapping[str, TargetFunction], height: int, width: int) -> np.ndarray:
+def target_offsets(targets: Mapping[str, TargetFunction], *size: int) -> np.ndarray:
     """Return the level of each target for a layer, shape (target,), about which its sums are taken.
 
-    Far from 0 they would lose digits. It is the mean on a grid of 32 by 32 cells, the same for layers and images of
-    all sizes; for targets whose level depends on the grid, as a cell's number does, that on the layer's own grid.
+    Far from 0 they would lose digits. It is the mean on a grid of 32 cells along each axis, the same for layers and
+    images of all sizes; for targets whose level depends on the grid, as a cell's number does, that on the layer's own
+    grid.
 
     Parameters
     ----------
     targets
         Names and functions.
-    height, width
+    size
         The layer's grid.
 
     Examples
@@ -170,9 +184,10 @@ def target_offsets(targets: Mapping[str, TargetFunction], height: int, width: in
     >>> target_offsets({"high": lambda height, width: np.full((height, width), 1000.0)}, 4, 4)
     array([1000.])
     """
-    common, own = target_maps(targets, 32, 32).mean(axis=(1, 2)), target_maps(targets, height, width)
-    is_far = abs(own.mean(axis=(1, 2)) - common) > _FAR * own.std(axis=(1, 2))
-    return np.where(is_far & (own.std(axis=(1, 2)) > 0), own.mean(axis=(1, 2)), common)
+    cells = tuple(range(1, 1 + len(size)))
+    common, own = target_maps(targets, *[32] * len(size)).mean(axis=cells), target_maps(targets, *size)
+    is_far = abs(own.mean(axis=cells) - common) > _FAR * own.std(axis=cells)
+    return np.where(is_far & (own.std(axis=cells) > 0), own.mean(axis=cells), common)
 
 
 def control_maps(maps: np.ndarray, seed: int) -> np.ndarray:
@@ -184,25 +199,25 @@ def control_maps(maps: np.ndarray, seed: int) -> np.ndarray:
     Parameters
     ----------
     maps
-        Shape (target, row, column).
+        Shape (target, *size).
     seed
         Seed of the permutations.
 
     Returns
     -------
     numpy.ndarray
-        Shape (control, target, row, column), `N_CONTROLS` controls; zeros where a permutation is the target again.
+        Shape (control, target, *size), `N_CONTROLS` controls; zeros where a permutation is the target again.
     """
-    n_targets, height, width = maps.shape
-    flat = maps.reshape(n_targets, -1)
+    size = maps.shape[1:]
+    flat = maps.reshape(len(maps), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     energy = (centred**2).sum(axis=1, keepdims=True)
-    generator = np.random.default_rng((seed, height, width))
+    generator = np.random.default_rng((seed, *size))
     controls = np.empty((N_CONTROLS, *flat.shape))
     for index in range(N_CONTROLS):
-        shuffled = centred[:, generator.permutation(height * width)]
+        shuffled = centred[:, generator.permutation(flat.shape[1])]
         overlap = (shuffled * centred).sum(axis=1, keepdims=True)
         share = np.divide(overlap, energy, out=np.zeros_like(energy), where=energy > 0)
         # Where the permutation is the target again, or its mirror image, only rounding would be left.
         controls[index] = np.where(np.isclose(share**2, 1), 0, shuffled - share * centred)
-    return controls.reshape(N_CONTROLS, n_targets, height, width)
+    return controls.reshape(N_CONTROLS, *maps.shape)

@@ -183,7 +183,7 @@ def add_samples(
     n_folds, design, parts
         As in `Gram`.
     maps
-        Shape (image, channel, row, column).
+        Shape (image, channel, *size).
     expansion
         What made the maps of their sources, if it is known.
     read

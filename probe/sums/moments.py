@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probe.axes import on_cells
 from probe.sums.gram import Part, check_alike
 
 __all__ = ["PositionMoments"]
@@ -28,7 +29,7 @@ class PositionMoments:
     pilot
         Shape (channel,), double precision. Subtracted from the activations before they are squared.
     grid
-        Height and width of the maps.
+        Size of the maps: rows and columns, or frames, rows and columns.
     dtype
         Precision of the squares, single or double; they are always summed in double.
 
@@ -37,7 +38,7 @@ class PositionMoments:
     images, cells : torch.Tensor
         Shape (fold,). Number of images, and of their cells.
     maps : torch.Tensor or None
-        Shape (fold, channel, row, column). Sum over images of activation - pilot; None after a second size.
+        Shape (fold, channel, *size). Sum over images of activation - pilot; None after a second size.
     squares : torch.Tensor
         Shape (fold, channel). Sum over images and cells of (activation - pilot)².
     image_squares : torch.Tensor
@@ -56,7 +57,7 @@ class PositionMoments:
         n_folds: int,
         n_targets: int,
         pilot: Tensor,
-        grid: tuple[int, int],
+        grid: tuple[int, ...],
         dtype: torch.dtype = torch.float64,
     ) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -75,26 +76,26 @@ class PositionMoments:
         Parameters
         ----------
         targets
-            Shape (target, row, column), double precision.
+            Shape (target, *size), double precision.
         activations
-            Shape (image, channel, row, column).
+            Shape (image, channel, *size).
         parts
             The images of each fold: (fold, first image, last image plus one).
         """
-        height, width = activations.shape[2:]
-        centred = activations.to(self.dtype) - self.pilot.to(self.dtype)[:, None, None]
+        grid = activations.shape[2:]
+        centred = activations.to(self.dtype) - self.pilot.to(self.dtype)[on_cells(grid)]
         with_one = torch.cat([torch.ones_like(targets[:1]), targets]).flatten(1)
         for fold, start, stop in parts:
             values = centred[start:stop]
             map_sum = values.sum(dim=0).double()
             self.images[fold] += len(values)
-            self.cells[fold] += len(values) * height * width
+            self.cells[fold] += len(values) * grid.numel()
             self.squares[fold] += _summed_squares(values)
-            self.image_squares[fold] += values.sum(dim=(2, 3)).double().square().sum(dim=0)
+            self.image_squares[fold] += values.sum(dim=_cells(values)).double().square().sum(dim=0)
             self.cross[fold, 0] += len(values) * with_one.sum(dim=1)
             self.cross[fold, 1:] += map_sum.flatten(1) @ with_one.T
             self.target_squares[fold] += len(values) * with_one[1:].square().sum(dim=1)
-            if self.maps is not None and self.maps.shape[2:] == (height, width):
+            if self.maps is not None and self.maps.shape[2:] == grid:
                 self.maps[fold] += map_sum
             else:
                 self.maps = None
@@ -118,7 +119,7 @@ class PositionMoments:
         moved.cross = torch.cat([self.cross[:, :1], self.cross[:, 1:] + shift[:, None] * self.cross[:, :1]], dim=1)
         if self.maps is not None:
             n_cells = self.maps[0, 0].numel()
-            moved.maps = self.maps + self.images[:, None, None, None] * shift[:, None, None]
+            moved.maps = self.maps + (self.images[:, None] * shift)[on_cells(self.maps.shape[2:])]
             moved.image_squares = self.image_squares + n_cells * (2 * shift * cell_sums + cells * shift**2)
         return moved
 
@@ -145,9 +146,15 @@ class PositionMoments:
         return moments
 
 
+def _cells(values: Tensor) -> tuple[int, ...]:
+    """Return the axes of the cells."""
+    return tuple(range(2, values.ndim))
+
+
 def _summed_squares(values: Tensor) -> Tensor:
     """Return the sum of squares of each channel, shape (channel,), also where single squares leave their precision."""
-    squares = values.square().sum(dim=(0, 2, 3)).double()
+    over = (0, *_cells(values))
+    squares = values.square().sum(dim=over).double()
     if values.dtype == torch.float64 or ((squares > _SMALLEST) & squares.isfinite()).all():
         return squares
-    return values.double().square().sum(dim=(0, 2, 3))
+    return values.double().square().sum(dim=over)

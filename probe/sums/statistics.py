@@ -16,7 +16,7 @@ from probe.sums.saved import read_saved, write_saved
 
 __all__ = ["Statistics", "check_folds"]
 
-_FORMAT = "position-probe statistics 3"
+_FORMAT = "position-probe statistics 4"
 
 Key = tuple[str, str]
 

@@ -8,7 +8,7 @@ from probe.ablation.plans import channel_order, check_counts, layer_of, plan_cur
 from probe.errors import ArgumentError
 from probe.models.layers import Layer
 
-LAYER = Layer("conv", "conv", 0, "Conv2d", 1, layout="NCHW", n_channels=4, height=3, width=3)
+LAYER = Layer("conv", "conv", 0, "Conv2d", 1, layout="NCHW", n_channels=4, size=(3, 3))
 
 
 def test_draws_are_random_and_matched_ones_replace_each_channel_by_one_of_its_decile():

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from probe.errors import ArgumentError, ImagesError
-from probe.images.streams import Stream, check_shape, refuse_transform
+from probe.images.shapes import check_shape
+from probe.images.streams import Stream, refuse_transform
 from probe.testing import noise_images
 
 IMAGES = noise_images(5, 4)

@@ -1,0 +1,140 @@
+"""Folders of frames: each folder that holds image files is a video, of which a clip of some frames is read."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from probe.errors import ArgumentError, ImagesError
+from probe.images.rows import Clip, Folder, Unreadable, evenly_spaced
+
+__all__ = ["Clips"]
+
+_NUMBER = re.compile(r"\d+(?=\D*$)")  # the last one of a name
+_MOST_NAMED = 5
+
+
+class Clips(Folder):
+    """Clips of videos that were taken apart to frames, such as ``<class>/<video>/image_00001.jpg``, as a data set.
+
+    The commonest uses::
+
+        probe.layerwise(model, probe.Clips("videos/"), transform=transform)
+        probe.layerwise(model, probe.Clips("videos/", frames=32, sampling="even"), transform=transform)
+        probe.list_layers(model, probe.Clips("videos/", frames=8), transform=transform)
+
+    Every folder below `folder` in which image files lie is a video, its frames in the order of the numbers that end
+    their names. ``transform=`` of a measurement is applied to each frame, a picture in RGB, or grey where the model
+    takes one channel. A video with missing frames, or of which a frame is damaged, is left out with a warning that
+    names them, as damaged files of a folder are.
+
+    Parameters
+    ----------
+    folder
+        Searched recursively, links followed, in sorted order. UCF101 and HMDB51 as 3-D networks are trained on them
+        look so.
+    frames
+        Number of frames of a clip.
+    sampling
+        ``"middle"``: that many in a row from the middle of the video; ``"even"``: as many, evenly spaced from the first
+        one on. A video that is shorter begins anew until there are enough.
+
+    Attributes
+    ----------
+    classes : list of str
+        The folders that the videos lie in, in sorted order; a clip's label, where a score asks for one, is its place
+        among them.
+
+    Raises
+    ------
+    ArgumentError
+        If `frames` is no number of at least 1, or `sampling` is another.
+    ImagesError
+        If there is no such folder, it cannot be read, or no image file is below it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     video = Path(folder, "waving", "first")
+    ...     video.mkdir(parents=True)
+    ...     for number in range(1, 6):
+    ...         Image.new("RGB", (4, 3), (number, 0, 0)).save(video / f"image_{number:05}.png")
+    ...     clip, label = Clips(folder, frames=3)[0]
+    >>> [frame.getpixel((0, 0))[0] for frame in clip.frames], label
+    ([2, 3, 4], 0)
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, frames: int = 16, sampling: Literal["middle", "even"] = "middle"
+    ) -> None:
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+            raise ArgumentError(f"frames={frames!r}: expected a whole number of at least 1.")
+        if sampling not in ("middle", "even"):
+            raise ArgumentError(f"sampling={sampling!r}: expected 'middle' or 'even'.")
+        super().__init__(Path(folder))
+        self.frames, self.sampling = frames, sampling
+        videos: dict[Path, list[Path]] = {}
+        for file in self.paths:
+            videos.setdefault(file.parent, []).append(file)
+        if self.root in videos and len(videos) > 1:
+            raise ImagesError(
+                f"images: {str(self.root)!r} holds image files beside folders of frames, such as "
+                f"{videos[self.root][0].name!r}. Pass a folder that holds videos alone, each a folder of frames."
+            )
+        self._videos = [sorted(files, key=_place) for files in videos.values()]
+        self.paths = list(videos)
+        self.classes = sorted({path.parent.name for path in self.paths})
+
+    def __getitem__(self, index: int) -> tuple[Clip, int] | Unreadable:
+        """Return a clip and the place of its class."""
+        clip = self.picture(index)
+        return clip if isinstance(clip, Unreadable) else (clip, self.classes.index(self.paths[index].parent.name))
+
+    @property
+    def files(self) -> list[Path]:
+        """The frames of all videos."""
+        return [file for files in self._videos for file in files]
+
+    def picture(self, index: int) -> Clip | Unreadable:
+        """Return a clip, or why there is none."""
+        files = self._videos[index]
+        if missing := _missing(files):
+            named = ", ".join(map(str, missing[:_MOST_NAMED]))
+            more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+            return Unreadable(str(self.paths[index]), f"of its frames, {named}{more} are missing")
+        frames: list[Image.Image] = []
+        for file in self._chosen(files):
+            frame = self.opened(file)
+            if isinstance(frame, Unreadable):
+                return frame
+            frames.append(frame)
+        return Clip(frames)
+
+    def _chosen(self, files: Sequence[Path]) -> list[Path]:
+        if len(files) < self.frames:
+            return [files[place % len(files)] for place in range(self.frames)]
+        if self.sampling == "even":
+            return [files[place] for place in evenly_spaced(len(files), self.frames)]
+        start = (len(files) - self.frames) // 2
+        return list(files[start : start + self.frames])
+
+
+def _number(file: Path) -> int | None:
+    found = _NUMBER.search(file.stem)
+    return None if found is None else int(found.group())
+
+
+def _place(file: Path) -> tuple[int, str]:
+    return _number(file) or 0, file.name
+
+
+def _missing(files: Sequence[Path]) -> list[int]:
+    """Return the numbers between the first and the last frame that no file has; none where files have no numbers."""
+    numbers = {number for file in files if (number := _number(file)) is not None}
+    if len(numbers) < len(files):
+        return []
+    return [number for number in range(min(numbers), max(numbers)) if number not in numbers]
