@@ -130,9 +130,10 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int:
     largest_failing, smallest_working = 0, 1
     while failure := failure_of(plan, (2, channels, *[smallest_working] * n_axes)):
         if smallest_working == LARGEST_INPUT:
+            shown = "square images" if n_axes == 2 else "clips of equal sides"
             raise PaddingError(
-                f"model: none of the square images of 1, 2, 4, … up to {LARGEST_INPUT} pixels could be processed on "
-                f"torch's device 'meta'. At {LARGEST_INPUT} × {LARGEST_INPUT}, {failure}"
+                f"model: none of the {shown} of 1, 2, 4, … up to {LARGEST_INPUT} pixels could be processed on torch's "
+                f"device 'meta'. At {' × '.join([str(LARGEST_INPUT)] * n_axes)}, {failure}"
             )
         largest_failing, smallest_working = smallest_working, 2 * smallest_working
     while smallest_working - largest_failing > 1:

@@ -5,7 +5,7 @@ image can leave no map at all.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,22 +15,25 @@ from torch.overrides import TorchFunctionMode
 
 from probe.errors import ModelError, PaddingError
 from probe.models.blueprint import blueprint, smallest_input
-from probe.models.geometry import reach_of
+from probe.models.geometry import reach_of, sides_from
 
 __all__ = ["AlignedForward", "Alignment"]
 
 _SUMS = (torch.add, Tensor.add, Tensor.add_)
 _CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
-_WINDOWED = (torch.conv2d, torch.conv_transpose2d, functional.max_pool2d, functional.avg_pool2d)
+_WINDOWED = (
+    *(torch.conv2d, torch.conv_transpose2d, functional.max_pool2d, functional.avg_pool2d),
+    *(torch.conv3d, torch.conv_transpose3d, functional.max_pool3d, functional.avg_pool3d),
+)
 
 
 class Alignment(TorchFunctionMode):
     """Within this context, maps of different sizes are aligned about their centres before they are joined.
 
-    Joined are the operands of a sum and of a concatenation of channels, both of shape (image, channel, row, column).
-    Without padding the larger is cropped, with full padding the smaller is padded with zeros; an odd row or column
-    is cropped or added at the bottom or right. An operand with a single row or column is a map only if convolutions
-    or local pooling left it so; a global mean is broadcast as usual.
+    Joined are the operands of a sum and of a concatenation of channels, all of shape (image, channel, row, column) or
+    all with frames before the rows. Without padding the larger is cropped, with full padding the smaller is padded
+    with zeros; an odd row, column or frame is cropped or added at the bottom, right or end. An operand with a single
+    row, column or frame is a map only if convolutions or local pooling left it so; a global mean is broadcast as usual.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ class Alignment(TorchFunctionMode):
         if self._outdated:
             self._check_none_outdated(args)
         operands = args
-        if func in _SUMS and len(args) > 1 and self._is_map(args[0]) and self._is_map(args[1]):
+        if func in _SUMS and len(args) > 1 and self._are_maps(args[0], args[1]):
             args = (*self._aligned(args[:2]), *args[2:])
             if func == Tensor.add_ and args[0] is not operands[0]:
                 self._outdated[id(operands[0])] = operands[0]
@@ -80,12 +83,14 @@ class Alignment(TorchFunctionMode):
 
     def _aligned(self, maps: Iterable[Tensor]) -> list[Tensor]:
         maps = list(maps)
-        height = self._common(map_.shape[2] for map_ in maps)
-        width = self._common(map_.shape[3] for map_ in maps)
-        return [_fitted(map_, height, width) for map_ in maps]
+        size = [self._common(lengths) for lengths in zip(*(map_.shape[2:] for map_ in maps), strict=True)]
+        return [_fitted(map_, size) for map_ in maps]
+
+    def _are_maps(self, first: Any, second: Any) -> bool:
+        return self._is_map(first) and self._is_map(second) and first.ndim == second.ndim
 
     def _is_map(self, value: Any) -> bool:
-        return _is_four_dimensional(value) and (not _is_thin(value) or id(value) in self._thin_maps)
+        return _has_size(value) and (not _is_thin(value) or id(value) in self._thin_maps)
 
     def _comes_from_map(self, func: Callable, operands: tuple) -> bool:
         keeps_maps = func in _WINDOWED + _SUMS + _CONCATENATIONS
@@ -100,26 +105,28 @@ class Alignment(TorchFunctionMode):
             )
 
 
-def _is_four_dimensional(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 4
+def _has_size(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim in (4, 5)
 
 
 def _is_thin(value: Any) -> bool:
-    return _is_four_dimensional(value) and 1 in value.shape[2:]
+    return _has_size(value) and 1 in value.shape[2:]
 
 
 def _joins_channels(args: tuple, kwargs: dict[str, Any]) -> bool:
     dimension = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-    return bool(args) and dimension in (1, -3) and all(_is_four_dimensional(value) for value in args[0])
+    if not args or not all(map(_has_size, args[0])):
+        return False
+    n_dims = {value.ndim for value in args[0]}
+    return len(n_dims) == 1 and dimension in (1, 1 - n_dims.pop())
 
 
-def _fitted(map_: Tensor, height: int, width: int) -> Tensor:
+def _fitted(map_: Tensor, size: Sequence[int]) -> Tensor:
     """Crop or pad a map to a size, about its centre; negative padding crops."""
-    rows, columns = height - map_.shape[2], width - map_.shape[3]
-    if rows == columns == 0:
+    missing = [length - present for length, present in zip(size, map_.shape[2:], strict=True)]
+    if not any(missing):
         return map_
-    top, left = int(rows / 2), int(columns / 2)
-    return functional.pad(map_, (left, columns - left, top, rows - top))
+    return functional.pad(map_, sides_from((int(cells / 2), cells - int(cells / 2)) for cells in missing))
 
 
 class AlignedForward:
@@ -144,7 +151,7 @@ class AlignedForward:
             with Alignment(self.padding):
                 return forward(*args, **kwargs)
         except RuntimeError as error:
-            images = next(filter(_is_four_dimensional, (*args, *kwargs.values())), None)
+            images = next(filter(_has_size, (*args, *kwargs.values())), None)
             # On the meta device it is the explanation itself that tries sizes.
             if images is not None and not images.is_meta:
                 _explain(error, self.model, images, self.padding)
@@ -181,24 +188,37 @@ def _explain(error: RuntimeError, model: nn.Module, images: Tensor, padding: str
         elif _exceeds_map(*running[-1]):
             layer, map_ = running[-1]
             message = _vanishing_message(names[layer], layer, map_, images, padding)
-            raise PaddingError(f"{message} {_cure(model, images.shape[1])}") from error
+            raise PaddingError(f"{message} {_cure(model, images)}") from error
 
 
 def _exceeds_map(module: nn.Module, map_: Tensor) -> bool:
-    return any(reach >= size for reach, size in zip(reach_of(module), map_.shape[-2:], strict=True))
+    return any(reach >= size for reach, size in zip(reach_of(module), _size(module, map_), strict=True))
+
+
+def _size(layer: nn.Module, map_: Tensor) -> tuple[int, ...]:
+    """Return the size of a layer's map, which may have no axis of images."""
+    return tuple(map_.shape[-len(reach_of(layer)) :])
+
+
+def _times(size: Iterable[int]) -> str:
+    return " × ".join(map(str, size))
 
 
 def _vanishing_message(name: str, layer: nn.Module, map_: Tensor, images: Tensor, padding: str) -> str:
-    rows, columns = (reach + 1 for reach in reach_of(layer))
+    shown = "images" if images.ndim == 4 else "clips"
     return (
-        f"padding={padding!r}: {name or 'the model'} ({type(layer).__name__}) spans {rows} × {columns} and gets a map "
-        f"of {map_.shape[-2]} × {map_.shape[-1]}, so images of {images.shape[2]} × {images.shape[3]} leave no map."
+        f"padding={padding!r}: {name or 'the model'} ({type(layer).__name__}) spans "
+        f"{_times(reach + 1 for reach in reach_of(layer))} and gets a map of {_times(_size(layer, map_))}, so {shown} "
+        f"of {_times(images.shape[2:])} leave no map."
     )
 
 
-def _cure(model: nn.Module, channels: int) -> str:
+def _cure(model: nn.Module, images: Tensor) -> str:
+    n_axes = images.ndim - 2
     try:
-        size = smallest_input(model, channels)
+        size = smallest_input(model, images.shape[1])
     except PaddingError as error:
         return f"No smallest size that works was found: {error} Take another padding."
-    return f"The smallest square images that work are {size} × {size}: give larger images or take another padding."
+    smallest, larger = ("square images", "images") if n_axes == 2 else ("clips of equal sides", "clips")
+    sides = _times([size] * n_axes)
+    return f"The smallest {smallest} that work are {sides}: give larger {larger} or take another padding."

@@ -1,17 +1,35 @@
-"""Convolutions and pooling layers with the border that a padding asks for."""
+"""Convolutions and pooling layers with the border that a padding asks for, on maps of two and three axes."""
 
-import functools
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
 
-from probe.models.geometry import Sides, pair, reach_of, sides_of
+from probe.axes import AXES
+from probe.models.geometry import (
+    TRANSPOSED,
+    Sides,
+    along_each,
+    n_axes_of,
+    reach_of,
+    sides_along,
+    sides_from,
+    sides_of,
+)
+from probe.variants.taps import taps_over_taps_inside
 
-__all__ = ["CONVERTED", "CONVERTIBLE", "convert", "extend"]
+__all__ = ["CONVERTIBLE", "Bordered", "convert", "extend", "is_convertible", "is_padded"]
 
 _EXTENSIONS = ("reflect", "replicate", "circular")
+_FILLED = {"zeros": 0.0, "lowest": -torch.inf}
+_CONVOLVE: dict[int, Any] = {2: functional.conv2d, 3: functional.conv3d}
+_TRANSPOSE: dict[int, Any] = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+_MAXIMUM: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d}
+_AVERAGE: dict[int, Any] = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 def extend(maps: Tensor, sides: Sides, mode: str) -> Tensor:
@@ -28,19 +46,21 @@ def extend(maps: Tensor, sides: Sides, mode: str) -> Tensor:
     Parameters
     ----------
     maps : Tensor
-        Shape (..., row, column).
+        Shape (..., row, column) or (..., frame, row, column).
     sides : tuple of int
-        Pixels to add at the left, right, top and bottom.
+        Cells to add at the left, right, top and bottom, and before the first and behind the last frame.
     mode : {"reflect", "replicate", "circular"}
     """
-    left, right, top, bottom = sides
-    height, width = maps.shape[-2:]
+    n_axes = len(sides) // 2
+    along = list(sides_along(sides).values())
     shortest = 1 if mode == "reflect" else 0
-    if mode == "replicate" or (max(top, bottom) <= height - shortest and max(left, right) <= width - shortest):
+    fits = all(max(amounts) <= size - shortest for amounts, size in zip(along, maps.shape[-n_axes:], strict=True))
+    if mode == "replicate" or fits:
         return functional.pad(maps, sides, mode=mode)
-    rows = _continued(height, top, bottom, mode, maps.device)
-    columns = _continued(width, left, right, mode, maps.device)
-    return maps[..., rows[:, None], columns]
+    for axis, (before, behind) in enumerate(along, start=-n_axes):
+        if before or behind:
+            maps = maps.index_select(axis, _continued(maps.shape[axis], before, behind, mode, maps.device))
+    return maps
 
 
 def _continued(size: int, before: int, after: int, mode: str, device: torch.device) -> Tensor:
@@ -52,121 +72,206 @@ def _continued(size: int, before: int, after: int, mode: str, device: torch.devi
     return torch.minimum(places % period, -places % period)
 
 
-def _reweighting(layer: Any, map_: Tensor, response: Tensor) -> Tensor:
-    """Return the taps of a layer's window over those inside the map, for each row and column of its response."""
-    return _taps_over_taps_inside(
-        tuple(map_.shape[-2:]),
-        tuple(response.shape[-2:]),
-        pair(layer.kernel_size),
-        pair(layer.stride),
-        layer.sides,
-        pair(getattr(layer, "dilation", 1)),
-        response.dtype,
-        response.device,
-    )
+class Bordered:
+    """What makes a layer, beside its own class, see another border than torch gives it.
 
-
-@functools.lru_cache(maxsize=256)
-def _taps_over_taps_inside(
-    size: tuple[int, ...],
-    response_size: tuple[int, ...],
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    sides: Sides,
-    dilation: tuple[int, int],
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
-    """Return the ratio of shape (row, column); 0 where no tap is inside."""
-    left, _, top, _ = sides
-    counts = []
-    # What is kept serves training too, so it must be no inference tensor.
-    with torch.inference_mode(False):
-        for axis, before in enumerate((top, left)):
-            starts = torch.arange(response_size[axis], device="cpu") * stride[axis] - before
-            taps = starts[:, None] + torch.arange(kernel_size[axis], device="cpu") * dilation[axis]
-            counts.append(((taps >= 0) & (taps < size[axis])).sum(dim=1))
-        inside = torch.outer(*counts).double()
-        ratio = torch.where(inside > 0, kernel_size[0] * kernel_size[1] / inside, 0)
-        return ratio.to(device=device, dtype=dtype)
-
-
-class ExtendedConv2d(nn.Conv2d):
-    """A convolution of the map continued by reflection, replication or around the other side."""
-
-    sides: Sides
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        extended = extend(input, self.sides, self.padding_mode)
-        return functional.conv2d(extended, weight, bias, self.stride, 0, self.dilation, self.groups)
-
-
-class PartialConv2d(nn.Conv2d):
-    """A convolution whose response counts only the pixels inside the map (Liu et al. 2018).
-
-    The mask of the paper is one inside the map and zero in the padding, so x' = (Wᵀx)·(taps / taps inside) + b, and 0
-    where no tap is inside.
+    Attributes
+    ----------
+    sides : tuple of int
+        How far its windows reach beyond the map, whatever they find there.
+    extensions : list of (str, tuple of int)
+        How the map is continued before torch applies the layer: ways, each with the sides where it applies.
+    rest : tuple of int
+        How far torch pads both sides of each axis.
+    weighed : tuple of bool
+        Whether, along each axis, the taps inside the map alone count.
     """
 
     sides: Sides
+    extensions: list[tuple[str, Sides]]
+    rest: tuple[int, ...]
+    weighed: tuple[bool, ...]
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        response = functional.conv2d(input, weight, None, self.stride, self.padding, self.dilation, self.groups)
-        ratio = _reweighting(self, input, response)
-        if bias is None:
-            return response * ratio
-        return response * ratio + bias.to(response.dtype)[:, None, None] * (ratio > 0)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # No module holds these classes, by whose name they could be found.
+        return _restored, (type(self).__bases__[1],), self.__getstate__()
 
+    def _continued(self, maps: Tensor) -> Tensor:
+        for way, sides in self.extensions:
+            maps = extend(maps, sides, way) if way in _EXTENSIONS else functional.pad(maps, sides, value=_FILLED[way])
+        return maps
 
-class ExtendedMaxPool2d(nn.MaxPool2d):
-    """Max pooling of the continued map."""
-
-    sides: Sides
-    padding_mode: str
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        return functional.max_pool2d(
-            extend(input, self.sides, self.padding_mode), self.kernel_size, self.stride, 0, self.dilation
+    def _ratio(self, maps: Tensor, response: Tensor) -> Tensor:
+        """Return the taps of a window over those inside the map, for each cell of the response."""
+        layer: Any = self
+        n_axes = len(self.weighed)
+        is_transposed = isinstance(self, TRANSPOSED)
+        return taps_over_taps_inside(
+            tuple(maps.shape[-n_axes:]),
+            tuple(response.shape[-n_axes:]),
+            along_each(layer.kernel_size, n_axes),
+            along_each(layer.stride, n_axes),
+            layer.padding if is_transposed else tuple(before for before, _ in sides_along(self.sides).values()),
+            along_each(getattr(layer, "dilation", 1), n_axes),
+            self.weighed,
+            response.dtype,
+            response.device,
+            is_transposed=is_transposed,
         )
 
 
-class ExtendedAvgPool2d(nn.AvgPool2d):
-    """Average pooling of the continued map; the added pixels count as pixels."""
+def _with_bias(response: Tensor, ratio: Tensor, bias: Tensor | None) -> Tensor:
+    """Return a reweighted response, and its bias where a tap is inside the map."""
+    if bias is None:
+        return response * ratio
+    return response * ratio + bias.to(response.dtype).reshape(-1, *[1] * ratio.ndim) * (ratio > 0)
 
-    sides: Sides
-    padding_mode: str
 
+class _BorderedConvolution(Bordered):
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        layer: Any = self
+        convolve, is_weighed = _CONVOLVE[len(self.rest)], any(self.weighed)
+        response: Tensor = convolve(
+            self._continued(input),
+            weight,
+            None if is_weighed else bias,
+            layer.stride,
+            self.rest,
+            layer.dilation,
+            layer.groups,
+        )
+        return _with_bias(response, self._ratio(input, response), bias) if is_weighed else response
+
+
+class _BorderedTransposed(Bordered):
+    borders: tuple[str, ...]
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
+        layer: Any = self
+        n_axes = len(self.borders)
+        added = layer._output_padding(
+            input, output_size, layer.stride, layer.padding, layer.kernel_size, n_axes, layer.dilation
+        )
+        along = sides_along(sides_of(layer, added)).values()
+        maps = input
+        for way in _EXTENSIONS:
+            chosen = [sides if border == way else (0, 0) for border, sides in zip(self.borders, along, strict=True)]
+            if any(map(any, chosen)):
+                maps = extend(maps, sides_from(chosen), way)
+        settings = (self.borders, input.shape[-n_axes:], along, reach_of(layer), layer.stride, layer.padding, added)
+        cut, more, kept = zip(*[_transposed_border(*axis) for axis in zip(*settings, strict=True)], strict=True)
+        is_weighed = any(self.weighed)
+        bias = None if is_weighed else layer.bias
+        transpose = _TRANSPOSE[n_axes]
+        response = transpose(maps, layer.weight, bias, layer.stride, cut, more, layer.groups, layer.dilation)
+        response = response[(..., *kept)]
+        return _with_bias(response, self._ratio(input, response), layer.bias) if is_weighed else response
+
+
+def _transposed_border(
+    border: str, size: int, sides: tuple[int, int], reach: int, stride: int, cut: int, added: int
+) -> tuple[int, int, slice]:
+    """Return what torch is to cut from the response along an axis, to add to it, and which cells of it are kept."""
+    if border == "full":
+        return 0, 0, slice(None)
+    if border == "valid":
+        return cut, added, slice(max(reach - stride + 1 - cut, 0), max(size * stride - cut, 0))
+    if border not in _EXTENSIONS or not any(sides):
+        return cut, added, slice(None)
+    before, behind = sides
+    first, length = before * stride + cut, (size - 1) * stride - 2 * cut + reach + added + 1
+    return 0, max(added - cut - behind * stride, 0), slice(first, first + length)
+
+
+class _BorderedMaximum(Bordered):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        extended = extend(input, self.sides, self.padding_mode)
-        return functional.avg_pool2d(extended, self.kernel_size, self.stride, divisor_override=self.divisor_override)
+        layer: Any = self
+        pool = _MAXIMUM[len(self.rest)]
+        return pool(self._continued(input), layer.kernel_size, layer.stride, self.rest, layer.dilation)
 
 
-class FullMaxPool2d(nn.MaxPool2d):
-    """Max pooling over every window that meets the map; torch itself pads by half a window at most."""
-
-    sides: Sides
-
+class _BorderedAverage(Bordered):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        padded = functional.pad(input, self.sides, value=-torch.inf)
-        return functional.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
+        layer: Any = self
+        mean: Tensor = _AVERAGE[len(self.rest)](
+            self._continued(input),
+            layer.kernel_size,
+            layer.stride,
+            self.rest,
+            count_include_pad=layer.count_include_pad,
+            divisor_override=layer.divisor_override,
+        )
+        return mean * self._ratio(input, mean) if any(self.weighed) else mean
 
 
-class FullAvgPool2d(nn.AvgPool2d):
-    """Average pooling over every window that meets the map; only pixels inside are counted."""
-
-    sides: Sides
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        padded = functional.pad(input, self.sides)
-        mean = functional.avg_pool2d(padded, self.kernel_size, self.stride, divisor_override=self.divisor_override)
-        return mean if self.divisor_override else mean * _reweighting(self, input, mean)
+_BORDERED: dict[type[nn.Module], type[Bordered]] = {
+    **dict.fromkeys((nn.Conv2d, nn.Conv3d), _BorderedConvolution),
+    **dict.fromkeys((nn.ConvTranspose2d, nn.ConvTranspose3d), _BorderedTransposed),
+    **dict.fromkeys((nn.MaxPool2d, nn.MaxPool3d), _BorderedMaximum),
+    **dict.fromkeys((nn.AvgPool2d, nn.AvgPool3d), _BorderedAverage),
+}
+CONVERTIBLE = tuple(_BORDERED)
 
 
-CONVERTIBLE = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-CONVERTED = (ExtendedConv2d, PartialConv2d, ExtendedMaxPool2d, ExtendedAvgPool2d, FullMaxPool2d, FullAvgPool2d)
+def is_convertible(layer: nn.Module) -> bool:
+    """Tell whether a layer computes what its kind in `CONVERTIBLE` does, so that its border can be told to it.
+
+    A class that makes such layers with settings of its own does; one with code of its own may do anything.
+
+    Examples
+    --------
+    >>> class Three(nn.Conv2d):
+    ...     def __init__(self, *widths):
+    ...         super().__init__(*widths, 3, padding=1)
+    >>> is_convertible(Three(3, 8)), is_convertible(nn.Conv1d(3, 8, 3))
+    (True, False)
+    """
+    kind = next((kind for kind in CONVERTIBLE if isinstance(layer, kind)), None)
+    methods = ("__call__", "forward", "_conv_forward", "_output_padding")
+    # A lazy layer takes another class when it first runs, and one with parametrisations has a class of its own.
+    if kind is None or isinstance(layer, LazyModuleMixin) or parametrize.is_parametrized(layer):
+        return False
+    has_own = any(name in vars(layer) for name in methods)
+    return not has_own and all(getattr(type(layer), name, 0) is getattr(kind, name, 0) for name in methods)
 
 
-def convert(layer: nn.Module, padding: str) -> None:
+_made: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _bordered(own: type[nn.Module]) -> type[nn.Module]:
+    """Return a class like a layer's own, with another border; always the same for the same."""
+    if own not in _made:
+        kind = next(kind for kind in CONVERTIBLE if issubclass(own, kind))
+        _made[own] = type(f"Bordered{own.__name__}", (_BORDERED[kind], own), {"__module__": __name__})
+    return _made[own]
+
+
+def _restored(own: type[nn.Module]) -> nn.Module:
+    layer: nn.Module = object.__new__(_bordered(own))
+    return layer
+
+
+def is_padded(layer: Any, padding: str, axes: Collection[str] = AXES) -> bool:
+    """Tell whether a layer pads along some axes, or would under full padding, so that the padding has a meaning for it.
+
+    Examples
+    --------
+    >>> patches = nn.Conv3d(3, 8, (1, 4, 4), stride=(1, 4, 4))
+    >>> is_padded(patches, "circular"), is_padded(patches, "full"), is_padded(nn.MaxPool3d(2), "full", ["frame"])
+    (False, False, True)
+    """
+    is_pooling = not hasattr(layer, "weight")
+    if padding == "partial" and is_pooling:
+        return False
+    along = sides_along(sides_of(layer))
+    if any(any(sides) for axis, sides in along.items() if axis in axes):
+        return True
+    strides = (1,) * len(along) if is_pooling else layer.stride
+    overlaps = [reach >= stride for reach, stride in zip(reach_of(layer), strides, strict=True)]
+    return padding == "full" and any(does for axis, does in zip(along, overlaps, strict=True) if axis in axes)
+
+
+def convert(layer: nn.Module, padding: str, axes: Collection[str] = AXES) -> None:
     """Give a layer another border.
 
     The layer is changed in place, its class included, so that its hooks and every reference to it stay valid.
@@ -174,43 +279,60 @@ def convert(layer: nn.Module, padding: str) -> None:
     Parameters
     ----------
     layer : nn.Module
-        Of class ``nn.Conv2d``, ``nn.MaxPool2d`` or ``nn.AvgPool2d`` exactly.
+        One that `is_convertible`.
     padding : str
         One of ``probe.variants.padding.PADDINGS``.
+    axes
+        Along which; along others the border stays as it is.
     """
-    if isinstance(layer, nn.Conv2d):
-        _convert_convolution(layer, padding)
-    elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
-        _convert_pooling(layer, padding)
+    if not is_padded(layer, padding, axes):
+        return
+    if isinstance(layer, TRANSPOSED):
+        _convert_transposed(layer, padding, axes)
+    else:
+        _convert_windowed(layer, padding, axes)
 
 
-def _convert_convolution(convolution: Any, padding: str) -> None:
-    sides = sides_of(convolution)
-    convolution.padding_mode = "zeros"
-    if padding == "valid":
-        convolution.padding = (0, 0)
-    elif padding == "full":
-        if any(sides) or _windows_overlap(convolution):
-            convolution.padding = reach_of(convolution)
-    elif padding != "zeros" and any(sides):
-        convolution.__class__ = PartialConv2d if padding == "partial" else ExtendedConv2d
-        convolution.padding_mode = padding
-        convolution.sides = sides
+def _convert_transposed(layer: Any, padding: str, axes: Collection[str]) -> None:
+    if padding == "zeros":
+        return
+    layer.__class__ = _bordered(type(layer))
+    layer.padding_mode = padding
+    layer.borders = tuple(padding if axis in axes else "zeros" for axis in AXES[-n_axes_of(layer) :])
+    layer.weighed = tuple(border == "partial" for border in layer.borders)
 
 
-def _convert_pooling(pooling: Any, padding: str) -> None:
-    is_maximum = isinstance(pooling, nn.MaxPool2d)
-    if padding == "valid":
-        pooling.padding = 0
-    elif padding == "full":
-        height, width = reach_of(pooling)
-        pooling.__class__ = FullMaxPool2d if is_maximum else FullAvgPool2d
-        pooling.sides = (width, width, height, height)
-    elif padding in _EXTENSIONS and any(sides_of(pooling)):
-        pooling.sides = sides_of(pooling)
-        pooling.__class__ = ExtendedMaxPool2d if is_maximum else ExtendedAvgPool2d
-        pooling.padding_mode = padding
+def _convert_windowed(layer: Any, padding: str, axes: Collection[str]) -> None:
+    former, before = getattr(layer, "padding_mode", "zeros"), sides_along(sides_of(layer))
+    sides, ways = dict(before), dict.fromkeys(before, former)
+    for axis, reach in zip(before, reach_of(layer), strict=True):
+        if axis in axes:
+            ways[axis] = padding
+            sides[axis] = {"valid": (0, 0), "full": (reach, reach)}.get(padding, sides[axis])
+    ways = {axis: way if any(sides[axis]) else "zeros" for axis, way in ways.items()}
 
+    def within(*chosen: str) -> Sides:
+        return sides_from(amounts if ways[axis] in chosen else (0, 0) for axis, amounts in sides.items())
 
-def _windows_overlap(convolution: nn.Conv2d) -> bool:
-    return any(reach >= stride for reach, stride in zip(reach_of(convolution), convolution.stride, strict=True))
+    extensions = [(way, within(way)) for way in _EXTENSIONS]
+    if hasattr(layer, "weight"):
+        by_torch = sides_along(within("zeros", "partial", "full")).values()
+        # Torch pads both sides alike.
+        uneven = [(first - min(first, last), last - min(first, last)) for first, last in by_torch]
+        extensions.append(("zeros", sides_from(uneven)))
+        weighed = [way == "partial" for way in ways.values()]
+        layer.padding_mode = padding if any(way not in ("zeros", "full") for way in ways.values()) else "zeros"
+    else:
+        by_torch = sides_along(within("zeros")).values()
+        # Torch pads by half a window at most.
+        is_maximum = isinstance(layer, nn.MaxPool2d | nn.MaxPool3d)
+        extensions.append(("lowest" if is_maximum else "zeros", within("full")))
+        weighed = [way == "full" and not is_maximum and not layer.divisor_override for way in ways.values()]
+    rest = tuple(map(min, by_torch))
+    extensions = [(way, amounts) for way, amounts in extensions if any(amounts)]
+    if extensions or any(weighed):
+        layer.__class__ = _bordered(type(layer))
+        layer.sides, layer.extensions = sides_from(sides.values()), extensions
+        layer.rest, layer.weighed = rest, tuple(weighed)
+    elif sides != before:
+        layer.padding = rest

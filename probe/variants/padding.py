@@ -2,44 +2,37 @@
 
 import difflib
 import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.fx
 from torch import Tensor, nn
-from torch.nn import functional
 
+from probe.axes import AXES
 from probe.errors import ArgumentError, ModelError, ProbeWarning
-from probe.models.blueprint import blueprint
 from probe.models.copies import copied
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
-from probe.variants.borders import CONVERTED, CONVERTIBLE, convert
+from probe.variants.borders import Bordered, convert, is_convertible, is_padded
+from probe.variants.obstacles import axes_in, obstacle, padding_in_code
 from probe.variants.remarks import listed
 from probe.variants.rolling import Findings, bare_twin, roll_images
 from probe.variants.samplers import BlurPool
-from probe.variants.tracing import Tracer
 
 __all__ = ["PADDINGS", "with_padding"]
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, *_ADAPTIVE)
-_EXTENDING = (nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d)
-_POOLING_FUNCTIONS = (functional.max_pool2d, functional.avg_pool2d)
-_ADAPTIVE_FUNCTIONS = (functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d)
 
-
-def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None) -> nn.Module:
+def with_padding(
+    model: nn.Module, padding: str, *, axes: Sequence[str] | None = None, images: Tensor | None = None
+) -> nn.Module:
     """Return a copy of a model whose convolutions and pooling layers see another border.
 
     The commonest uses::
 
         probe.with_padding(model, "circular")
         probe.layerwise(probe.with_padding(model, "valid"), images)
-        probe.with_padding(model, "circular", images=images[:1])
+        probe.with_padding(video_model, "circular", axes=("row", "column"))
 
     =============  ==============================================  ================================================
     padding        convolutions                                    pooling
@@ -53,6 +46,11 @@ def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None
     ``valid``      nothing                                         nothing
     ``full``       dilation · (kernel − 1) zeros [2]_              kernel − 1 of −∞ (average: not counted)
     =============  ==============================================  ================================================
+
+    A transposed convolution sees the same border where its response reads beyond the map; under ``valid`` that part
+    of the response is cut off, and under ``full`` nothing is cut off. What is said of rows and columns goes for the
+    frames of clips and the depth of volumes too. With `axes`, layers keep along the other axes the border they had:
+    ``axes=("row", "column")`` changes a video network in space alone, ``axes=("frame",)`` in time alone.
 
     The first five keep the sizes of all maps; what a layer did not pad stays unpadded. Under ``full``, convolutions
     without padding whose windows do not overlap, such as patch embeddings and strided 1 × 1 convolutions, stay as
@@ -73,23 +71,27 @@ def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None
         It stays as it was.
     padding : str
         One of ``probe.variants.padding.PADDINGS``.
+    axes : sequence of str, optional
+        Some of ``"frame"``, ``"row"`` and ``"column"``; by default all.
     images : torch.Tensor, optional
-        Shape (image, channel, row, column), on the first of which the conversion is tried. By default it is noise of a
-        size that is found by trial; give one if the warning says that none fits. Rows and columns are multiples of
-        all strides.
+        Shape (image, channel, row, column), or (image, channel, frame, row, column) for a model of clips or volumes;
+        on the first of them the conversion is tried. By default it is noise of a size that is found by trial; give one
+        if the warning says that none fits. Its sides are multiples of all strides.
 
     Returns
     -------
     nn.Module
         A copy with the same classes, names, hooks, modes and bits of weights, sharing no memory. Layers of class
-        ``nn.Conv2d``, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` are converted, the first whatever its padding mode was.
+        ``nn.Conv2d``, ``nn.ConvTranspose2d``, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` and of their kin with frames are
+        converted, and classes made of these without code of their own; convolutions whatever their padding mode was.
 
     Raises
     ------
     ArgumentError
-        If the padding is unknown, or `images` are none or have no effect.
+        If the padding is unknown, no layer has one of the axes, or `images` are none or have no effect.
     ModelError
-        If the model is scripted or traced, cannot be copied, or has been converted already.
+        If no layer pads, or none of those that do can be converted, as in a transformer whose patches do not overlap;
+        if the model is scripted or traced, cannot be copied, or has been converted already.
     PaddingError
         From the forward pass of the returned model, under ``valid``: if the images are so small that no map is left.
         It names the layer and the smallest size that works.
@@ -97,8 +99,8 @@ def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None
     Warns
     -----
     ProbeWarning
-        Lists what was not converted: other classes of layers that pad, transposed convolutions, pooling with
-        ``ceil_mode`` or to several cells, and padding in the code of ``forward``. Under ``zeros``, layers that
+        Lists what was not converted: other classes of layers that pad, pooling with ``ceil_mode`` or to several
+        cells, and padding in the code of ``forward``. Under ``zeros``, layers that
         continue the map; under ``partial``, no pooling. Under ``circular`` it also tells what else than padding tells
         positions apart, such as a table of positions, or why nothing could be tried.
 
@@ -118,6 +120,7 @@ def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None
 
     Examples
     --------
+    >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
     >>> with_padding(model, "valid")(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 8, 28, 28])
@@ -127,50 +130,97 @@ def with_padding(model: nn.Module, padding: str, *, images: Tensor | None = None
         offer = f" Did you mean {near[0]!r}?" if near else ""
         raise ArgumentError(f"padding={padding!r} is unknown; expected one of {', '.join(PADDINGS)}.{offer}")
     original = unwrap(model)
+    chosen = _check_axes(axes, original)
     if images is not None:
-        _check_images(images, padding)
+        _check_images(images, padding, original)
     if any(_is_converted(module) for module in original.modules()):
         raise ModelError("model: its padding has been converted already. Convert the original model instead.")
     converted = copied(original)
-    _convert_all(converted, padding)
+    n_converted = _convert_all(converted, padding, chosen)
+    in_code = padding_in_code(original, padding, chosen)
+    reasons = {name: obstacle(module, padding, chosen) for name, module in original.named_modules()}
+    for name, function in in_code or ():
+        reasons[name] = reasons[name] or function
+    if not n_converted:
+        raise ModelError(_nothing_message(padding, axes, reasons))
     if padding in ("valid", "full"):
         converted.forward = AlignedForward(converted, padding)
-    _warn_of_rest(original, padding, images)
+    _warn_of_rest(original, padding, chosen, images, reasons, is_traced=in_code is not None)
     return converted
 
 
-def _check_images(images: Any, padding: str) -> None:
+def _check_axes(axes: Any, model: nn.Module) -> tuple[str, ...]:
+    """Return the axes to convert, in their order."""
+    if axes is None:
+        return AXES
+    present = axes_in(model)
+    given = (axes,) if isinstance(axes, str) else tuple(axes)
+    if not given or not set(given) <= set(AXES):
+        raise ArgumentError(f"axes={axes!r}: expected some of {', '.join(AXES)}.")
+    missing = [axis for axis in given if axis not in present]
+    if missing:
+        found = f"they slide over {' and '.join(f'{axis}s' for axis in present)}" if present else "none slides a window"
+        raise ArgumentError(f"axes={axes!r}: no layer of the model has an axis {missing[0]!r}; {found}.")
+    return tuple(axis for axis in AXES if axis in given)
+
+
+def _check_images(images: Any, padding: str, model: nn.Module) -> None:
     if padding == "zeros":
         raise ArgumentError("images: padding='zeros' is not tried on images, so they would have no effect.")
-    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+    axes = axes_in(model) or AXES[-2:]
+    if not isinstance(images, Tensor) or images.ndim != 2 + len(axes) or not len(images):
         found = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise ArgumentError(f"images: expected a tensor of shape (image, channel, row, column), found {found}.")
+        shape = ", ".join(("image", "channel", *axes))
+        raise ArgumentError(f"images: expected a tensor of shape ({shape}), found {found}.")
 
 
-def _convert_all(model: nn.Module, padding: str) -> None:
+def _convert_all(model: nn.Module, padding: str, axes: Collection[str]) -> int:
+    """Convert the layers of a model, and return how many of them have the padding that was asked for."""
+    count = 0
     for module in model.modules():
-        if type(module) in CONVERTIBLE and not _obstacle(module, padding):
-            convert(module, padding)
-        elif isinstance(module, BlurPool):
-            module.border = "circular" if padding == "circular" else "reflect"
+        if obstacle(module, padding, axes):
+            continue
+        if is_convertible(module):
+            count += is_padded(module, padding, axes)
+            convert(module, padding, axes)
+        elif isinstance(module, BlurPool) and {"row", "column"} <= set(axes):
+            border = "circular" if padding == "circular" else "reflect"
+            count += module.border != border
+            module.border = border
+    return count
 
 
 def _is_converted(module: nn.Module) -> bool:
-    return isinstance(module, CONVERTED) or isinstance(vars(module).get("forward"), AlignedForward)
+    return isinstance(module, Bordered) or isinstance(vars(module).get("forward"), AlignedForward)
 
 
-def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None:
+def _nothing_message(padding: str, axes: Any, reasons: Mapping[str, str]) -> str:
+    along = "" if axes is None else f" along axes={axes!r}"
+    kept = listed("not converted", reasons)
+    if kept:
+        return f"model: padding={padding!r} changes none of its layers{along}; {kept}."
+    return (
+        f"model: padding={padding!r} has nothing to change: no layer pads{along}. What the model knows of position it "
+        "has from elsewhere, such as a table (`with_position_embedding`) or content."
+    )
+
+
+def _warn_of_rest(
+    model: nn.Module,
+    padding: str,
+    axes: Collection[str],
+    images: Tensor | None,
+    reasons: dict[str, str],
+    *,
+    is_traced: bool,
+) -> None:
     """List in one warning what keeps the border it had, and what else tells positions apart in a circular model."""
-    reasons = {name: _obstacle(module, padding) for name, module in model.named_modules()}
-    found = _found_by_rolling(model, images) if padding != "zeros" else Findings()
-    in_code = _padding_in_code(model, padding)
-    if in_code is None and found.not_tried:
+    found = _found_by_rolling(model, axes, images) if padding != "zeros" else Findings()
+    if not is_traced and found.not_tried:
         reasons[""] = reasons[""] or "torch.fx cannot trace it, so padding in its code would go unseen"
-    for name, function in in_code or ():
-        reasons[name] = reasons[name] or function
     for name, function in found.padding.items():
         # What is to be said of layers that can be converted does not depend on a trial under another padding.
-        settled = type(model.get_submodule(name)) in CONVERTIBLE or (padding == "partial" and "pool" in function)
+        settled = is_convertible(model.get_submodule(name)) or (padding == "partial" and "pool" in function)
         if not settled:
             reasons[name] = reasons.get(name) or f"{function} in its code"
     parts = [listed("not converted", reasons)]
@@ -185,89 +235,8 @@ def _warn_of_rest(model: nn.Module, padding: str, images: Tensor | None) -> None
         warnings.warn(f"padding={padding!r}: {'. '.join(filter(None, parts))}.", ProbeWarning, stacklevel=3)
 
 
-def _found_by_rolling(model: nn.Module, images: Tensor | None) -> Findings:
+def _found_by_rolling(model: nn.Module, axes: Collection[str], images: Tensor | None) -> Findings:
     """Convert a throw-away copy to circular padding, in which only padding in code is left, and try it."""
     twin = bare_twin(model)
-    _convert_all(twin, "circular")
-    return roll_images(twin, images)
-
-
-def _obstacle(module: nn.Module, padding: str) -> str:
-    """Say why a layer keeps its border although the padding would change it; empty if it does not."""
-    is_convertible = type(module) in CONVERTIBLE
-    if padding == "zeros":
-        extends = isinstance(module, _EXTENDING) or getattr(module, "padding_mode", "zeros") != "zeros"
-        return "" if is_convertible or not extends else type(module).__name__
-    if isinstance(module, _TRANSPOSED):
-        return "transposed convolution"
-    if isinstance(module, _POOLING) and padding == "partial":
-        return ""
-    if isinstance(module, _ADAPTIVE) and not _are_all(1, module.output_size):
-        return "adaptive pooling, uneven unless the map is a multiple of its output"
-    if getattr(module, "ceil_mode", False) and not _are_all(1, module.stride):
-        return "ceil_mode"
-    pads = _pads(module, padding)
-    if getattr(module, "return_indices", False) and pads and padding != "valid":
-        return "return_indices"
-    return "" if is_convertible or not pads else type(module).__name__
-
-
-def _pads(module: nn.Module, padding: str) -> bool:
-    """Tell whether a layer pads, may pad in code of its own, or would pad under full padding."""
-    if any(name != "parametrizations" for name, _ in module.named_children()):
-        return False  # a block that records its settings; its layers do the padding
-    if (padding == "full" or _has_own_code(module)) and not _are_all(1, getattr(module, "kernel_size", 1)):
-        return True
-    return _is_padding(getattr(module, "padding", 0))
-
-
-def _has_own_code(module: nn.Module) -> bool:
-    return isinstance(module, CONVERTIBLE) and all(type(module).forward is not kind.forward for kind in CONVERTIBLE)
-
-
-def _is_padding(amount: Any) -> bool:
-    return isinstance(amount, int | tuple | list | str) and amount != "valid" and not _are_all(0, amount)
-
-
-def _are_all(number: int, values: Any) -> bool:
-    return set(values if isinstance(values, tuple | list) else (values,)) <= {number}
-
-
-def _padding_in_code(model: nn.Module, padding: str) -> list[tuple[str, str]] | None:
-    """Return the layers whose code pads, each with the function it calls; None if the model cannot be traced."""
-    tracer = Tracer()
-    if padding == "zeros" or tracer.is_leaf_module(model, ""):
-        return []
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            nodes = tracer.trace(blueprint(model)).nodes
-    except Exception:
-        return None
-    found = []
-    for node in nodes:
-        if node.op == "call_function" and _call_pads(node, padding):
-            *_, (name, _) = node.meta.get("nn_module_stack", {"": ("", None)}).values()
-            found.append((name, f"{node.target.__name__} in its code"))
-    return found
-
-
-def _call_pads(node: torch.fx.Node, padding: str) -> bool:
-    """Tell whether a call pads, or would pad under full padding."""
-    function: Any = node.target
-    if function is functional.pad:
-        amounts: Any = _argument(node, 1, "pad")
-        return _is_padding(amounts[:4])  # rows and columns come first
-    if padding == "partial" and function in (*_POOLING_FUNCTIONS, *_ADAPTIVE_FUNCTIONS):
-        return False
-    if function in _ADAPTIVE_FUNCTIONS:
-        return not _are_all(1, _argument(node, 1, "output_size"))
-    if function in _POOLING_FUNCTIONS:
-        uses_ceil = _argument(node, 5 if function is functional.max_pool2d else 4, "ceil_mode")
-        return padding == "full" or uses_ceil or _is_padding(_argument(node, 3, "padding"))
-    if function is torch.conv2d:
-        return padding == "full" or _is_padding(_argument(node, 4, "padding"))
-    return function is torch.conv_transpose2d or "pad" in getattr(function, "__name__", "")
-
-
-def _argument(node: torch.fx.Node, place: int, name: str) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, 0)
+    _convert_all(twin, "circular", axes)
+    return roll_images(twin, images, axes)

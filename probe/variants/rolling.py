@@ -4,45 +4,46 @@ A model whose layers all continue their maps around the other side does so, if t
 all strides. What does not, pads in code that no list of functions knows, or tells positions apart in another way.
 """
 
+import itertools
 import math
 import re
 import sys
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from probe.axes import AXES, axes_of_size
 from probe.errors import ModelError
 from probe.models.blueprint import blueprint, reason_of
 from probe.models.copies import copied
-from probe.models.geometry import pair
-from probe.models.layers import module_names, running_layer
+from probe.models.geometry import along_each
+from probe.models.layers import first_convolution, module_names, running_layer
 from probe.models.loan import borrowed, resolve_device
 from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
 
 __all__ = ["Findings", "bare_twin", "roll_images"]
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 _SIZES = (64, 96, 128, 224, 160, 192, 256, 288, 384, 448, 512, 32, 28, 16)
+_FRAMES = (16, 32, 64)
 _TOLERANCE = 1e-4  # of the largest value of a map, for what rounding does to it
+_PLACES = {2: ("row or column", "rows or columns"), 3: ("frame, row or column", "frames, rows or columns")}
 _MOST_PREFIX_TOKENS = 16
-_SLIDING = {"conv2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "unfold", "fold"}
-_POOLING = {
-    "mean",
-    "sum",
-    "amax",
-    "amin",
-    "max",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "avg_pool2d",
-    "max_pool2d",
+_SLIDING = {"unfold", "fold"} | {
+    f"{name}{n}d{more}"
+    for n in (2, 3)
+    for name, more in (("conv", ""), ("max_pool", ""), ("max_pool", "_with_indices"), ("avg_pool", ""), ("lp_pool", ""))
+}
+_POOLING = {"mean", "sum", "amax", "amin", "max"} | {
+    f"{name}_pool{n}d" for n in (2, 3) for name in ("adaptive_avg", "adaptive_max", "avg", "max")
 }
 # What these give is judged with what is made of it: a map continued on all sides, or cut, is no map of whole cells.
 _NOT_JUDGED = {
@@ -90,7 +91,7 @@ def bare_twin(model: nn.Module) -> nn.Module:
     return copied(model, replacements)
 
 
-def roll_images(model: nn.Module, images: Tensor | None = None) -> Findings:
+def roll_images(model: nn.Module, images: Tensor | None = None, axes: Collection[str] = AXES) -> Findings:
     """Run a model once, on an image and the same image rolled, and list what does not move with it.
 
     Parameters
@@ -98,8 +99,10 @@ def roll_images(model: nn.Module, images: Tensor | None = None) -> Findings:
     model
         An eager model without hooks; it runs in evaluation mode where it is, and random states are kept.
     images
-        An image, shape (1, channel, row, column). By default one of noise, of the first of some usual sizes that the
-        model can take and of which all of its maps are whole parts.
+        An image, shape (1, channel, row, column), or a clip, which has frames before the rows. By default one of
+        noise, of the first of some usual sizes that the model can take and of which all of its maps are whole parts.
+    axes
+        Along which to roll.
 
     Returns
     -------
@@ -117,18 +120,18 @@ def roll_images(model: nn.Module, images: Tensor | None = None) -> Findings:
         return Findings(not_tried="it has no values")
     with borrowed(model, device, 0):
         try:
-            images = _image_of(model, device) if images is None else images[:1].to(device)
+            images = _image_of(model, device, axes) if images is None else images[:1].to(device)
             grids = _grids_of(model, images)
-            strides = _total_strides(images, grids)
+            strides = _total_strides(images, grids, axes)
         except _NotTriedError as reason:
             return Findings(not_tried=str(reason))
-        rolled = images.roll(strides, (2, 3))
-        pair = torch.cat([images, rolled])
-        judge = _Judge(model, (images.shape[2], images.shape[3]), strides, grids)
-        mark(pair)
+        rolled = images.roll(strides, tuple(range(2, images.ndim)))
+        both = torch.cat([images, rolled])
+        judge = _Judge(model, tuple(images.shape[2:]), strides, grids)
+        mark(both)
         try:
             with judge:
-                model(pair)
+                model(both)
         except Exception as error:  # whatever the model's own code raises
             return Findings(not_tried=reason_of(error, model))
     return judge.findings
@@ -138,34 +141,38 @@ class _NotTriedError(Exception):
     """No size of image was found on which a model can be tried."""
 
 
-def _image_of(model: nn.Module, device: torch.device) -> Tensor:
-    """Return an image of noise of the first size at which all maps are whole parts of it."""
+def _image_of(model: nn.Module, device: torch.device, axes: Collection[str]) -> Tensor:
+    """Return an image or clip of noise of the first size at which all maps are whole parts of it."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    n_channels = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+    first = first_convolution(model)
+    n_channels = 3 if first is None else first.in_channels
+    lengths = _FRAMES if isinstance(first, nn.Conv3d) else (None,)
     try:
         plan = blueprint(model)
     except ModelError as error:
         raise _NotTriedError(str(error)) from error
     failures: dict[int, str] = {}
-    for size in _SIZES:
+    for side, length in itertools.product(_SIZES, lengths):
+        size = (side, side) if length is None else (length, side, side)
         try:
-            blank = torch.empty(2, n_channels, size, size, dtype=dtype, device="meta")
-            _total_strides(blank, _grids_of(plan, blank))
+            blank = torch.empty(2, n_channels, *size, dtype=dtype, device="meta")
+            _total_strides(blank, _grids_of(plan, blank), axes)
         except _NotTriedError as reason:
-            failures[size] = str(reason)
+            failures[side] = str(reason)
             continue
         generator = torch.Generator().manual_seed(0)
-        image = torch.randn(1, n_channels, size, size, generator=generator, device="cpu")
+        image = torch.randn(1, n_channels, *size, generator=generator, device="cpu")
         return image.to(device=device, dtype=dtype)
     largest = max(failures)
+    shown = "images" if lengths == (None,) else f"clips of {', '.join(map(str, lengths))} frames"
     raise _NotTriedError(
-        f"no size of images fits of {', '.join(map(str, sorted(failures)))} pixels; at {largest}, {failures[largest]}"
+        f"no size of {shown} fits of {', '.join(map(str, sorted(failures)))} pixels; at {largest}, {failures[largest]}"
     )
 
 
 def _grids_of(model: nn.Module, images: Tensor) -> set[Size]:
     """Run a model and return the sizes of its maps."""
-    sizes = _MapSizes()
+    sizes = _MapSizes(images.ndim - 2)
     try:
         with torch.no_grad(), torch.device(images.device), sizes:
             model(images)
@@ -174,42 +181,47 @@ def _grids_of(model: nn.Module, images: Tensor) -> set[Size]:
     return sizes.found
 
 
-def _total_strides(images: Tensor, grids: set[Size]) -> Size:
-    """Return by how many rows and columns to roll images, so that all maps roll by whole cells.
+def _total_strides(images: Tensor, grids: set[Size], axes: Collection[str]) -> Size:
+    """Return by how much to roll images along each axis, so that all maps roll by whole cells; 0 along other axes.
 
     That is half the image if it can be, which is a multiple even of strides that are not seen.
     """
     strides = []
-    for axis, size in enumerate(images.shape[2:]):
+    names = axes_of_size(images.shape[2:])
+    for axis, (name, size) in enumerate(zip(names, images.shape[2:], strict=True)):
+        if name not in axes:
+            strides.append(0)
+            continue
         lengths = {grid[axis] for grid in grids}
         odd = [length for length in lengths if size % length and length % size]
         if odd:
-            raise _NotTriedError(f"a map of {odd[0]} rows or columns is no whole part of an image of {size}")
+            raise _NotTriedError(f"a map of {odd[0]} {_PLACES[len(names)][1]} is no whole part of an image of {size}")
         stride = math.lcm(1, *(max(size // length, 1) for length in lengths))
         if stride >= size:
-            raise _NotTriedError("a map has a single row or column, which cannot be rolled")
+            raise _NotTriedError(f"a map has a single {_PLACES[len(names)][0]}, which cannot be rolled")
         strides.append(stride if size // 2 % stride or size % 2 else size // 2)
-    return strides[0], strides[1]
+    return tuple(strides)
 
 
 class _MapSizes(TorchFunctionMode):
     """The sizes of all maps that convolutions and local pooling give, whatever they slide over more than one cell."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_axes: int) -> None:
         super().__init__()
         self.found: set[Size] = set()
+        self._n_axes = n_axes
 
     def __torch_function__(
         self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         maps = next(tensors_in(output), None)
-        if name_of(func) in _SLIDING and maps is not None and maps.ndim == 4:
+        if name_of(func) in _SLIDING and maps is not None and maps.ndim == self._n_axes + 2:
             given = next(tensors_in((args, kwargs or {})))
             kernel = (kwargs or {}).get("kernel_size", args[1] if len(args) > 1 else 0)
-            is_global = "pool" in name_of(func) and pair(kernel) == tuple(given.shape[2:])
-            if given.ndim == 4 and given.shape[2:] != (1, 1) and not is_global:
-                self.found.add((maps.shape[2], maps.shape[3]))
+            is_global = "pool" in name_of(func) and along_each(kernel, self._n_axes) == tuple(given.shape[2:])
+            if given.ndim == maps.ndim and set(given.shape[2:]) != {1} and not is_global:
+                self.found.add(tuple(maps.shape[2:]))
         return output
 
 
@@ -254,11 +266,12 @@ class _Judge(TorchFunctionMode):
         first = output[0]
         if output.ndim == 2:
             return [first]
-        if output.ndim == 4:
-            at = [axes for axes in ((1, 2), (0, 1)) if self._is_grid((first.shape[axes[0]], first.shape[axes[1]]))]
-            if at and at[0] == (1, 2):
-                self._grids.add((first.shape[1], first.shape[2]))
-            return [self._rolled(first, axes) for axes in at]
+        n_axes = len(self._size)
+        if output.ndim == n_axes + 2:
+            at = [start for start in (1, 0) if self._is_grid(tuple(first.shape[start : start + n_axes]))]
+            if 1 in at:
+                self._grids.add(tuple(first.shape[1:]))
+            return [self._rolled(first, start) for start in at]
         return list(self._rolled_tokens(first)) if output.ndim == 3 else []
 
     def _is_grid(self, grid: Size) -> bool:
@@ -266,35 +279,43 @@ class _Judge(TorchFunctionMode):
 
         Other axes that are as long as a map by chance, such as channels, seldom pass.
         """
-        if grid == (1, 1):
+        if set(grid) == {1}:
             return True
-        cells = list(zip(grid, self._size, self._shift, strict=True))
-        is_scaled = grid in self._grids or grid[0] * self._size[1] == grid[1] * self._size[0]
+        # An axis that was not rolled may have any length, but one axis alone is too easily scaled.
+        axes = list(zip(grid, self._size, self._shift, strict=True))
+        cells = [(n, size, shift) for n, size, shift in axes if shift]
+        alike = {Fraction(n, size) for n, size, _ in (cells if len(cells) > 1 else axes)}
+        is_scaled = grid in self._grids or len(alike) == 1
         fits = all((size % n == 0 or n % size == 0) and shift * n % size == 0 for n, size, shift in cells)
         return is_scaled and fits
 
-    def _rolled(self, maps: Tensor, axes: Size) -> Tensor:
-        by = (shift * maps.shape[axis] // size for axis, size, shift in zip(axes, self._size, self._shift, strict=True))
-        return maps if maps.shape[axes[0]] * maps.shape[axes[1]] == 1 else maps.roll(tuple(by), axes)
+    def _rolled(self, maps: Tensor, start: int) -> Tensor:
+        """Return maps rolled along the axes from one on."""
+        axes = tuple(range(start, start + len(self._size)))
+        lengths = [maps.shape[axis] for axis in axes]
+        if set(lengths) == {1}:
+            return maps
+        by = (shift * n // size for n, size, shift in zip(lengths, self._size, self._shift, strict=True))
+        return maps.roll(tuple(by), axes)
 
     def _rolled_tokens(self, tokens: Tensor) -> Iterator[Tensor]:
         for axis in (0, 1):
             for grid in self._grids:
-                n_prefix = tokens.shape[axis] - grid[0] * grid[1]
+                n_prefix = tokens.shape[axis] - math.prod(grid)
                 if 0 <= n_prefix <= _MOST_PREFIX_TOKENS and math.prod(grid) > 1:
                     prefix, rest = tokens.split([n_prefix, math.prod(grid)], dim=axis)
-                    rolled = self._rolled(rest.unflatten(axis, grid), (axis, axis + 1)).flatten(axis, axis + 1)
+                    rolled = self._rolled(rest.unflatten(axis, grid), axis).flatten(axis, axis + len(grid) - 1)
                     yield torch.cat([prefix, rolled], dim=axis)
 
     def _note(self, name: str, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
         module = running_layer(_frames(), self._model)
         layer = module_names(self._model).get(module, "")
         known = name.strip("_")
-        if known in _POOLING and (output.ndim == 2 or output.shape[2:] == (1, 1)):
+        if known in _POOLING and (output.ndim == 2 or set(output.shape[2:]) == {1}):
             self.findings.otherwise.setdefault(layer, "maps that do not move by whole cells")
         elif known in _ATTENTION_FUNCTIONS or _ATTENTION.search(f"{layer} {type(module).__name__}"):
             self.findings.otherwise.setdefault(layer, "attention that tells places apart")
-        elif known in _MATRICES or (known == "conv2d" and output.shape[2:] == (1, 1)):
+        elif known in _MATRICES or (known in ("conv2d", "conv3d") and set(output.shape[2:]) == {1}):
             self.findings.otherwise.setdefault(layer, "weights of their own for each place of a map")
         elif known in _WITH_TABLES and any(_varies(tensor) for tensor in tensors_in((args, kwargs))):
             self.findings.otherwise.setdefault(layer, "a table of positions")

@@ -12,13 +12,12 @@ from torch.nn import functional
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.blueprint import reason_of
 from probe.models.copies import copied
-from probe.models.geometry import pair
+from probe.models.geometry import TRANSPOSED, pair
 from probe.models.layers import unwrap
 from probe.variants.alignment import AlignedForward
-from probe.variants.borders import CONVERTIBLE
 from probe.variants.remarks import listed
 from probe.variants.samplers import BlurPool, PhaseChoice, PolyphasePool, Wrapped
-from probe.variants.strides import NOT_PADDED, TRANSPOSED, Step, Strided, layer_of, strided_calls
+from probe.variants.strides import NOT_PADDED, SAMPLED, Step, Strided, layer_of, strided_calls
 from probe.variants.tracing import GraphForward, Tracer
 
 __all__ = ["SAMPLINGS", "with_sampling"]
@@ -127,8 +126,8 @@ def with_sampling(
     if not strided:
         found = f" {listed('Left as they are', rest)}." if rest else ""
         raise ModelError(
-            "model: there is nothing to convert: looked for were strides of convolutions and pooling, and slices "
-            f"x[:, :, ::s, ::s] in the code of forward.{found}"
+            "model: there is nothing to convert: looked for were strides of convolutions and pooling over rows and "
+            f"columns, and slices x[:, :, ::s, ::s] in the code of forward.{found}"
         )
     meeting: dict[str, str] = {}
     if sampling == "blur":
@@ -160,7 +159,7 @@ def _graph_of(model: nn.Module) -> fx.Graph:
         for module in modes:
             module.training = False
         with warnings.catch_warnings(action="ignore"):
-            return Tracer(CONVERTIBLE).trace(model)
+            return Tracer(SAMPLED).trace(model)
     except Exception as error:  # whatever the model's own code raises
         raise ModelError(
             f"model: torch.fx cannot trace it, and so where it sub-samples is not known: {reason_of(error, model)}"
@@ -218,7 +217,7 @@ def _insert_phases(model: nn.Module, graph: fx.Graph, strided: Sequence[Strided]
             with graph.inserting_after(chosen if chosen.args[0] is source else source):
                 kept = graph.call_module(pool, (source, chosen))
             _redirect(call, source, readers, kept)
-            if type(call.module) in CONVERTIBLE and not call.is_pointwise and call.module.padding in NOT_PADDED:
+            if type(call.module) in SAMPLED and not call.is_pointwise and call.module.padding in NOT_PADDED:
                 wrapping = _put_in(model, call, "wrapped", Wrapped(call.module))
                 with graph.inserting_before(call.node):
                     wrapped = graph.call_module(wrapping, (call.source,))

@@ -9,13 +9,13 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from probe.models.geometry import pair
-from probe.variants.borders import CONVERTIBLE
+from probe.models.geometry import TRANSPOSED, pair
 
-__all__ = ["NOT_PADDED", "TRANSPOSED", "Step", "Strided", "layer_of", "strided_calls"]
+__all__ = ["NOT_PADDED", "SAMPLED", "Step", "Strided", "layer_of", "strided_calls"]
 
 NOT_PADDED = (0, (0, 0), "valid")
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SAMPLED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+"""Layers whose strides can be converted, along rows and columns alone."""
 
 _STRIDED_FUNCTIONS = {functional.max_pool2d: 2, functional.avg_pool2d: 2, torch.conv2d: 3}
 
@@ -101,7 +101,7 @@ def strided_calls(
 
 def _step(node: fx.Node, module: nn.Module | None) -> Step:
     """Return the strides of a call that can be converted, (1, 1) if it has none."""
-    if isinstance(module, CONVERTIBLE):
+    if isinstance(module, SAMPLED):
         return pair(module.stride)
     index = _index_of(node)
     others = [_index_of(user) for user in node.all_input_nodes[0].users if user is not node] if index else []
@@ -131,7 +131,7 @@ def _largest_step(index: tuple[Any, ...]) -> int:
 def _obstacle(node: fx.Node, module: nn.Module | None) -> str:
     """Say why a call that sub-samples keeps doing so; empty if it does not, or can be converted."""
     if module is not None:
-        if isinstance(module, CONVERTIBLE):
+        if isinstance(module, SAMPLED):
             if max(pair(module.stride)) == 1:
                 return ""
             if getattr(module, "return_indices", False):

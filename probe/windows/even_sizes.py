@@ -13,8 +13,8 @@ from probe.windows.windows import Windows
 
 __all__ = ["WindowsOf", "nearest_even_sizes"]
 
-WindowsOf = Mapping[str, tuple[Windows, Windows]]
-"""The windows along rows and along columns of each audited layer, by the name of its module."""
+WindowsOf = Mapping[str, tuple[Windows, ...]]
+"""The windows along each axis of each audited layer, by the name of its module."""
 
 _FURTHEST = 128  # pixels
 

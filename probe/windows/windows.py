@@ -1,4 +1,4 @@
-"""Which rows of a map, and of the padding around it, the windows of a layer read."""
+"""Which cells of a map, and of the padding around it, the windows of a layer read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from probe.models.geometry import pair, sides_of
+from probe.models.geometry import along_each, n_axes_of, sides_along, sides_of
 
 __all__ = ["WINDOWED", "Windows", "windows_of"]
 
-WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
+WINDOWED = (
+    *(nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d),
+    *(nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d, nn.LPPool3d),
+)
 """Layers that slide a window over their map."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of a layer along one axis; what is said of rows goes for columns too.
+    """The windows of a layer along one axis; what is said of rows goes for columns and frames too.
 
     Attributes
     ----------
@@ -69,21 +72,21 @@ class Windows:
         return (int(read.argmax()), int(read[::-1].argmax())) if read.any() else (size, size)
 
 
-def windows_of(layer: Any) -> tuple[Windows, Windows]:
-    """Return the windows of a layer of a kind in `WINDOWED`, along rows and along columns."""
-    left, right, top, bottom = _sides(layer)
-    kernel = pair(layer.kernel_size)
-    stride = pair(layer.stride or layer.kernel_size)
-    dilation = pair(getattr(layer, "dilation", 1))
+def windows_of(layer: Any) -> tuple[Windows, ...]:
+    """Return the windows of a layer of a kind in `WINDOWED` along each axis.
+
+    Examples
+    --------
+    >>> [windows.count(8) for windows in windows_of(nn.MaxPool3d((1, 2, 4)))]
+    [8, 4, 2]
+    """
+    n_axes = n_axes_of(layer)
+    settings = (layer.kernel_size, layer.stride or layer.kernel_size, getattr(layer, "dilation", 1))
     # Pooling layers that were converted to another padding pad beforehand, without ceil_mode.
     ceil_mode = bool(getattr(layer, "ceil_mode", False)) and not hasattr(layer, "sides")
-    return (
-        Windows(kernel[0], stride[0], dilation[0], top, bottom, ceil_mode),
-        Windows(kernel[1], stride[1], dilation[1], left, right, ceil_mode),
+    sides = sides_along(getattr(layer, "sides", None) or sides_of(layer)).values()
+    along = zip(*(along_each(setting, n_axes) for setting in settings), sides, strict=True)
+    return tuple(
+        Windows(kernel, stride, dilation, before, behind, ceil_mode)
+        for kernel, stride, dilation, (before, behind) in along
     )
-
-
-def _sides(layer: Any) -> tuple[int, int, int, int]:
-    if hasattr(layer, "sides"):
-        return layer.sides
-    return sides_of(layer) if hasattr(layer, "padding") else (0, 0, 0, 0)

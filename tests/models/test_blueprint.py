@@ -158,3 +158,10 @@ def test_what_keeps_the_shape_is_not_composed():
     with torch.no_grad(), Recorded() as recorded:
         plan(blank)
     assert recorded.names == {"convolution", "empty_like"}
+
+
+def test_the_smallest_cube_of_a_model_of_clips():
+    net = nn.Sequential(nn.Conv3d(1, 2, (3, 5, 3)), nn.MaxPool3d((2, 3, 2)))
+    assert smallest_input(net, 1) == 7
+    with pytest.raises(PaddingError, match="none of the clips of equal sides of 1, 2, 4"):
+        smallest_input(net, 2)

@@ -172,7 +172,7 @@ def test_a_sum_in_place_that_cannot_be_done_in_place_is_an_error_and_not_silentl
 
     for net in (Discarding(), Repeating()):
         with pytest.raises(PaddingError, match=r"Write x = x \+ y"):
-            with_padding(net, "valid")(torch.randn(1, 2, 6, 6))
+            with_padding(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), net), "valid")(torch.randn(1, 2, 8, 8))
 
 
 class Coordinates(nn.Module):
@@ -243,7 +243,7 @@ def test_an_error_of_the_users_own_code_is_passed_on_as_it_is():
             return super().forward(x)
 
     with pytest.raises(RuntimeError, match="out of luck") as caught:
-        with_padding(Broken(nn.Conv2d(1, 2, 3)), "valid")(torch.zeros(1, 1, 8, 8))
+        with_padding(Broken(nn.Conv2d(1, 2, 3, padding=1)), "valid")(torch.zeros(1, 1, 8, 8))
     assert not hasattr(caught.value, "__notes__")
 
 
@@ -258,3 +258,45 @@ def test_explaining_calls_no_hook_and_changes_no_buffer():
     assert calls == ["pre-hook", "hook"]
     assert net[0].num_batches_tracked == 1
     assert all(parameter.device.type == "cpu" for parameter in net.parameters())
+
+
+class Volumes(nn.Module):
+    """x beside and on top of a convolution of clips."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.conv = nn.Conv3d(4, 4, (3, 3, 5), padding=(1, 1, 2))
+        self.joined = joined
+
+    def forward(self, x):
+        return self.joined(x, self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "joined", [SUMS["x + y"], lambda x, y: torch.cat([x, y], 1), lambda x, y: torch.cat([x, y], -4)]
+)
+def test_maps_of_three_axes_are_aligned_along_each(joined):
+    net, x = Volumes(joined), torch.randn(2, 4, 7, 8, 9)
+    inner = functional.conv3d(x, *weights_of(net.conv))
+    torch.testing.assert_close(with_padding(net, "valid")(x), joined(x[:, :, 1:-1, 1:-1, 2:-2], inner))
+    inner = functional.conv3d(x, *weights_of(net.conv), padding=(2, 2, 4))
+    torch.testing.assert_close(with_padding(net, "full")(x), joined(functional.pad(x, (2, 2, 1, 1, 1, 1)), inner))
+    inner = functional.conv3d(x, *weights_of(net.conv), padding=(1, 0, 0))
+    found = with_padding(net, "valid", axes=("row", "column"))(x)
+    torch.testing.assert_close(found, joined(x[:, :, :, 1:-1, 2:-2], inner))
+
+
+def test_a_clip_too_short_for_a_model_without_padding_is_told_the_smallest():
+    net = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 2, (5, 3, 3), padding=1))
+    message = (
+        r"padding='valid': 1 \(Conv3d\) spans 5 × 3 × 3 and gets a map of 2 × 6 × 7, so clips of 4 × 8 × 9 leave no "
+        r"map\. "
+        r"The smallest clips of equal sides that work are 7 × 7 × 7: give larger clips"
+    )
+    with pytest.raises(PaddingError, match=message):
+        with_padding(net, "valid")(torch.zeros(1, 1, 4, 8, 9))
+
+
+def test_volumes_and_images_are_not_aligned_with_each_other():
+    with Alignment("valid"), pytest.raises(RuntimeError, match="size of tensor"):
+        torch.ones(1, 2, 5, 5, 5) + torch.ones(1, 2, 3, 3)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from probe.variants.borders import convert, extend
+from probe.variants.borders import convert, extend, is_padded
 from probe.variants.padding import PADDINGS
 
 NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -182,3 +183,212 @@ def test_layers_take_single_images_without_an_image_axis(padding):
     convolution, images = nn.Conv2d(3, 4, 3, padding=1), torch.randn(2, 3, 8, 8)
     convert(convolution, padding)
     torch.testing.assert_close(convolution(images[0]), convolution(images)[0])
+
+
+CLIPS = {
+    "usual": {"kernel_size": 3, "padding": 1},
+    "all axes differ": {"kernel_size": (2, 3, 5), "padding": (1, 0, 2), "stride": (1, 2, 1), "dilation": (2, 1, 1)},
+    "same, even kernel": {"kernel_size": (4, 2, 3), "padding": "same"},
+    "reflect before": {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+    "circular before, same": {"kernel_size": (4, 1, 3), "padding": "same", "padding_mode": "circular"},
+}
+SPACE, TIME = ("row", "column"), ("frame",)
+
+
+def bordered_by_numpy(maps, settings, padding, axes):
+    """Pad a clip (channel, frame, row, column) one axis after the other, and return the mask of what was inside."""
+    triple = [value if isinstance(value, tuple) else (value,) * 3 for value in (
+        settings["kernel_size"], settings.get("padding", 0), settings.get("dilation", 1)
+    )]  # fmt: skip
+    masks = []
+    for axis, (name, kernel, amount, dilation) in enumerate(zip(("frame", "row", "column"), *triple, strict=True), 1):
+        before = border_before(kernel, amount, dilation)
+        mode = NUMPY_MODES.get(settings.get("padding_mode", "zeros"), "constant")
+        if name in axes:
+            mode = NUMPY_MODES.get(padding, "constant")
+            before = {"valid": (0, 0), "full": (dilation * (kernel - 1),) * 2}.get(padding, before)
+        mask = np.ones(maps.shape[axis])
+        weighs = padding == "partial" and name in axes
+        masks.append(np.pad(mask, before, constant_values=0 if weighs else 1))
+        maps = np.pad(maps, [before if place == axis else (0, 0) for place in range(4)], mode=mode)
+    return maps, np.einsum("f,r,c->frc", *masks)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # from torch itself
+@pytest.mark.parametrize("axes", [(*TIME, *SPACE), SPACE, TIME, ("row",)])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("name", CLIPS)
+def test_convolution_of_clips_equals_padding_by_numpy_along_the_chosen_axes(name, padding, axes):
+    settings = CLIPS[name]
+    torch.manual_seed(0)
+    layer = nn.Conv3d(2, 4, **settings, dtype=torch.float64)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    steps = {"stride": settings.get("stride", 1), "dilation": settings.get("dilation", 1)}
+    clip = np.random.default_rng(0).normal(size=(2, 6, 7, 8))
+    padded, mask = bordered_by_numpy(clip, settings, padding, axes)
+    expected = functional.conv3d(torch.from_numpy(padded)[None], weight, **steps)[0]
+    taps = torch.ones(1, 1, *weight.shape[2:], dtype=torch.float64)
+    inside = functional.conv3d(torch.from_numpy(mask)[None, None], taps, **steps)[0]
+    expected = expected * taps.sum() / inside + bias[:, None, None, None]
+    convert(layer, padding, axes)
+    np.testing.assert_allclose(output_of(layer, clip), expected.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kind", ["convolution", "transposed", "maximum", "average"])
+def test_a_layer_of_one_frame_does_what_its_twin_does_to_every_frame(kind, padding):
+    torch.manual_seed(0)
+    flat, deep = {
+        "convolution": (
+            nn.Conv2d(2, 3, (3, 4), 2, (1, 2), dilation=(1, 2)),
+            nn.Conv3d(2, 3, (1, 3, 4), (1, 2, 2), (0, 1, 2), dilation=(1, 1, 2)),
+        ),
+        "transposed": (nn.ConvTranspose2d(2, 3, 4, 2, 1), nn.ConvTranspose3d(2, 3, (1, 4, 4), (1, 2, 2), (0, 1, 1))),
+        "maximum": (nn.MaxPool2d(3, 2, 1), nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))),
+        "average": (nn.AvgPool2d(3, 2, 1), nn.AvgPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))),
+    }[kind]
+    if kind in ("convolution", "transposed"):
+        deep.load_state_dict(
+            {name: value if name == "bias" else value[:, :, None] for name, value in flat.state_dict().items()}
+        )
+    clips = torch.randn(2, 2, 5, 8, 9)
+    convert(flat, padding)
+    convert(deep, padding)
+    frames = torch.stack([flat(frame) for frame in clips.unbind(2)], dim=2)
+    torch.testing.assert_close(deep(clips), frames, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("extra", [{}, {"count_include_pad": False}, {"divisor_override": 2}])
+def test_pooling_along_chosen_axes_leaves_the_others(padding, extra):
+    """Pooling is done axis by axis: time first as it was, then space under the padding, in double precision."""
+    clip = torch.randn(2, 3, 6, 7, 8, dtype=torch.float64)
+    whole = {"kernel_size": (3, 2, 4), "stride": (2, 2, 1), "padding": (1, 1, 2)}
+    time = {"kernel_size": (3, 1, 1), "stride": (2, 1, 1), "padding": (1, 0, 0)}
+    space = {"kernel_size": (1, 2, 4), "stride": (1, 2, 1), "padding": (0, 1, 2)}
+    override = extra.pop("divisor_override", None)
+    for kind in (nn.MaxPool3d, nn.AvgPool3d):
+        settings = extra if kind is nn.AvgPool3d else {}
+        both, first, second = kind(**whole, **settings), kind(**time, **settings), kind(**space, **settings)
+        if kind is nn.AvgPool3d and override:
+            both.divisor_override, first.divisor_override, second.divisor_override = override, 1, override
+        convert(both, padding, SPACE)
+        convert(second, padding)
+        torch.testing.assert_close(both(clip), second(first(clip)))
+
+
+TRANSPOSED = {
+    "doubling": {"kernel_size": 4, "stride": 2, "padding": 1},
+    "doubling, odd": {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
+    "not overlapping": {"kernel_size": 2, "stride": 2},
+    "gaps": {"kernel_size": 1, "stride": 3, "output_padding": 2},
+    "stride 1": {"kernel_size": 3, "padding": 1},
+    "nothing cut": {"kernel_size": 5, "stride": 2},
+    "dilated": {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2, "output_padding": 1},
+    "far": {"kernel_size": 9, "stride": 2, "padding": 0},
+}
+
+
+def transposed_by_loops(row, kernel, bias, settings, padding):
+    """One axis: cell o of the response reads, by tap t, cell (o + cut − dilation·t) / stride of the continued row."""
+    stride, cut, dilation = (settings.get(name, default) for name, default in zip(
+        ("stride", "padding", "dilation"), (1, 0, 1), strict=True
+    ))  # fmt: skip
+    reach, size = dilation * (len(kernel) - 1), len(row)
+    length = (size - 1) * stride - 2 * cut + reach + settings.get("output_padding", 0) + 1
+    cells = range(length)
+    if padding == "full" and reach >= stride:
+        cells = range(-cut, (size - 1) * stride + reach + 1 - cut)
+    wide = 40 if padding in NUMPY_MODES else 0
+    continued = np.pad(row, wide, mode=NUMPY_MODES.get(padding, "constant"))
+    response = []
+    for cell in cells:
+        places = [(cell + cut - dilation * tap, kernel[tap]) for tap in range(len(kernel))]
+        read = [(place // stride, weight) for place, weight in places if place % stride == 0]
+        inside = [(place, weight) for place, weight in read if -wide <= place < size + wide]
+        if padding == "valid" and len(inside) < len(read):
+            response.append(None)
+            continue
+        total = sum(continued[place + wide] * weight for place, weight in inside)
+        if padding == "partial" and read:
+            total = total * len(read) / len(inside) + bias if inside else 0
+        else:
+            total += bias
+        response.append(total)
+    if padding == "valid":
+        # What is left is what lies between the last incomplete cell before and the first behind.
+        bad = [index for index, value in enumerate(response) if value is None]
+        middle = len(response) // 2
+        first = max((index + 1 for index in bad if index < middle), default=0)
+        response = response[first : min((index for index in bad if index > middle), default=len(response))]
+    return np.array(response)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolution_equals_loops_over_cells(name, padding):
+    """The kernel is a product of one row along each axis, so that a clip is worked out axis by axis."""
+    generator, settings = np.random.default_rng(1), TRANSPOSED[name]
+    for n_axes, kind in ((2, nn.ConvTranspose2d), (3, nn.ConvTranspose3d)):
+        kernels = [generator.normal(size=settings["kernel_size"]) for _ in range(n_axes)]
+        rows = [generator.normal(size=7 + axis) for axis in range(n_axes)]
+        letters = "abc"[:n_axes]
+        outer = f"{','.join(letters)}->{letters}"
+        layer = kind(1, 1, **settings, bias=False).double()
+        layer.weight.data = torch.from_numpy(np.einsum(outer, *kernels))[None, None]
+        convert(layer, padding)
+        along = [
+            transposed_by_loops(row, kernel, 0, settings, padding) for row, kernel in zip(rows, kernels, strict=True)
+        ]
+        found = output_of(layer, np.einsum(outer, *rows)[None])[0]
+        np.testing.assert_allclose(found, np.einsum(outer, *along), atol=1e-11)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution_keeps_groups_bias_and_the_size_asked_for(padding, groups):
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(4, 2, 3, (2, 1), (1, 0), groups=groups).double()
+    plain = nn.ConvTranspose2d(4, 2, 3, (2, 1), (1, 0), groups=groups).double()
+    plain.load_state_dict(layer.state_dict())
+    convert(layer, padding)
+    maps = torch.randn(2, 4, 9, 12, dtype=torch.float64)
+    rows, columns = {"valid": (0, 2), "full": (-1, 0)}.get(padding, (0, 0))  # what is cut off before
+    for size in (None, [17, 14], [18, 14]):
+        found, expected = layer(maps, size), plain(maps, size)
+        torch.testing.assert_close(
+            found[..., 3 - rows : 13 - rows, 3 - columns : 11 - columns], expected[..., 3:13, 3:11]
+        )
+        if padding not in ("valid", "full"):
+            assert found.shape == expected.shape
+            assert torch.equal(found, expected) == (padding == "zeros")
+
+
+def test_a_transposed_convolution_that_is_circular_in_space_leaves_time():
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose3d(2, 3, (3, 4, 4), (2, 2, 2), 1).double()
+    clips = torch.randn(1, 2, 4, 5, 6, dtype=torch.float64)
+    expected = functional.conv_transpose3d(
+        functional.pad(clips, (2, 2, 2, 2, 0, 0), mode="circular"), layer.weight, layer.bias, (2, 2, 2), (1, 5, 5)
+    )
+    convert(layer, "circular", SPACE)
+    torch.testing.assert_close(layer(clips), expected)
+    assert layer(clips).shape == (1, 3, 7, 10, 12)
+
+
+def test_layers_are_padded_only_along_axes_on_which_they_pad():
+    layer = nn.Conv3d(1, 1, 3, padding=(0, 1, 1))
+    assert not is_padded(layer, "circular", TIME) and is_padded(layer, "circular", SPACE)
+    assert is_padded(layer, "full", TIME)
+    before = dict(vars(layer))
+    convert(layer, "circular", TIME)
+    assert type(layer) is nn.Conv3d and vars(layer).keys() == before.keys()
+
+
+@pytest.mark.parametrize("mode", NUMPY_MODES)
+def test_clips_are_continued_as_numpy_does(mode):
+    clip = np.random.default_rng(0).normal(size=(2, 3, 2, 4))
+    for sides in [(1, 1, 1, 1, 1, 1), (0, 3, 2, 0, 5, 1), (0, 0, 0, 0, 2, 2)]:
+        along = [(0, 0), (sides[4], sides[5]), (sides[2], sides[3]), (sides[0], sides[1])]
+        expected = np.pad(clip, along, mode=NUMPY_MODES[mode])
+        np.testing.assert_array_equal(extend(torch.from_numpy(clip)[None], sides, mode)[0].numpy(), expected)

@@ -1,5 +1,6 @@
 """Whole models under every padding: what is kept, what each layer computes, what is said and refused."""
 
+import contextlib
 import copy
 import pickle
 import re
@@ -249,17 +250,26 @@ def test_every_reference_to_a_layer_is_converted(padding):
     torch.testing.assert_close(with_padding(net, padding)(images), expected)
 
 
-def test_full_leaves_patches_alone_and_a_vision_transformer_as_it_was():
-    net = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=4).eval()
-    nn.init.normal_(net.heads[0].weight)
-    images = torch.randn(2, 3, 32, 32)
-    for padding in PADDINGS:
-        if padding == "circular":
-            with pytest.warns(ProbeWarning, match=r"otherwise than by padding: encoder \(a table of positions\)\.$"):
-                converted = with_padding(net, padding)
-        else:
-            converted = with_padding(net, padding)
-        assert torch.equal(converted(images), net(images))
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_a_model_that_pads_nowhere_is_refused(padding, recwarn):
+    transformer = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=4).eval()
+    with pytest.raises(ModelError, match=f"padding='{padding}' has nothing to change: no layer pads"):
+        with_padding(transformer, padding)
+    assert not recwarn
+
+
+def test_full_leaves_patches_alone():
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)).eval()
+    converted, images = with_padding(net, "full"), torch.randn(2, 3, 32, 32)
+    assert torch.equal(converted[0](images), net[0](images))
+    assert converted(images).shape[2:] == (10, 10)
+
+
+def test_a_vision_transformer_behind_convolutions_is_told_apart_by_its_table():
+    stem = [torchvision.models.vision_transformer.ConvStemConfig(8, 3, 2) for _ in range(3)]
+    net = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=4, conv_stem_configs=stem).eval()
+    with pytest.warns(ProbeWarning, match=r"otherwise than by padding: encoder \(a table of positions\)\.$"):
+        with_padding(net, "circular")
 
 
 @pytest.mark.parametrize("padding", ["circular", "valid"])
@@ -314,7 +324,7 @@ UNCONVERTED = {
     "ceil_mode": (nn.MaxPool2d(3, 2, ceil_mode=True), r"0 \(ceil_mode\)\.", ("reflect", "valid", "full")),
     "return_indices": (nn.MaxPool2d(3, 2, 1, return_indices=True), r"0 \(return_indices\)\.", ("reflect", "full")),
     "adaptive": (nn.AdaptiveAvgPool2d((7, 1)), r"0 \(adaptive pooling, uneven", ("reflect", "valid", "full")),
-    "transposed": (nn.ConvTranspose2d(3, 3, 2, 2), r"0 \(transposed convolution\)\.", ALL_BUT_ZEROS),
+    "transposed": (nn.ConvTranspose1d(3, 3, 3), r"0 \(ConvTranspose1d\)\.", ALL_BUT_ZEROS),
     "one axis": (nn.Conv1d(3, 3, 3, padding=1), r"0 \(Conv1d\)\.", ALL_BUT_ZEROS),
     "one axis, unpadded": (nn.Conv1d(3, 3, 3), r"0 \(Conv1d\)\.", ("full",)),
     "padding layer": (nn.ReflectionPad2d(1), r"0 \(ReflectionPad2d\)\.", ("zeros", *ALL_BUT_ZEROS)),
@@ -336,18 +346,30 @@ UNCONVERTED = {
 @pytest.mark.parametrize("name", UNCONVERTED)
 def test_what_is_not_converted_is_listed_in_one_warning(name, recwarn):
     layer, expected, paddings = UNCONVERTED[name]
+    model = nn.Sequential(layer, nn.Conv2d(3, 3, 3, padding=1))
     for padding in ("zeros", *ALL_BUT_ZEROS):
         if padding in paddings:
-            assert re.match(expected, listed_by(nn.Sequential(layer), padding))
+            assert re.match(expected, listed_by(model, padding))
         else:
-            with_padding(nn.Sequential(layer), padding)
+            with_padding(model, padding)
+    assert not recwarn
+
+
+@pytest.mark.parametrize("padding", ["reflect", "circular", "full"])
+def test_a_model_none_of_whose_layers_can_be_converted_is_refused_with_the_reasons(padding, recwarn):
+    body = nn.Sequential(nn.MaxPool2d(3, 2, 1, ceil_mode=True), PadsInCode())
+    message = (
+        rf"padding='{padding}' changes none of its layers; not converted: 0 \(ceil_mode\); 1 \(pad in its code\)\.$"
+    )
+    with pytest.raises(ModelError, match=message):
+        with_padding(body, padding)
     assert not recwarn
 
 
 def test_the_warning_names_layers_by_reason():
-    body = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.ConvTranspose2d(1, 1, 2), PadsInCode())
+    body = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.ConvTranspose2d(1, 1, 2, 1), PadsInCode())
     net = nn.Sequential(OrderedDict(stem=nn.MaxPool2d(2, ceil_mode=True), body=body))
-    expected = "stem, body.0 (ceil_mode); body.1 (transposed convolution); body.2 (pad in its code)."
+    expected = "stem, body.0 (ceil_mode); body.2 (pad in its code)."
     assert listed_by(net, "replicate") == expected
 
 
@@ -406,3 +428,138 @@ def test_a_forward_set_by_another_tool_is_kept():
 class Negated:
     def __call__(self, x):
         return -x
+
+
+class Three(nn.Conv3d):
+    """A class that makes convolutions with settings of its own, as torchvision's video networks do."""
+
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__(n_inputs, n_outputs, 3, padding=1)
+
+
+def clip_net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        Three(2, 4),
+        nn.BatchNorm3d(4),
+        nn.ReLU(inplace=True),
+        nn.MaxPool3d(3, 1, 1),
+        nn.Conv3d(4, 4, 3, padding=1, groups=2),
+        nn.ConvTranspose3d(4, 3, 3, padding=1),
+        nn.AvgPool3d(3, 1, 1),
+    )
+
+
+CLIP_AXES = {"every axis": None, "space": ("row", "column"), "time": ("frame",)}
+
+
+@pytest.mark.parametrize("axes", CLIP_AXES.values(), ids=CLIP_AXES)
+def test_under_circular_a_net_of_clips_commutes_with_rolling_along_the_chosen_axes_alone(axes, recwarn):
+    net = clip_net().double().eval()
+    clips = torch.randn(1, 2, 7, 8, 9, dtype=torch.float64)
+    circular = with_padding(net, "circular", axes=axes)
+    for axis, name in enumerate(("frame", "row", "column"), start=2):
+        found, expected = circular(clips.roll(3, axis)), circular(clips).roll(3, axis)
+        assert torch.allclose(found, expected, atol=1e-12) == (axes is None or name in axes)
+    assert not recwarn
+
+
+def test_padding_of_space_leaves_time_exactly_as_convolutions_with_zeros_do():
+    net, clips = Three(2, 4), torch.randn(2, 2, 6, 7, 8)
+    found = with_padding(net, "circular", axes=("row", "column"))(clips)
+    extended = functional.pad(clips, (1, 1, 1, 1, 0, 0), mode="circular")
+    assert torch.equal(found, functional.conv3d(extended, net.weight, net.bias, padding=(1, 0, 0)))
+    # In the other direction: space as it was, time around the other end.
+    found = with_padding(net, "circular", axes=("frame",))(clips)
+    extended = functional.pad(clips, (0, 0, 0, 0, 1, 1), mode="circular")
+    assert torch.equal(found, functional.conv3d(extended, net.weight, net.bias, padding=(0, 1, 1)))
+
+
+@ignore_not_converted
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_a_net_of_one_frame_does_what_its_twin_of_images_does_to_every_frame(padding):
+    class Flat(nn.Module):
+        """A residual network of images or, with kernels of one frame, of clips."""
+
+        def __init__(self, n_axes):
+            super().__init__()
+            convolution, pool = ((nn.Conv2d, nn.MaxPool2d), (nn.Conv3d, nn.MaxPool3d))[n_axes - 2]
+
+            def one(value, frame):
+                return (frame, value, value)[3 - n_axes :]
+
+            self.first = convolution(3, 4, one(3, 1), one(2, 1), one(1, 0))
+            self.second = convolution(4, 4, one(3, 1), 1, one(1, 0))
+            self.pool = pool(one(3, 1), one(2, 1), one(1, 0))
+
+        def forward(self, maps):
+            maps = functional.relu(self.first(maps))
+            return self.pool(torch.cat([maps + functional.relu(self.second(maps)), maps], 1))
+
+    torch.manual_seed(0)
+    flat, deep = Flat(2).eval(), Flat(3).eval()
+    weights = {name: value[:, :, None] if value.ndim == 4 else value for name, value in flat.state_dict().items()}
+    deep.load_state_dict(weights)
+    clips = torch.randn(2, 3, 5, 22, 26)
+    with torch.no_grad():
+        expected = torch.stack([with_padding(flat, padding)(frame) for frame in clips.unbind(2)], dim=2)
+        torch.testing.assert_close(with_padding(deep, padding)(clips), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_copies_of_nets_of_clips_train_pickle_and_copy_and_keep_their_classes(padding):
+    net, clips = clip_net().train(), torch.randn(2, 2, 10, 11, 12)
+    converted = with_padding(net, padding, axes=("row", "column"))
+    assert states_equal(converted, net) and not storages(converted) & storages(net)
+    assert [isinstance(twin, type(layer)) for twin, layer in zip(converted, net, strict=True)] == [True] * len(net)
+    converted(clips).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in (converted[0].weight, converted[5].weight))
+    converted.eval()
+    for twin in (copy.deepcopy(converted), pickle.loads(pickle.dumps(converted))):
+        assert type(twin[0]) is type(converted[0]) and repr(twin) == repr(converted)
+        assert torch.equal(twin(clips), converted(clips))
+    with pytest.raises(ModelError, match="converted already") if padding != "zeros" else contextlib.nullcontext():
+        with_padding(converted, "zeros")
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])
+def test_video_networks_are_converted_whole(name, recwarn):
+    torch.manual_seed(0)
+    net = torchvision.models.get_model(name, weights=None).eval()
+    images = torch.randn(1, 3, 4, 32, 32)
+    for axes in (None, ("row", "column")):
+        with_padding(net, "circular", axes=axes, images=torch.randn(1, 3, 16, 32, 32))
+    assert not recwarn
+    with torch.no_grad():
+        space = with_padding(net.stem, "circular", axes=("row", "column"), images=images)
+        torch.testing.assert_close(space(images.roll((8, 4), (3, 4))), space(images).roll((4, 2), (3, 4)))
+        assert not torch.allclose(space(images.roll(2, 2)), space(images).roll(2, 2))
+
+
+def test_axes_that_no_layer_has_are_refused():
+    with pytest.raises(
+        ArgumentError, match=r"axes=\('frame',\): no layer .* axis 'frame'; they slide over rows and columns"
+    ):
+        with_padding(small_net(), "circular", axes=("frame",))
+    for axes in ((), ("time",), "depth", ("row", "rows")):
+        with pytest.raises(ArgumentError, match="expected some of frame, row, column"):
+            with_padding(clip_net(), "circular", axes=axes)
+    with pytest.raises(ArgumentError, match="none slides a window"):
+        with_padding(nn.Linear(2, 2), "circular", axes=("row",))
+    frames = nn.Sequential(nn.Conv3d(3, 3, (3, 1, 1), padding=(1, 0, 0)))
+    with pytest.raises(ModelError, match=r"no layer pads along axes=\('row', 'column'\)"):
+        with_padding(frames, "circular", axes=("row", "column"))
+
+
+def test_clips_are_asked_for_where_the_model_takes_clips():
+    with pytest.raises(
+        ArgumentError, match=r"shape \(image, channel, frame, row, column\), found shape \(1, 2, 8, 8\)"
+    ):
+        with_padding(clip_net(), "circular", images=torch.zeros(1, 2, 8, 8))
+
+
+def test_one_axis_of_images_can_be_chosen():
+    net, images = nn.Conv2d(2, 3, 3, padding=1), torch.randn(1, 2, 5, 6)
+    found = with_padding(net, "reflect", axes="column")(images)
+    extended = functional.pad(images, (1, 1, 0, 0), mode="reflect")
+    assert torch.equal(found, functional.conv2d(extended, net.weight, net.bias, padding=(1, 0)))

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import probe
+from probe.axes import AXES
 from probe.errors import ArgumentError, ProbeWarning
 from probe.testing import padded_net
 from probe.variants.rolling import bare_twin, roll_images
@@ -216,3 +217,51 @@ def test_trying_calls_no_hook_draws_no_number_and_writes_no_buffer(left_as_found
     model[0].register_forward_hook(lambda *_: pytest.fail("called"))
     with left_as_found(model.train()):
         probe.with_padding(model, "circular")
+
+
+class Volume(nn.Module):
+    """A convolution of clips behind some code."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(0)
+        self.function = function
+        self.kernel = nn.Parameter(torch.randn(4, 4, 3, 3, 3))
+        self.conv = nn.Conv3d(4, 4, 1)
+
+    def forward(self, x):
+        return self.conv(self.function(self, x))
+
+
+IN_CLIPS = {
+    "pads space": (lambda m, x: functional.conv3d(x, m.kernel[:, :, 1:2], padding=(0, 1, 1)), True, False),
+    "pads time": (lambda m, x: functional.conv3d(x, m.kernel[..., 1:2, 1:2], padding=(1, 0, 0)), False, True),
+    "mixes time": (lambda m, x: x.cumsum(2), False, True),
+    "a mean of frames": (lambda m, x: x - x.mean(2, keepdim=True), False, False),
+    "moves": (lambda m, x: functional.max_pool3d(functional.pad(x, (1,) * 6, mode="circular"), 3, 1), False, False),
+    "last axis": (lambda m, x: functional.layer_norm(x.movedim(1, -1), (4,)).movedim(-1, 1), False, False),
+}
+
+
+@pytest.mark.parametrize("name", IN_CLIPS)
+def test_code_of_clips_is_judged_along_the_axes_that_are_rolled(name):
+    function, in_space, in_time = IN_CLIPS[name]
+    model = nn.Sequential(nn.Conv3d(3, 4, 1), Volume(function))
+    for axes, pads in ((("row", "column"), in_space), (("frame",), in_time), (AXES, in_space or in_time)):
+        found = roll_images(model, axes=axes)
+        assert (list(found.padding), found.otherwise, found.not_tried) == (["1"] if pads else [], {}, "")
+
+
+def test_a_model_of_clips_that_no_size_suits_says_so():
+    class Seven(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(x).reshape(len(x), 4, 7, 7, 7)
+
+    with pytest.warns(
+        ProbeWarning, match=r"no size of clips of 16, 32, 64 frames fits of 16, 28, .* at 512, the model"
+    ):
+        probe.with_padding(Seven(), "circular")
