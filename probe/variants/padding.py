@@ -151,7 +151,7 @@ def _convert_all(model: nn.Module, padding: str) -> None:
     for module in model.modules():
         if type(module) in CONVERTIBLE and not _obstacle(module, padding):
             convert(module, padding)
-        elif isinstance(module, BlurPool):
+        elif isinstance(module, BlurPool) and (padding == "circular" or module.border == "circular"):
             module.border = "circular" if padding == "circular" else "reflect"
 
 
