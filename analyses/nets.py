@@ -265,12 +265,12 @@ class ResidualNet(nn.Module):
         else:
             self.maxpool = nn.MaxPool2d(2, 2) if pool == "full" else nn.MaxPool2d(3, 2, 1)
         given: dict[str, Any] = {"bottleneck": bottleneck, "projects": True, "border": border, "blur": blur}
-        n_in = width
-        for number, count in enumerate(n_blocks):
-            n_middle = width * 2**number
-            setattr(self, f"layer{number + 1}", _stage(n_in, n_middle, 2 if number else 1, count, given))
-            n_in = n_middle * (_EXPANSION if bottleneck else 1)
-        self.fc = nn.Linear(n_in, n_classes)
+        expansion = _EXPANSION if bottleneck else 1
+        self.layer1 = _stage(width, width, 1, n_blocks[0], given)
+        self.layer2 = _stage(expansion * width, 2 * width, 2, n_blocks[1], given)
+        self.layer3 = _stage(2 * expansion * width, 4 * width, 2, n_blocks[2], given)
+        self.layer4 = _stage(4 * expansion * width, 8 * width, 2, n_blocks[3], given)
+        self.fc = nn.Linear(8 * expansion * width, n_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -278,8 +278,7 @@ class ResidualNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the class scores of images, shape (image, class)."""
         maps = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            maps = stage(maps)
+        maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
         return self.fc(maps.mean(dim=(2, 3)))
 
 
