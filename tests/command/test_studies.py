@@ -28,7 +28,7 @@ def test_studies_are_listed_with_the_time_they_need(run):
         assert all(duration in outcome.stdout for duration in module.STUDY.times.values())
     assert studies.find_studies().keys() == {
         "audit", "border_reach", "erasing", "gapnet", "location_dependent", "padding_comparison", "posenet",
-        "quadrants", "red_green", "rook", "similarity",
+        "quadrants", "red_green", "rook", "shifts", "similarity",
     }  # fmt: skip
     listed = json.loads(run("analyse", "--list", "--json").stdout)
     assert [study["name"] for study in listed] == list(studies.find_studies())

@@ -21,6 +21,7 @@ NULL = {
     "quadrants": (50.0, r"is told up to|again at|accuracy − that on new ones"),
     "red_green": (50.0, r"go by place|as good in the other half|networks are (worse|better)|recognised less often"),
     "rook": (50.0, r"so many tell|Others did|here they are not"),
+    "shifts": (50.0, r"beyond its error|that are (more|less) consistent"),
     "similarity": (0.5, r"speaks for it in [1-9]|against it in [1-9]|tells positions apart most"),
 }
 
