@@ -112,7 +112,7 @@ class HardNet(nn.Module):
         Examples
         --------
         >>> HardNet(NETS["S-Conv"]).cost(), HardNet(NETS["F-Conv"]).cost()
-        ((128, 39223296), (6272, 126443520))
+        ((128, 39092224), (6272, 126086272))
         """
         side, products = _SIDE, 0
         for module in self.modules():

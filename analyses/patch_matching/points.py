@@ -53,7 +53,7 @@ def interest_points(
     >>> square = np.zeros((80, 80))
     >>> square[30:50, 20:60] = 1
     >>> sorted(map(tuple, interest_points(square, apart=8, margin=8).tolist()))
-    [(20.0, 30.0), (20.0, 49.0), (59.0, 30.0), (59.0, 49.0)]
+    [(21.0, 31.0), (21.0, 48.0), (58.0, 31.0), (58.0, 48.0)]
     """
     across, down = (ndimage.gaussian_filter(grey, _FINE, order=order) for order in ((0, 1), (1, 0)))
     xx, yy, xy = (ndimage.gaussian_filter(part, _COARSE) for part in (across**2, down**2, across * down))

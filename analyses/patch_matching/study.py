@@ -90,7 +90,7 @@ _MOMENTUM = 0.9  # with as much dampening, so that a step is of the size of the 
 _WEIGHT_DECAY = 1e-4
 _AT_ONCE = 256  # patches that are described
 _LATE = 10  # one part in so many of the steps, whose loss is kept
-_LONGEST_SHORT_SIDE = 480  # pixels of a photograph
+_LONGEST_SHORT_SIDE = 640  # pixels of a photograph
 _SHOWN = 3
 _TEST_SEED = 1000
 
@@ -456,7 +456,7 @@ def _arrays(
 ) -> xr.Dataset:
     """Return what was measured on our own cases, and on those of the published numbers, where nothing was."""
     tests = list(dict.fromkeys([*(name for name in pixels if name not in ("spread", "found")), _BROWN]))
-    coords = {
+    coords: dict[str, list[Any]] = {
         "seed": list(range(settings.seeds)),
         "net": [PIXELS, *nets],
         "pairs": sorted({0, *settings.pairs, *_PUBLISHED["S-Conv"]}),

@@ -28,7 +28,7 @@ def result(tiny_study):
 def test_the_full_presets_have_enough_points_without_a_folder():
     """The portrait alone is trained on, the temple and the flower are tested with."""
     data = study._read("quick", None, PRESETS["quick"], None)
-    assert len(np.unique(data.training.points)) > 4 * max(PRESETS["quick"].batches)
+    assert len(np.unique(data.training.points)) > 4 * max(PRESETS["quick"].batches)  # 170
     ((test, pairs),) = data.tests.values()
     assert len(np.unique(test.sources)) == 2 and len(test.points) <= 4 * PRESETS["quick"].test_points
     assert set(pairs.others) == {"same photograph", "other photographs"} and len(pairs.matching) == 2000
