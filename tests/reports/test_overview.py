@@ -65,14 +65,15 @@ def texts(one):
 
 
 def test_the_page_is_that_of_its_file_holds_every_part_and_is_small(overview, tmp_path):
-    page_text = reports.build(overview).html()
+    report = reports.build(overview)
+    page_text = report.html()
     path = probe.save(overview, tmp_path / "overview.nc")
     assert reports.build(probe.load(path)).html() == page_text
     assert len(page_text) < 3_000_000
     text = plain(page_text)
     assert all(sentence in text for sentence in page.findings(overview))
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
-    titles = [one.title for one in reports.build(overview).sections]
+    titles = [one.title for one in report.sections]
     assert titles == [
         "Findings", "Where is position read?", "What the network was shown", "Why is it there?",
         "Which channels and directions carry it?", "What happens without it?", "All numbers", "What each number means",
