@@ -266,9 +266,9 @@ def _draw_curves(result: xr.Dataset) -> Figure:
             for number, arm in enumerate(result.arm.values):
                 curve = result[name].sel(net=net, arm=arm).mean("seed")
                 panel.plot(
-                    curve[dim], curve, marker=RESULT_MARKERS[number % len(RESULT_MARKERS)], markersize=3, linewidth=1.2,
-                    markevery=max(curve.size // 8, 1), color=RESULT_COLOURS[number % len(RESULT_COLOURS)],
-                    label=_label(str(arm)),
+                    curve[dim], curve, color=RESULT_COLOURS[number % len(RESULT_COLOURS)], linewidth=1.2,
+                    linestyle="--" if number >= len(RESULT_COLOURS) else "-", label=_label(str(arm)), markersize=3,
+                    marker=RESULT_MARKERS[number % len(RESULT_MARKERS)], markevery=max(curve.size // 8, 1),
                 )  # fmt: skip
             panel.set(xlabel=x_label, ylabel=y_label, title=net if len(nets) > 1 else "")
             sns.despine(ax=panel)

@@ -116,7 +116,7 @@ def test_small_folders_are_used_as_they_are_named(tmp_path):
     task = small_task(tmp_path, 8, 4)
     assert task.flipped and task.source == "folder" and task.n_classes == 2 and len(task.training) == 8
     torch.testing.assert_close(task.training.images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
-    with pytest.raises(ImagesError, match=r"train: 12 found, 1200 needed"):
+    with pytest.raises(ImagesError, match=r"train: 12 found, 10000 needed"):
         run(images=tmp_path, progress=False)
 
 
