@@ -225,7 +225,9 @@ class RandomCrops(Dataset[Any]):
         if isinstance(image, Unreadable):
             return image
         generator = np.random.default_rng((self.seed, self.epoch, index))
-        window = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=_drawn_box(*image.size, generator))
+        window = image.resize(
+            (self.size, self.size), Image.Resampling.BILINEAR, box=_drawn_box(image.width, image.height, generator)
+        )
         pixels = as_tensor(window)
         return (pixels.flip(2) if generator.random() < 0.5 else pixels), self.files.labels[index]
 
