@@ -325,3 +325,57 @@ def test_a_target_of_ones_own_is_told_the_whole_size():
     net = nn.Sequential(nn.Conv3d(3, 3, 1))
     result = probe.layerwise(net, clips, layers="input", targets={"late": late}, stimuli="natural", progress=False)
     assert result.r2.item() > 0.6
+
+
+class TestAblation:
+    net = padded_net("zeros", depth=2, width=6, n_axes=3).double().eval().requires_grad_(False)
+
+    def behind(self, clips, **ablated):
+        with torch.no_grad():
+            first = self.net[1](self.net[0](clips))
+            if ablated:
+                first[:, 2] = ablated["value"](first)
+            return self.net[3](self.net[2](first))
+
+    @pytest.mark.parametrize("mode", ["zero", "mean"])
+    def test_channels_are_replaced_on_every_cell(self, mode):
+        def value(maps):
+            return 0 if mode == "zero" else maps[:, 2].mean(dim=(1, 2, 3), keepdim=True).expand_as(maps[:, 2])
+
+        expected = self.behind(CLIPS, value=value)
+        with torch.no_grad(), probe.ablate(self.net, {"relu1": [2]}, mode=mode):
+            torch.testing.assert_close(self.net(CLIPS), expected)
+
+    def test_the_mean_of_a_result_stands_for_that_of_each_clip(self):
+        reference = probe.channelwise(self.net, CLIPS, layers="relu1", maps="relu1", progress=False)
+        mean = layer_map(reference, "mean_map", "relu1").sel(stimulus="natural").values[2].mean()
+        expected = self.behind(CLIPS, value=lambda maps: torch.full_like(maps[:, 2], mean))
+        with torch.no_grad(), probe.ablate(self.net, {"relu1": [2]}, mode="mean", reference=reference):
+            torch.testing.assert_close(self.net(CLIPS), expected)
+
+    def test_predictions_of_cells_are_compared_where_the_roll_has_brought_them(self):
+        options = {"score": "agreement", "counts": [1], "draws": 2, "folds": 2, "progress": False}
+        circular = padded_net("circular", depth=2, width=6, n_axes=3).double()
+        clips = noise_images(12, (4, 6, 6)).double()
+        curves = {}
+        for name, net in {"circular": circular, "zeros": self.net}.items():
+            ranking = probe.rank_channels(net, CLIPS[:20], "relu1", method="omega2", progress=False)
+            curves[name] = probe.ablation_curve(net, clips, ranking, **options)
+        assert curves["circular"].attrs["n_images"] == 12
+        assert "agreement" in str(curves["circular"])
+        values = {name: float(curve.intact.sel(score="agreement")) for name, curve in curves.items()}
+        assert values["circular"] == 1 > values["zeros"]
+
+    def test_erasers_are_fitted_and_put_to_work(self):
+        statistics = probe.collect(self.net, CLIPS, layers="relu1", positions=None, progress=False)
+        assert statistics.targets == ["row", "column", "frame"]
+        eraser = probe.fit_eraser(statistics, "relu1", targets=("row", "column", "frame"), stimulus="natural")
+        erased = probe.with_erasers(self.net, {"relu1": eraser})
+        result = probe.layerwise(erased, CLIPS, layers="relu1*", stimuli="natural", positions=None, progress=False)
+        assert (result.r2.isel(layer=-1) < 0.01).all()
+
+
+def test_what_compares_places_of_single_images_refuses_clips():
+    net = padded_net("zeros", depth=1, width=4, n_axes=3)
+    with pytest.raises(ArgumentError, match="neighbours are sought in maps of rows and columns alone"):
+        probe.neighbours(net, noise_images(20, (4, 6, 6)), "conv1", progress=False)

@@ -9,12 +9,19 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from probe.reports.channels.page import findings
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
-# Fewer images than a reader's run every cell as well.
-N_IMAGES, FEWER_IMAGES = "n_images = 1000", "n_images = 300"
+# Fewer images and steps than a reader's run every cell as well.
+FEWER = {
+    "n_images = 1000": "n_images = 120",
+    "steps=200": "steps=50",
+    "make_streets(100)": "make_streets(40)",
+    "make_streets(60)": "make_streets(24)",
+}
 
 
 def cells_of(path):
@@ -33,14 +40,19 @@ def test_every_cell_runs(path, tmp_path, monkeypatch):
     try:
         for number, cell in enumerate(cells_of(path)):
             if cell["cell_type"] == "code":
-                code = code_of(cell).replace(N_IMAGES, FEWER_IMAGES)
+                code = code_of(cell)
+                for many, few in FEWER.items():
+                    code = code.replace(many, few)
                 exec(compile(code, f"{path.name}, cell {number}", "exec"), names)
     finally:
         plt.close("all")
     assert list(tmp_path.iterdir()) == []
-    blocks = names["reports"].build(names["result"]).sections[0].blocks
-    findings = next(block.items for block in blocks if hasattr(block, "items"))
-    assert any("ranks first" in sentence for sentence in findings)
+    assert any("ranks first" in sentence for sentence in findings(names["result"]))
+
+
+@pytest.mark.parametrize("many", FEWER)
+def test_what_is_made_less_is_in_a_notebook(many):
+    assert any(many in code_of(cell) for path in NOTEBOOKS for cell in cells_of(path))
 
 
 def test_there_is_a_notebook_for_classes_and_one_for_pixels():

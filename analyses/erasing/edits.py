@@ -119,6 +119,6 @@ def _standardising_view(
 
 
 def _standardised(output: Tensor, layer: Layer, mean: Tensor, scale: Tensor) -> Tensor:
-    maps = as_maps(output, layer, [(layer.height, layer.width)])
+    maps = as_maps(output, layer, [layer.size])
     assert maps is not None
     return (maps - mean.to(maps)) * scale.to(maps) + mean.mean(dim=(1, 2), keepdim=True).to(maps)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
-from probe.analyses.nets import bagnet33
+from probe.analyses.quadrants.bagnet import bagnet33
 from probe.images.canvases import place_at
 from probe.models.capture import reading, survey
 from probe.models.copies import copied

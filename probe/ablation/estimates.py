@@ -37,7 +37,7 @@ def mean_activity(model: nn.Module, images: Any, options: Options, name: str) ->
 
     def add(layer: Layer, maps: Tensor) -> None:
         nonlocal total, n_images
-        total = total + maps.abs().double().mean(dim=(2, 3)).sum(dim=0).cpu()
+        total = total + maps.abs().double().mean(dim=tuple(range(2, maps.ndim))).sum(dim=0).cpu()
         n_images += len(maps)
         raise _EnoughError
 
@@ -155,7 +155,7 @@ class _Scorer:
                     outputs={stimulus: output[place] for stimulus, output in outputs.items()},
                     labels=labels,
                     numbers=part.numbers,
-                    size=(part.pixels.shape[2], part.pixels.shape[3]),
+                    size=tuple(part.pixels.shape[2:]),
                     seed=self._options.seed,
                 )
                 for name, score in self._scores.items():

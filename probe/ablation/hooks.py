@@ -166,12 +166,12 @@ class _Ablation:
 
     def _look_up(self, args: Any, kwargs: Any) -> None:
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        images = next((value for value in given if value.ndim == 4), None)
+        images = next((value for value in given if value.ndim in (4, 5)), None)
         if images is None:
             shapes = ", ".join(str(tuple(value.shape)) for value in given)
             raise ImagesError(
                 f"images: the model was given {shapes or 'no tensor'}; expected images of shape (image, channel, row, "
-                "column)."
+                "column), or clips with frames before the rows."
             )
         n_images = len(images)
 

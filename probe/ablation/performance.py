@@ -1,6 +1,7 @@
 """How well a model does: scores from amounts that add up over images, so that memory does not grow with them."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.axes import sized
 from probe.errors import ArgumentError, ImagesError
 from probe.images.labels import Labels
 from probe.images.stimuli import apply_stimulus
@@ -44,14 +46,14 @@ class Shown:
     Attributes
     ----------
     outputs : dict
-        Stimulus -> first tensor of the model's output, shape (image, class) or (image, class, row, column) for the
-        scores that come with probe.
+        Stimulus -> first tensor of the model's output, shape (image, class) or (image, class, *size) for the scores
+        that come with probe.
     labels : Labels
         Of each image, as the data set gives them; empty where no score asks for them.
     numbers : list of int
         The image numbers.
     size : tuple of int
-        Rows and columns of the images.
+        Size of the images: rows and columns, of clips and volumes with frames before them.
     seed : int
         Of the stimuli.
     """
@@ -59,7 +61,7 @@ class Shown:
     outputs: Mapping[str, Tensor]
     labels: Sequence[Any]
     numbers: Sequence[int]
-    size: tuple[int, int]
+    size: tuple[int, ...]
     seed: int
 
     def __post_init__(self) -> None:
@@ -225,11 +227,11 @@ class Agreement:
     def amounts(self, shown: Shown) -> Tensor:
         """Return the share of each image, and 1."""
         natural, rolled = shown.classes["natural"], shown.classes["rolled"]
-        if natural.ndim == 3:
+        if natural.ndim > 1:
             if natural.shape[1:] != shown.size:
                 raise ArgumentError(
-                    f"score 'agreement': predictions on {natural.shape[1]}×{natural.shape[2]} cells cannot be shifted "
-                    f"with images of {shown.size[0]}×{shown.size[1]} pixels. Pass a model that predicts every pixel."
+                    f"score 'agreement': predictions on {sized(natural.shape[1:])} cells cannot be shifted with images "
+                    f"of {sized(shown.size)} pixels. Pass a model that predicts every pixel."
                 )
             natural = natural.flatten(1).gather(1, self._origins(shown).to(natural.device))
         same = (_by_image(natural) == _by_image(rolled)).double().mean(dim=1)
@@ -242,13 +244,9 @@ class Agreement:
 
     def _origins(self, shown: Shown) -> Tensor:
         """Return which pixel the shift has brought to each place, shape (image, pixel)."""
-        height, width = shown.size
-        pixels = torch.arange(height * width, dtype=torch.float64, device="cpu").reshape(1, 1, height, width)
-        return (
-            apply_stimulus("rolled", pixels.expand(len(shown.numbers), 1, height, width), shown.numbers, shown.seed)
-            .long()
-            .flatten(1)
-        )
+        pixels = torch.arange(math.prod(shown.size), dtype=torch.float64, device="cpu").reshape(1, 1, *shown.size)
+        pixels = pixels.expand(len(shown.numbers), 1, *shown.size)
+        return apply_stimulus("rolled", pixels, shown.numbers, shown.seed).long().flatten(1)
 
 
 class PerImage:
@@ -376,10 +374,10 @@ def _score_of(name: Any, meaning: Any) -> Score:
 
 
 def _predicted(output: Tensor) -> Tensor:
-    if output.ndim not in (2, 4):
+    if output.ndim not in (2, 4, 5):
         raise ArgumentError(
             f"score: the model's output has the shape {tuple(output.shape)}; expected (image, class) or (image, class, "
-            "row, column). Pass a function of the output instead."
+            "row, column), of volumes with frames before the rows. Pass a function of the output instead."
         )
     if output.shape[1] == 1:
         raise ArgumentError(

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from probe.axes import AXES, on_cells
 from probe.errors import ArgumentError, ImagesError, LayoutError
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps, first_tensor, with_first_tensor
@@ -97,10 +98,11 @@ class Replacement:
     def _map_means(self, tensor: Tensor) -> Tensor:
         """Return the output with its maps levelled; tokens that lie on no grid stay."""
         levelled = tensor.clone()
-        maps = as_maps(levelled, self.layer, [(self.layer.height, self.layer.width)])
+        maps = as_maps(levelled, self.layer, [self.layer.size])
         assert maps is not None
-        means = maps.mean(dim=(2, 3)) if self.means is None else self.means.to(maps)[None]
-        maps.copy_(means[:, :, None, None].expand_as(maps))
+        cells = tuple(range(2, maps.ndim))
+        means = maps.mean(dim=cells) if self.means is None else self.means.to(maps)[None]
+        maps.copy_(means[on_cells(cells)].expand_as(maps))
         return levelled
 
 
@@ -160,7 +162,7 @@ def replacement_for(layer: Layer, mode: str, reference: xr.Dataset | None = None
             f"Measure it with maps={layer.name!r}."
         ) from None
     natural = maps.sel(stimulus="natural") if "natural" in maps.stimulus else maps.isel(stimulus=0)
-    means = natural.mean(["row", "column"]).values
+    means = natural.mean(set(natural.dims) & set(AXES)).values
     if len(means) != layer.n_channels:
         raise ArgumentError(
             f"reference: it has {len(means)} channels of {layer.name!r}, and the model {layer.n_channels}. "

@@ -148,8 +148,8 @@ class Task(_WithExamples):
                 return super().invoke(ctx)
         except _OF_CLICK:
             raise
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", err=True)
             ctx.exit(_INTERRUPTED)
         except Exception as error:
             if debug:

@@ -31,9 +31,20 @@ _MOVES = ("flip", "shift")
 _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))
 STUDIES = (
-    "audit", "border_reach", "erasing", "gapnet", "location_dependent", "padding_comparison", "posenet", "quadrants",
-    "red_green", "rook", "similarity",
-)  # fmt: skip
+    "audit",
+    "border_reach",
+    "erasing",
+    "gapnet",
+    "location_dependent",
+    "padding_comparison",
+    "patch_matching",
+    "posenet",
+    "quadrants",
+    "red_green",
+    "rook",
+    "shifts",
+    "similarity",
+)
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

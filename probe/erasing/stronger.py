@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from probe.axes import axes_of_size, sized
 from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
@@ -215,9 +216,14 @@ def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, n
     """Collect the sums of 3×3 cells at a time, wherever all nine are on the map."""
     with open_reader(model, images, options) as reader:
         place = reader.layer(name)
-    if min(place.height, place.width) < _SIDE + 1:
+    if len(place.size) > 2:
         raise ArgumentError(
-            f"layer={name!r}: a map of {place.height}×{place.width} cells has too few of {_SIDE}×{_SIDE} to read."
+            f"layer={name!r}: a map of {sized(place.size)} cells ({', '.join(axes_of_size(place.size))}), of which "
+            "neighbourhoods of rows and columns are not read. Choose readers= without 'neighbourhood'."
+        )
+    if min(place.size) < _SIDE + 1:
+        raise ArgumentError(
+            f"layer={name!r}: a map of {sized(place.size)} cells has too few of {_SIDE}×{_SIDE} to read."
         )
     given = {name: partial(neighbourhoods, layer=place)}
     return collect_statistics(
@@ -227,7 +233,7 @@ def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, n
 
 def neighbourhoods(output: Tensor, layer: Layer) -> Tensor:
     """Return the features of 3×3 cells as channels of their middle, channel by channel."""
-    maps = as_maps(output, layer, [(layer.height, layer.width)])
+    maps = as_maps(output, layer, [layer.size])
     assert maps is not None
     grid = (maps.shape[2] - _SIDE + 1, maps.shape[3] - _SIDE + 1)
     return functional.unfold(maps, _SIDE).unflatten(2, grid)
@@ -272,9 +278,7 @@ def _samples(model: nn.Module, images: Any, options: Options, count: int) -> _Sa
     with open_reader(model, images, options) as reader:
         place = reader.layer(options.layers)
         per_image = max(1, count // (reader.length or count))
-        table = target_maps(options.target_functions, place.height, place.width).reshape(
-            len(options.target_functions), -1
-        )
+        table = target_maps(options.target_functions, *place.size).reshape(len(options.target_functions), -1)
 
         def add(layer: Layer, maps: Tensor) -> None:
             image = torch.arange(len(maps))[:, None]

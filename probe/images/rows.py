@@ -364,7 +364,9 @@ def row_tensor(image: Any, transform: Transform | None, grey: bool, n_axes: int 
         If it is none, or has other axes.
     """
     if isinstance(image, Clip):
-        frames = [(place, row_tensor(frame, transform, grey, 2), None) for place, frame in enumerate(image.frames)]
+        frames: list[tuple[int, Tensor | Unreadable, Any]] = [
+            (place, row_tensor(frame, transform, grey, 2), None) for place, frame in enumerate(image.frames)
+        ]
         return check_row(collate(frames)[1].transpose(0, 1), n_axes, "in the data set")
     shown = image if transform is None else transform(image)
     if transform is not None and isinstance(shown, Mapping):

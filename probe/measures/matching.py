@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from probe.axes import axes_of_size
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.intervals import half_width, mean_over_images
@@ -132,6 +133,7 @@ progress
         layers, skipped = reader.layers(layer)
         if skipped:
             warn(f"layer: {len(skipped)} are left out: {', '.join(list(skipped)[:5])}.", reader.warned)
+        _check_flat(layers)
         _check_memory(reader, layers, options)
         matches = _read(reader, [_View(one) for one in layers], options, reach, positions)
         facts = reader.facts(skipped)
@@ -180,6 +182,7 @@ def same_places(
     options = replace(options, layers=layer, stimuli=_STIMULI, folds=_FOLDS, groups=None, task="same place")
     with open_reader(model, images, options) as reader:
         place = reader.layer(layer)
+        _check_flat([place])
         _check_memory(reader, [place], options)
         matches = _read(reader, [_View(place, change) for change in changes], options, reach, _POSITIONS)
     _, mean, error, _ = _mean_shares(matches)
@@ -222,6 +225,16 @@ def _check(options: Options, reach: Any, positions: Any) -> None:
             raise ArgumentError(f"{name}={value!r}: expected {either}a whole number of at least {least}.")
     if other := [name for name in options.stimulus_names if name not in _STIMULI]:
         raise ArgumentError(f"stimuli: {', '.join(other)} has no content to compare; expected {' or '.join(_STIMULI)}.")
+
+
+def _check_flat(layers: Sequence[Layer]) -> None:
+    """Refuse maps with frames: the same place in two clips need not be the same moment."""
+    for layer in layers:
+        if len(layer.size) > 2:
+            raise ArgumentError(
+                f"layer={layer.name!r}: its maps have {', '.join(axes_of_size(layer.size))}; neighbours are sought in "
+                "maps of rows and columns alone, as of single frames."
+            )
 
 
 def _check_memory(reader: Reader, layers: Sequence[Layer], options: Options) -> None:

@@ -66,7 +66,8 @@ def expansion_of(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Exp
         is_padded = module.padding not in (0, (0,) * n_axes, "valid", "same")
         if not is_pointwise or is_padded or not _is_of_axes(module.stride, n_axes):
             return None
-        sources, weight = sources[(..., *(slice(None, None, step) for step in module.stride))], weight.flatten(1)
+        cells: tuple[Any, ...] = (..., *(slice(None, None, step) for step in module.stride))
+        sources, weight = sources[cells], weight.flatten(1)
     if weight.ndim != 2 or len(weight) < _LEAST_RATIO * weight.shape[1]:
         return None
     bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()

@@ -1,7 +1,7 @@
 """Figures of erasing: what is left of position, what the model loses, and where position is read anew."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ READERS = {"cell": "linear,\none cell", "neighbourhood": "linear,\n3×3 cells", 
 
 _RANDOM = "0.45"
 _KINDS = ("erasure_curve", "erasure_proof", "erasure_matrix", "stronger_readouts")
+_ROOM = 0.09  # of an axis, that a number takes
 _NUMBERED = 12  # layers of a matrix in which the numbers can be read
 
 
@@ -181,7 +182,7 @@ def _draw_ranks(result: xr.Dataset, axes: Any, *, width: float | None, target: s
                 part.n_directions.values, values, half, color=colour, marker=marker, markersize=4, capsize=2,
                 linewidth=1.2, label=METHOD_NAMES[method],
             )  # fmt: skip
-        every = sorted({*result.n_directions.values.tolist(), *ranks.tolist()})
+        every = _told_apart(ranks.tolist(), result.n_directions.values.tolist())
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_locator(FixedLocator(every))
         panel.xaxis.set_minor_locator(NullLocator())
@@ -208,6 +209,7 @@ def _draw_scores(
                 drawn.values.ravel(), scored.random.transpose(*drawn.dims).values.ravel(), ".", color=_RANDOM,
                 markersize=3, alpha=0.5, linestyle="none", label="random directions",
             )  # fmt: skip
+        points: list[tuple[float, float, int, str]] = []
         for method, colour, marker, part in _lines(scored, fitted):
             left = _of_target(part.r2, result, target).values
             half = half_width(part.erased_se.values, degrees(result, "score"))
@@ -215,14 +217,39 @@ def _draw_scores(
                 left, part.erased.values, half, color=colour, marker=marker, markersize=4, capsize=2, linewidth=1.2,
                 label=METHOD_NAMES[method],
             )  # fmt: skip
-            for x, y, rank in zip(left, part.erased.values, part.n_directions.values, strict=True):
-                panel.annotate(
-                    str(rank), (x, y), (4, 3), textcoords="offset points", color=colour, fontsize=small_text(panel)
-                )
+            points += [
+                (float(x), float(y), int(rank), colour)
+                for x, y, rank in zip(left, part.erased.values, part.n_directions.values, strict=True)
+            ]
+        _number(panel, points)
         panel.set(xlabel=f"R² of {_read_as(result, target)} left, {stimulus}", title=f"fitted to {fitted} images")
         panel.title.set_fontsize(panel.xaxis.label.get_fontsize())
     panels[0].set_ylabel(score, parse_math=False)
     return _finish(panels, own)
+
+
+def _told_apart(first: list[int], others: list[int]) -> list[int]:
+    """Return numbers whose places on a logarithmic axis leave room for their names; the first before others."""
+    every = sorted({*first, *others})
+    room = _ROOM * np.log2(max(every[-1] / every[0], 2))
+    kept: list[int] = []
+    for number in [*sorted(first), every[-1], *every]:
+        if all(abs(np.log2(number / other)) >= room for other in kept):
+            kept.append(number)
+    return sorted(kept)
+
+
+def _number(panel: Axes, points: Sequence[tuple[float, float, int, str]]) -> None:
+    """Write the number of directions beside points, but beside those that lie together beside the first alone."""
+    known = [point for point in points if np.isfinite(point[:2]).all()]
+    width, height = np.diff(panel.get_xlim())[0], np.diff(panel.get_ylim())[0]
+    placed: list[tuple[float, float]] = []
+    for x, y, rank, colour in known:
+        if all(abs(x - left) > _ROOM * width or abs(y - low) > _ROOM * height for left, low in placed):
+            placed.append((x, y))
+            panel.annotate(
+                str(rank), (x, y), (6, 3), textcoords="offset points", color=colour, fontsize=small_text(panel)
+            )
 
 
 def _draw_matrix(result: xr.Dataset, axes: Any, *, width: float | None, target: str | None) -> np.ndarray:

@@ -183,7 +183,7 @@ def _convert_all(model: nn.Module, padding: str, axes: Collection[str]) -> int:
         if is_convertible(module):
             count += is_padded(module, padding, axes)
             convert(module, padding, axes)
-        elif isinstance(module, BlurPool) and {"row", "column"} <= set(axes):
+        elif isinstance(module, BlurPool) and {"row", "column"} <= set(axes) and "circular" in (padding, module.border):
             border = "circular" if padding == "circular" else "reflect"
             count += module.border != border
             module.border = border

@@ -24,7 +24,8 @@ class BlurPool(nn.Module):
     size
         Length of the filter: 1 does not blur, 3 is (1, 2, 1) / 4.
     border
-        How the map is continued: ``"reflect"``, as Zhang does, or ``"circular"``.
+        How the map is continued: ``"reflect"``, as Zhang does, ``"circular"``, ``"zeros"``, or ``"full"``, with as many
+        zeros on each side as the filter is long, less 1, so that maps grow.
 
     References
     ----------
@@ -46,9 +47,13 @@ class BlurPool(nn.Module):
         self.register_buffer("kernel", torch.outer(row, row) / row.sum() ** 2, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of shape (image, channel, row / stride, column / stride), rounded up."""
+        """Return maps of shape (image, channel, row / stride, column / stride), rounded up; under ``"full"`` larger."""
         before, behind = (self.size - 1) // 2, self.size // 2
-        extended = extend(maps, (before, behind, before, behind), self.border)
+        if self.border == "full":
+            before = behind = self.size - 1
+        sides = (before, behind, before, behind)
+        with_zeros = self.border in ("zeros", "full")
+        extended = functional.pad(maps, sides) if with_zeros else extend(maps, sides, self.border)
         kernel = self.kernel.to(maps).expand(maps.shape[1], 1, -1, -1)
         return functional.conv2d(extended, kernel, stride=self.stride, groups=maps.shape[1])
 

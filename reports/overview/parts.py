@@ -131,6 +131,16 @@ class Overview:
         constant = {name: float(one.get("constant_agreement", np.nan)) for name, one in self.variants.items()}
         return {name: share for name, share in shares.items() if share < LEAST_AGREEMENT or share <= constant[name]}
 
+    @property
+    def own_shares(self) -> dict[str, float]:
+        """What a changed model's predictions are told by, of the model as it is, as far as it is known."""
+        constant = [float(one.constant_agreement) for one in self.variants.values() if "constant_agreement" in one]
+        found = {"agreement_with_own": 1.0, "commonest_share": constant[0]} if constant else {}
+        scored = next((self.parts[name] for name in ("ablation", "erasing") if name in self.parts), None)
+        if scored is not None and "accuracy" in scored.score.values:
+            found["accuracy"] = float(scored.intact.sel(score="accuracy"))
+        return found
+
     def agreement(self, variant: str) -> float:
         """Return the share of predictions of a changed model that are as before; NaN where there are no classes."""
         return float(self.variants[variant].get("agreement_with_own", np.nan))

@@ -84,7 +84,7 @@ def draw_regions(curve: xr.Dataset) -> Figure:
     ax.set_xlim(-0.5, len(regions) - 0.5)
     ax.set_ylabel(next(iter(regions_of(curve).values())).partition(":")[0])
     ax.spines[["top", "right"]].set_visible(False)
-    move_legend_above(figure, [ax])
+    move_legend_above(figure, np.array([ax]))
     return figure
 
 

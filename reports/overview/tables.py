@@ -35,11 +35,12 @@ def variants_table(whole: Overview) -> pd.DataFrame:
     rows = []
     for name, result in {"as it is": whole.where, **whole.variants}.items():
         is_own = result is whole.where
+        known = whole.own_shares if is_own else {share: float(result.get(share, np.nan)) for share in shares}
         row: dict[str, object] = {
             "model": name,
             "R² rolled": whole.read(result, whole.peak),
             "change": unknown if is_own else whole.change(result, whole.peak),
-            **{label: float(result.get(share, np.nan)) for share, label in shares.items()},
+            **{label: known.get(share, np.nan) for share, label in shares.items()},
             "ranked": name not in whole.broken,
         }
         rows.append(row)

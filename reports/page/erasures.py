@@ -103,7 +103,7 @@ def _of_eraser(
         return
     sentence = (
         f"{name} of rank {rank}, fitted to {one.fitted_to.item()} images, takes R² of {what} on {stimulus} images from "
-        f"{before.formatted()} to {left.formatted()}, and {float(one.cost):.1%} of the variance of "
+        f"{before.formatted()} to {left.formatted()}, and {100 * float(one.cost):.1f} % of the variance of "
         "the features"
     )
     if "r2_random" in one and rank in one["rank"].values:
@@ -114,7 +114,7 @@ def _of_eraser(
     for score in map(str, result.score.values if "score" in result.dims else []):
         at = one.sel(score=score)
         after, intact = written(float(at.erased)), written(float(at.intact))
-        told = f"{score} is then {after}, with nothing erased {intact}"
+        told = f"{score} after {name} of rank {rank} is {after}, with nothing erased {intact}"
         difference = interval(
             float(at.erased_minus_random), float(at.erased_minus_random_se), degrees=degrees(result, "score")
         )
@@ -144,7 +144,8 @@ def _of_as_costly(result: xr.Dataset, one: xr.Dataset, stimulus: str, targets: l
     channels = result.isel(eraser=place).sel(stimulus=stimulus)
     named = "The channel ranked first holds" if count == 1 else f"The {count} channels ranked first hold"
     yield (
-        f"{named} {float(channels.cost):.1%} of the variance; zeroed, {'it leaves' if count == 1 else 'they leave'} R² "
+        f"{named} {100 * float(channels.cost):.1f} % of the variance; zeroed, "
+        f"{'it leaves' if count == 1 else 'they leave'} R² "
         f"{_mean(channels, 'r2', targets).formatted()}."
     )
 

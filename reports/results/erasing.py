@@ -32,7 +32,10 @@ def curve_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
         figure, n_panels = _panels(result, 3.8)
         plot_erasure(result, figure.subplots(1, n_panels, squeeze=False)[0], score=score)
         name = f"{score[0].upper()}{score[1:]}"
-        yield figure, f"{name} against what is left of position; beside the points the number of directions."
+        yield (
+            figure,
+            f"{name} against what is left of position. Numbers, where there is room: directions or channels erased.",
+        )
     yield from proof_figures(result.assign_attrs(kind="erasure_proof"))
 
 

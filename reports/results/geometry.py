@@ -110,8 +110,8 @@ def border_findings(result: xr.Dataset) -> list[str]:
     strongest = known.isel(layer=int(np.nanargmax(known.change.max("distance").values)))
     place = int(np.nanargmax(strongest.change.values))
     most = _change(strongest.isel(distance=place), result)
-    pixels = (place + 0.5) * float(strongest.cell.mean())
-    sentences.append(f"It is off most in {strongest.layer.item()}, {pixels:.3g} pixels from the border: by {most}.")
+    pixels = _pixels((place + 0.5) * float(strongest.cell.mean()))
+    sentences.append(f"It is off most in {strongest.layer.item()}, {pixels} from the border: by {most}.")
     windows = reached.window_reach.max("side")
     if not windows.notnull().any():
         return [*sentences, "Whether padding can carry it so far is not known: windows could not be followed."]
@@ -132,9 +132,13 @@ def _distances(pixels: xr.DataArray, middle: float) -> str:
     parts = []
     for distance, names in sorted(together.items()):
         named = joined(names[:_MOST_NAMED]) + (f", among {len(names)}," if len(names) > _MOST_NAMED else "")
-        far = f"up to the middle ({middle:.0f} pixels)" if distance >= middle else f"within {distance:.3g} pixels of it"
+        far = f"up to the middle ({middle:.0f} pixels)" if distance >= middle else f"within {_pixels(distance)} of it"
         parts.append(f"{'nowhere' if distance == 0 else far} in {named}")
     return joined(parts)
+
+
+def _pixels(distance: float) -> str:
+    return f"{distance:.3g} pixel" + ("" if distance == 1 else "s")
 
 
 def _change(one: xr.Dataset, result: xr.Dataset) -> Estimate:

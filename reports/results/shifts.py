@@ -76,7 +76,9 @@ def consistency_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     if panels:
         figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
         plot_consistency(result, figure.subplots(1, len(panels), squeeze=False))
-        yield figure, f"Left to right: {'; '.join(_PANELS[panel] for panel in panels)}."
+        told = "; ".join(_PANELS[panel] for panel in panels)
+        told = f"Left to right: {told}" if len(panels) > 1 else f"{told[0].upper()}{told[1:]}"
+        yield figure, f"{told}."
 
 
 def consistency_table(result: xr.Dataset) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Training, what a classifier predicts, and several networks at a time."""
 
 import ast
+import concurrent.futures
 import inspect
 import threading
 import time
@@ -13,8 +14,17 @@ from torch import nn
 
 from probe.analyses.data.digits import digit_batches, load_digits, place_digits
 from probe.analyses.nets import small_net
-from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train, training_device
-from probe.errors import ArgumentError
+from probe.analyses.training import (
+    LEARNING_RATE,
+    Recipe,
+    predict,
+    rolled_agreement,
+    side_by_side,
+    train,
+    training_bar,
+    training_device,
+)
+from probe.errors import ArgumentError, TooLargeError
 from probe.reading.options import Options
 from probe.testing import noise_images
 
@@ -152,3 +162,84 @@ def test_networks_are_trained_where_there_is_a_gpu():
     assert training_device("cpu") == torch.device("cpu")
     with pytest.raises(ArgumentError, match="device='gpu' cannot be used"):
         training_device("gpu")
+
+
+def test_a_recipe_with_drops_is_sgd_whose_rate_falls_to_a_tenth():
+    batches = [(torch.randn(8, 1, 2, 2, generator=generator(step)), torch.arange(8) % 2) for step in range(6)]
+    model = Linear()
+    train(model, batches, steps=6, recipe=Recipe(rate=0.5, momentum=0.9, weight_decay=0.01, drops=(1 / 3, 2 / 3)))
+    weights, speed = torch.zeros(2, 4), torch.zeros(2, 4)
+    for (images, labels), rate in zip(batches, (0.5, 0.5, 0.05, 0.05, 0.005, 0.005), strict=True):
+        x = images.flatten(1)
+        gradient = ((x @ weights.T).softmax(dim=1) - torch.eye(2)[labels]).T @ x / len(x) + 0.01 * weights
+        speed = 0.9 * speed + gradient
+        weights = weights - rate * speed
+    torch.testing.assert_close(model.classes.weight.detach(), weights, rtol=1e-5, atol=1e-6)
+
+
+def test_another_loss_takes_the_whole_batch():
+    seen = []
+
+    def loss(model, first, second, labels):
+        seen.append((first.shape, second.shape, labels.shape))
+        return model(first).sum()
+
+    train(Linear(), [(torch.ones(2, 1, 2, 2), torch.ones(2, 4), torch.zeros(2))] * 3, steps=3, loss=loss)
+    assert seen == [((2, 1, 2, 2), (2, 4), (2,))] * 3
+
+
+class NeedsMemory(Linear):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, images):
+        raise self.error
+
+
+def test_a_batch_that_does_not_fit_is_told_by_its_shape():
+    batches = [(torch.zeros(8, 1, 2, 2), torch.zeros(8, dtype=torch.long))]
+    # As torch words them, of a GPU and of a CPU.
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ):
+        with pytest.raises(TooLargeError, match=r"training: a batch of shape \(8, 1, 2, 2\) does not fit .* of cpu\."):
+            train(NeedsMemory(error), batches, steps=1)
+    with pytest.raises(RuntimeError, match="another fault"):
+        train(NeedsMemory(RuntimeError("another fault")), batches, steps=1)
+    with pytest.raises(TooLargeError):
+        train(Linear(), [(torch.zeros(1, 1, 2, 2).expand(2**40, -1, -1, -1), torch.zeros(1))], steps=1)
+
+
+def endless(started):
+    while True:
+        started.set()
+        yield torch.zeros(2, 1, 2, 2), torch.tensor([0, 1])
+
+
+def test_ctrl_c_stops_training_at_the_next_step_and_says_how_far_it_was():
+    started = threading.Event()
+    model = Linear()
+    with (
+        pytest.raises(
+            KeyboardInterrupt, match=r"rook: stopped after [1-9][\d,]* of 1,000 steps of training; no result"
+        ),
+        training_bar("rook", 1000, progress=False) as done,
+        side_by_side() as pool,
+    ):
+        job = pool.submit(train, model, endless(started), steps=1000, done=done)
+        assert started.wait(10)
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+    with pytest.raises(concurrent.futures.CancelledError):
+        job.result(timeout=10)
+
+
+def test_the_bar_counts_steps_of_all_networks():
+    batches = [(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))] * 4
+    with pytest.raises(KeyboardInterrupt, match="after 8 of 9 steps"), training_bar("rook", 9, progress=False) as done:
+        with side_by_side() as pool:
+            jobs = [pool.submit(train, Linear(), batches, steps=4, done=done) for _ in range(2)]
+            assert [job.result() for job in jobs] == [None, None]
+        raise KeyboardInterrupt

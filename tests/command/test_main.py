@@ -166,7 +166,7 @@ REFUSED = {
     "analyse rok": "there is no study 'rok'; expected one of audit",
     "layerwise --positions x": "'x' is not auto, all or a whole number",
     "layerwise --targets row,colum": "'colum' is none of row, column, radius",
-    "channelwise --stimuli roled": "'roled' is none of natural, rolled, noise, constant, rolled_space, rolled_time. Did you mean rolled",
+    "channelwise --stimuli roled": "is none of natural, rolled, noise, constant, rolled_space, rolled_time. Did",
     "layerwise --images setup.py": "setup.py: there is no such folder",
     f"layerwise --images {__file__}": "is a file; pass its folder, ",
     "report x.nc -o x.pdf": "x.pdf: a page is an HTML file; name it x.html",

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 import probe
 from probe.errors import ArgumentError
 from probe.plots.axes import STIMULUS_COLOURS
+from probe.plots.erasing import _number, _told_apart
 from tests.erasing.made import ERASING
 
 
@@ -92,3 +93,15 @@ def test_blue_and_orange_mean_nothing_else(kind, made):
 def test_what_the_result_has_not(kind, given, message, made):
     with pytest.raises(ArgumentError, match=message):
         probe.plot_erasure(made[kind], **given)
+
+
+def test_numbers_on_axes_and_beside_points_can_be_told_apart():
+    """As many channels as cost as much are often about as many as the ranks."""
+    places = _told_apart([2, 8], [1, 2, 6, 7, 8, 9, 12, 13, 31, 36])
+    assert {2, 8, 36} <= set(places) and not {6, 7, 9, 31} & set(places)
+    assert np.diff(np.log2(places)).min() >= 0.09 * np.log2(36)
+    assert _told_apart([4], [4]) == [4]
+    ax = Figure().subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    _number(ax, [(0.1, 0.1, 2, "k"), (0.12, 0.11, 8, "k"), (0.12, 0.9, 9, "k"), (np.nan, 0.5, 7, "k")])
+    assert [text.get_text() for text in ax.texts] == ["2", "9"]

@@ -14,7 +14,7 @@ from probe.analyses.overview.comparison import compare
 from probe.bundles import bundle, unbundle
 from probe.errors import ArgumentError
 from probe.intervals import half_width
-from probe.reports.overview import comparison, page, regions
+from probe.reports.overview import comparison, page, regions, tables
 from probe.reports.overview.parts import VARIANTS, Overview
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
@@ -65,14 +65,15 @@ def texts(one):
 
 
 def test_the_page_is_that_of_its_file_holds_every_part_and_is_small(overview, tmp_path):
-    page_text = reports.build(overview).html()
+    report = reports.build(overview)
+    page_text = report.html()
     path = probe.save(overview, tmp_path / "overview.nc")
     assert reports.build(probe.load(path)).html() == page_text
     assert len(page_text) < 3_000_000
     text = plain(page_text)
     assert all(sentence in text for sentence in page.findings(overview))
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
-    titles = [one.title for one in reports.build(overview).sections]
+    titles = [one.title for one in report.sections]
     assert titles == [
         "Findings", "Where is position read?", "What the network was shown", "Why is it there?",
         "Which channels and directions carry it?", "What happens without it?", "All numbers", "What each number means",
@@ -252,6 +253,14 @@ def test_without_classes_a_line_says_that_the_task_is_not_known(overview, parts)
         ["agreement_with_own", "commonest_share", "accuracy"], errors="ignore"
     )
     assert line in texts(section(reports.build(changed(overview, {"padding_circular": unknown})), why))
+
+
+def test_the_model_as_it_is_stands_beside_the_changed_ones(overview, parts):
+    table = tables.variants_table(Overview.of(overview)).set_index("model")
+    own = table.loc["as it is"]
+    assert own["predictions as before"] == 1
+    assert own["one and the same class"] == float(parts["padding_circular"].constant_agreement)
+    assert own["accuracy"] == float(parts["ablation"].intact.sel(score="accuracy"))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -123,3 +123,51 @@ def test_the_page_of_an_audit_of_clips_tells_frames():
     assert table[["kernel", "kernel, frames", "stride, frames", "unread, last", "unread, bottom"]].values.tolist() == [
         [3, 5, 2, "1 of 1", "1 of 1"]
     ]
+
+
+# ---- How far the border reaches
+
+
+def border_result(reach, window=4.0, change=0.3):
+    layers = [f"conv{number + 1}" for number in range(len(reach))]
+    dims = ("layer", "stimulus", "distance")
+    shape = (len(reach), 1, 3)
+    return xr.Dataset(
+        {
+            "change": (dims, np.broadcast_to([change, change / 10, 0.0], shape) * np.array(reach).reshape(-1, 1, 1)),
+            "change_se": (dims, np.full(shape, 0.01)),
+            "reach": (("layer", "stimulus"), np.array(reach, dtype=float)[:, None]),
+            "window_reach": (("layer", "side"), np.full((len(reach), 4), window)),
+        },
+        coords={
+            "layer": layers, "stimulus": ["rolled"], "axis": ["row", "column"],
+            "cell": (("layer", "axis"), np.full((len(reach), 2), 4.0)),
+        },
+        attrs={"kind": "border_profile", "threshold": 0.01, "middle": 12.0, "folds": 5},
+    )  # fmt: skip
+
+
+def told_of_border(*reach, **given):
+    return " ".join(KINDS["border_profile"].findings(border_result(reach, **given))).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_reach_of_the_border_is_told_with_that_of_windows():
+    said = told_of_border(0, 4, 12, window=12.0)
+    assert (
+        "by more than 1 % of a channel's variance within 4 pixels of it in conv2 and up to the middle (12 pixels)"
+        in said
+    )
+    assert "It is off most in conv3, 2 pixels from the border: by 3.600 ± 0.028." in said
+    assert said.endswith("Windows can read beyond the border up to the middle (12 pixels) in conv2 and conv3.")
+
+
+def test_a_reach_beyond_all_windows_is_not_put_down_to_padding():
+    assert told_of_border(4, 12).endswith("In conv2 it reaches farther than that: padding alone is not why.")
+    assert "padding alone" not in told_of_border(4, 4)
+    assert "Windows can read beyond the border nowhere in conv1. In conv1 it" in told_of_border(4, window=0.0)
+
+
+def test_what_is_not_known_of_the_border_is_said():
+    assert told_of_border(4, window=np.nan).endswith("is not known: windows could not be followed.")
+    assert "changes towards the border by more than 1 % of a channel's variance in no layer" in told_of_border(0, 0)
+    assert told_of_border(np.nan) == "How far the border reaches is not known: no layer varies on rolled images."

@@ -17,10 +17,12 @@ NULL = {
     "erasing": (0.0, r"changes the score \(|changed most by (?!.*within its error)|zeroing channels takes"),
     "gapnet": ("chance", r"So the cell stands"),
     "location_dependent": ("chance", r"padding.* is told beyond chance|is highest|lower there|higher there"),
+    "patch_matching": (95.0, r"is (better|worse) (with|than)|(better|worse) than|Part of what few|nearly the same"),
     "posenet": (0.0, r"above 0 beyond their error\.|content alone tells [HVG]|Zeros around the pixels tell|rises with"),
     "quadrants": (50.0, r"is told up to|again at|accuracy − that on new ones"),
     "red_green": (50.0, r"go by place|as good in the other half|networks are (worse|better)|recognised less often"),
     "rook": (50.0, r"so many tell|Others did|here they are not"),
+    "shifts": (50.0, r"beyond its error|that are (more|less) consistent"),
     "similarity": (0.5, r"speaks for it in [1-9]|against it in [1-9]|tells positions apart most"),
 }
 

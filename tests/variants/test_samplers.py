@@ -15,7 +15,7 @@ BINOMIAL = {1: [1], 2: [1, 1], 3: [1, 2, 1], 4: [1, 3, 3, 1], 5: [1, 4, 6, 4, 1]
 
 @pytest.mark.parametrize("size", BINOMIAL)
 @pytest.mark.parametrize("shape", [(7, 10), (2, 1)])
-@pytest.mark.parametrize(("border", "mode"), [("reflect", "mirror"), ("circular", "grid-wrap")])
+@pytest.mark.parametrize(("border", "mode"), [("reflect", "mirror"), ("circular", "grid-wrap"), ("zeros", "constant")])
 def test_blur_is_a_binomial_filter_at_every_second_place(size, shape, border, mode):
     maps = torch.randn(2, 3, *shape, dtype=torch.float64)
     row = np.array(BINOMIAL[size]) / np.sum(BINOMIAL[size])
@@ -24,6 +24,14 @@ def test_blur_is_a_binomial_filter_at_every_second_place(size, shape, border, mo
         # scipy centres an even filter on the place behind its middle, BlurPool on the one before.
         expected = scipy.ndimage.correlate1d(expected, row, axis, mode=mode, origin=-1 if size % 2 == 0 else 0)
     np.testing.assert_allclose(BlurPool(2, size, border).double()(maps), expected[:, :, ::2, ::2], atol=1e-7)
+
+
+@pytest.mark.parametrize("size", BINOMIAL)
+def test_a_full_blur_is_the_whole_convolution_at_every_second_place(size):
+    maps = torch.randn(2, 3, 6, 9, dtype=torch.float64)
+    row = np.array(BINOMIAL[size]) / np.sum(BINOMIAL[size])
+    expected = np.apply_along_axis(np.convolve, 3, np.apply_along_axis(np.convolve, 2, maps.numpy(), row), row)
+    np.testing.assert_allclose(BlurPool(2, size, "full").double()(maps), expected[:, :, ::2, ::2], atol=1e-7)
 
 
 def phases_of(image, stride):

@@ -337,6 +337,7 @@ def test_the_command_refuses_another_number_of_folders_than_outputs(workplace):
     assert "1 of 17 are in no folder of a class, scored/0.png for one" in command(*words).stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_follows_folders_of_classes_that_are_links(workplace):
     (workplace / "linked").mkdir()
     for name in ("cat", "dog"):
@@ -350,6 +351,7 @@ def test_the_command_follows_folders_of_classes_that_are_links(workplace):
     assert linked.intact.equals(scored.intact)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_scores_pixels_by_label_files_in_their_own_size(workplace):
     outcome = command(
         "channel_nets:segmenter", "--layer", "1", *SMALL, "--eval-images", "streets", "--labels", "classes",
@@ -363,6 +365,7 @@ def test_the_command_scores_pixels_by_label_files_in_their_own_size(workplace):
     assert "example_image" not in found
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_keeps_images_of_a_group_in_one_fold(workplace):
     for place, path in enumerate(sorted((workplace / "scored").rglob("*.png"))):
         path.rename(path.with_name(f"video{place % 11:02}_{path.name}"))

@@ -1,0 +1,1 @@
+"""Descriptors of patches learned from few matching pairs: HardNet with truncated and with full convolution."""

@@ -1,0 +1,490 @@
+"""S-Conv and F-Conv, with and without BlurPool, on shifted images; and what a given model owes to either."""
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from torch import nn
+from tqdm.auto import tqdm
+
+from probe.analyses.data.shown import keep_shown
+from probe.analyses.data.splits import WHERE
+from probe.analyses.nets import multiply_adds
+from probe.analyses.predictions import find_labels
+from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_arm, small_task
+from probe.analyses.studies import Study, choose_preset, study_result
+from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
+from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
+from probe.images.batches import Transform
+from probe.images.rows import Folder, Unreadable, as_tensor, evenly_spaced, image_in
+from probe.measures.consistency import shift_consistency
+from probe.models.layers import unwrap
+from probe.results import Facts
+from probe.variants.padding import with_padding
+from probe.variants.sampling import with_sampling
+
+__all__ = ["OWN", "PRESETS", "PUBLISHED_LAW", "STUDY", "Preset", "run"]
+
+STUDY = Study(
+    name="shifts",
+    title="Shifted images: F-Conv and BlurPool",
+    question="Does taking away the position that borders tell make classifiers more accurate and more consistent on "
+    "shifted images, alone and together with anti-aliasing?",
+    source="O. S. Kayhan and J. C. van Gemert, “On Translation Invariance in CNNs: Convolutional Layers Can Exploit "
+    "Absolute Spatial Location”, CVPR 2020, the experiment on image shifts; numbers from the README of its code, where "
+    "both scores are higher for F-Conv than for S-Conv in 8 of 8 comparisons, and highest for F-Conv with BlurPool.",
+    protocol=(
+        "S-Conv pads each map with half a kernel of zeros, F-Conv with a kernel less one pixel. Of each there is a "
+        "version with BlurPool, (1, 2, 1) / 4, before all sub-sampling but that of the first convolution.",
+        "As published (preset paper): ResNet-18 to 101 from scratch on 200 classes of ImageNet, windows of 224 "
+        "pixels of any size and place, mirrored; SGD 0.1, momentum 0.9, weight decay 10⁻⁴, batches of 256, 90 "
+        "epochs, a tenth of the rate every 30.",
+        "Diagonal: accuracy over the windows at (d, d) of each test image, d = 0, 1, …, the largest shift (64 of 288 "
+        "pixels; small images: 8 of 32).",
+        "Consistency: share of 5 pairs of windows of an image, at two places, with the same prediction.",
+        "A given model is not trained: it is compared with copies of it, with the same weights, of another padding and "
+        "another sampling.",
+    ),
+    departures=(
+        "All arms have as many outputs as classes; the published S-Conv nets have 1,000 for 200 classes.",
+        "Two shifts of a pair differ and are drawn for each image. The published ones are shared by a batch of "
+        "256, may coincide, and never reach the last offset of the diagonal; the preset paper gives both.",
+        "The last epoch is tested. The published code chooses the epoch on the images that it is tested on.",
+        "Two controls are ours: F-Conv with the max pooling of S-Conv (3×3 with a border, in place of 2×2 without), "
+        "and F-Conv with so few channels that it takes no more multiplications than S-Conv. F-Conv takes 3 to 10 times "
+        "as many, for larger maps, and no control for it has been published. The narrower nets have fewer parameters.",
+        "The presets tiny and quick train ResNet-8 with AdamW on one cycle, on 24×24 windows of 32×32 pixels, of "
+        "scikit-learn's digits or of a folder such as CIFAR-10; it has no max pooling to control for. Windows are of "
+        "one size.",
+        "Published BlurPool nets pad the blur with zeros, as ours do; Zhang's reflect. The copies of a given model are "
+        "blurred as Zhang's.",
+    ),
+    times={
+        "tiny": "3 s",
+        "quick": "7 min on 2 CPU cores; of a given model by its size",
+        "paper": "about 500 hours on a GPU (23 million images a network)",
+    },
+)
+
+PUBLISHED_LAW = "consistency, published law"
+
+OWN = "as it is"
+"""What a given model is called beside its copies."""
+
+_PUBLISHED = {
+    "ResNet-18": ((79.43, 82.74, 81.96, 83.95), (86.43, 88.38, 88.32, 90.03)),
+    "ResNet-34": ((82.06, 85.66, 83.73, 86.91), (87.62, 90.12, 89.21, 91.53)),
+    "ResNet-50": ((86.36, 87.92, 87.50, 88.93), (90.21, 91.36, 91.68, 92.75)),
+    "ResNet-101": ((86.95, 87.78, 88.22, 88.73), (90.76, 91.71, 92.36, 92.86)),
+}
+_AS_PUBLISHED = Recipe(rate=0.1, momentum=0.9, weight_decay=1e-4, drops=(1 / 3, 2 / 3))
+_PADDINGS = ("circular", "reflect", "full")
+_EPOCHS = 90
+_FROM_FOLDER = 10_000  # training images of the preset quick
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How many networks are trained, on how much, and how a given model is tested.
+
+    Attributes
+    ----------
+    nets
+        Names of networks.
+    seeds
+        Of each arm.
+    n_training, n_test
+        Images; None for all of large ones.
+    steps
+        Of training; None for 90 epochs.
+    batch_size
+        Images at a time.
+    recipe
+        How weights are updated.
+    width
+        Channels of the first stage; None for the usual.
+    pairs
+        Of shifts, for each image.
+    reach, max_images
+        Of a given model: largest shift, and images.
+    """
+
+    nets: tuple[str, ...]
+    seeds: int
+    n_training: int | None
+    n_test: int | None
+    steps: int | None
+    batch_size: int
+    recipe: Recipe = ONE_CYCLE
+    width: int | None = None
+    pairs: int = 5
+    reach: int = 32
+    max_images: int | None = None
+
+
+PRESETS = {
+    "tiny": Preset((SMALL_NET,), 2, 64, 40, 5, 16, width=4, pairs=2, reach=4, max_images=20),
+    "quick": Preset((SMALL_NET,), 3, 1200, 400, 600, 64, max_images=50),
+    "paper": Preset(tuple(_PUBLISHED), 3, None, None, None, 256, recipe=_AS_PUBLISHED, reach=64),
+}
+
+
+def run(
+    model: nn.Module | None = None,
+    images: Any = None,
+    *,
+    labels: Sequence[int] | None = None,
+    paddings: Sequence[str] | None = None,
+    preset: str = "quick",
+    seeds: int | None = None,
+    max_images: int | None = None,
+    transform: Transform | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    command: str = "",
+) -> xr.Dataset:
+    """Measure how accurate and how consistent classifiers are on shifted images.
+
+    Without a model, networks of each arm are trained. With one, it is compared with copies of it.
+
+    Parameters
+    ----------
+    model
+        A trained classifier; it stays as it was.
+    images
+        Without a model, a folder with ``train/<class>/`` and ``test/<class>/`` (or ``val/``); by default digits, but in
+        the preset ``paper``. For a given model a folder, Dataset or tensor of images, larger by the largest shift (32
+        pixels in ``quick``, 64 in ``paper``) than what the model is to see of them.
+    labels
+        For a given model, the class of each image. By default those of a folder with as many folders in it as the model
+        has outputs, in sorted order, or of a Dataset with ``targets``; else accuracy is not known.
+    paddings
+        For a given model, of the copies; by default circular, reflect and full.
+    preset
+        ``"tiny"``, ``"quick"`` or ``"paper"``.
+    seeds
+        Number of networks of each arm; by default that of the preset.
+    max_images, transform
+        For a given model, as in `probe.collect`; by default as many images as the preset says, 50 in ``quick``.
+    device
+        Where to train and to test.
+    progress
+        Show a progress bar on a terminal or in a notebook.
+    command
+        The command that was given, for the record.
+
+    Returns
+    -------
+    xarray.Dataset
+        See `probe.analyses.studies.study_result`: ``here``, on (net, arm, score), in per cent. ``score`` is
+        ``diagonal``, ``consistency``, and in the preset ``paper`` the consistency by the published law. Beside it, by
+        seed: ``diagonal_accuracy`` on (net, arm, diagonal), ``subset_consistency`` of images that are classified right
+        and wrong as they stand, ``unchanged``, the share of images that never change, ``distance_consistency`` by the
+        distance of windows; ``error``, the standard error over images of each number of ``here``; ``same_share``, on
+        (arm, image), the share of its pairs that agree; ``multiplications`` and ``parameters`` of the networks.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument has no such value, or has no effect.
+    ImagesError
+        If the folder does not hold such images.
+
+    Examples
+    --------
+    >>> result = run(preset="tiny", seeds=1, progress=False)
+    >>> dict(result.here.sizes)
+    {'net': 1, 'arm': 5, 'score': 2}
+    """
+    started = time.monotonic()
+    chosen = choose_preset(PRESETS, preset, 1 if model is not None else seeds)
+    if model is not None:
+        found, facts, warned = _of_given(
+            model, images, labels, _PADDINGS if paddings is None else paddings, chosen, max_images, transform, device,
+            progress,
+        )  # fmt: skip
+        shown, source = _shown(_rows(images), transform, chosen.reach), "given model"
+    else:
+        for name, value in (
+            ("labels", labels), ("paddings", paddings), ("max_images", max_images), ("transform", transform),
+        ):  # fmt: skip
+            if value is not None:
+                raise ArgumentError(f"{name}: given without a model, it would have no effect. Pass a model as well.")
+        task = _task(images, preset, chosen)
+        found, warned = _of_trained(task, preset, chosen, training_device(device), progress), []
+        facts, shown, source = None, _shown(task.test, task.transform, task.room), task.source
+    here = found["value"].assign_attrs(long_name="diagonal accuracy or consistency", units="%")
+    others = {str(name): found[name] for name in found.data_vars if name != "value"}
+    return study_result(
+        STUDY,
+        _published(here),
+        here,
+        preset=preset,
+        settings={**asdict(chosen), "images": source, "paddings": paddings and list(paddings)},
+        started=started,
+        others=others | {"shown_image": shown},
+        facts=facts,
+        warnings=warned,
+        command=command,
+    )
+
+
+def _task(images: Any, preset: str, chosen: Preset) -> Task:
+    if preset == "paper":
+        if images is None:
+            raise ArgumentError(
+                f"images: none given, and the preset 'paper' needs ImageNet. {WHERE['ImageNet']} (published: the 200 "
+                "classes of ImageNet-A); then pass that folder."
+            )
+        return large_task(images)
+    assert chosen.n_training is not None and chosen.n_test is not None
+    if images is not None and not isinstance(images, str | Path):
+        raise ArgumentError(f"images: without a model, expected a folder, found a {type(images).__name__}.")
+    if preset == "tiny" or images is None:
+        return small_task(None, chosen.n_training, chosen.n_test)
+    return small_task(images, _FROM_FOLDER, chosen.n_test)
+
+
+def _of_trained(task: Task, preset: str, chosen: Preset, device: torch.device, progress: bool) -> xr.Dataset:
+    """Train the networks, and test each when it is done."""
+    n_training = len(task.training)
+    steps = chosen.steps or _EPOCHS * max(n_training // chosen.batch_size, 1)
+    num_workers = 0 if chosen.n_training is not None else torch.get_num_threads()
+    arms = [arm for arm in ARMS if arm != "F, S's pool" or SMALL_NET not in chosen.nets]
+    key = [(seed, net, arm) for seed in range(chosen.seeds) for net in chosen.nets for arm in arms]
+    laws: dict[str, dict[str, Any]] = {"consistency": {"law": "crop", "reach": task.room}}
+    if preset == "paper":
+        laws[PUBLISHED_LAW] = {"law": "kayhan"}
+    measured = []
+    with (
+        training_bar(STUDY.name, steps * len(key), progress) as done,
+        side_by_side(device) as pool,
+    ):
+        jobs, models = [], []
+        for seed, net, arm in key:
+            # Made here, since the random state is shared by all threads.
+            given: dict[str, Any] = {"n_classes": task.n_classes, "window": task.window, "width": chosen.width}
+            models.append(make_arm(net, arm, seed=seed, **given))
+            batches = task.batches(steps=steps, batch_size=chosen.batch_size, seed=seed, num_workers=num_workers)
+            jobs.append(
+                pool.submit(_trained, models[-1], device, batches, steps=steps, recipe=chosen.recipe, done=done)
+            )
+        counts: dict[tuple[str, str], int] = {}
+        for (seed, net, arm), model, job in zip(key, models, jobs, strict=True):
+            job.result()
+            results = {
+                score: shift_consistency(
+                    model, task.test, labels=True, pairs=chosen.pairs, transform=task.transform, device=device,
+                    num_workers=num_workers, seed=seed, progress=False, **law,
+                )
+                for score, law in laws.items()
+            }  # fmt: skip
+            if (net, arm) not in counts:
+                counts[net, arm] = multiply_adds(model.to("cpu"), (3, task.window, task.window))
+            measured.append(_numbers(results, model, counts[net, arm]))
+    joined = xr.concat(measured, "case", join="outer", combine_attrs="override")
+    by_place: dict[str, Sequence[Any]] = {"seed": range(chosen.seeds), "net": list(chosen.nets), "arm": arms}
+    return _unstacked(joined, by_place)
+
+
+def _trained(model: nn.Module, device: torch.device, batches: Any, **given: Any) -> None:
+    train(model.to(device), batches, **given)
+
+
+def _unstacked(joined: xr.Dataset, by_place: Mapping[str, Sequence[Any]]) -> xr.Dataset:
+    """Put cases, all combinations in order, on dims of their own."""
+    index = xr.Coordinates.from_pandas_multiindex(
+        pd.MultiIndex.from_product(list(by_place.values()), names=list(by_place)), "case"
+    )
+    found = joined.assign_coords(index).unstack("case")
+    found = found.reindex({name: list(values) for name, values in by_place.items()})
+    return found.transpose(*by_place, ...)
+
+
+def _numbers(results: Mapping[str, xr.Dataset], model: nn.Module, multiplications: int | None) -> xr.Dataset:
+    """Return what is kept of a network's results, one by each law."""
+    first = results["consistency"]
+    scores: dict[str, tuple[float, float]] = {}
+    if "accuracy" in first:
+        scores["diagonal"] = (float(first.accuracy), float(first.accuracy_se))
+    for score, result in results.items():
+        every = result.sel(subset="all")
+        scores[score] = (float(every.consistency), float(every.consistency_se))
+    found: dict[str, Any] = {
+        "value": ("score", [100 * value for value, _ in scores.values()]),
+        "error": ("score", [100 * error for _, error in scores.values()], _about("standard error over images")),
+        "subset_consistency": ("subset", 100 * first.consistency.values, _about("consistency of these images")),
+        "unchanged": ((), 100 * float(first.unchanged.sel(subset="all")), _about("images that never change")),
+        "distance_consistency": (
+            "distance", 100 * first.distance_consistency.values, _about("same prediction of windows so far apart")
+        ),
+        "same_share": ("image", 100 * first.same.mean("pair").values, _about("pairs of an image that agree")),
+        "parameters": ((), sum(part.numel() for part in model.parameters()), _about("parameters", "1")),
+    }  # fmt: skip
+    if "diagonal_accuracy" in first:
+        found["diagonal_accuracy"] = (
+            "diagonal", 100 * first.diagonal_accuracy.values, _about("accuracy at this shift along the diagonal")
+        )  # fmt: skip
+    if multiplications is not None:
+        found["multiplications"] = ((), multiplications, _about("multiplications for an image", "1"))
+    coordinates = {name: first[name].values for name in ("subset", "distance", "diagonal", "image") if name in first}
+    return xr.Dataset(found, {"score": list(scores), **coordinates})
+
+
+def _about(long_name: str, units: str = "%") -> dict[str, str]:
+    return {"long_name": long_name, "units": units}
+
+
+def _published(here: xr.DataArray) -> xr.DataArray:
+    """Return the published numbers in the shape of ours, NaN where there are none."""
+    published = xr.full_like(here.isel(seed=0, drop=True), np.nan)
+    places = {"diagonal": 0, PUBLISHED_LAW: 1}
+    for net, scores in _PUBLISHED.items():
+        for score, place in places.items():
+            for arm, value in zip(ARMS, scores[place], strict=False):
+                if net in published.net and score in published.score and arm in published.arm:
+                    published.loc[{"net": net, "arm": arm, "score": score}] = value
+    return published
+
+
+def _shown(rows: Any, transform: Transform | None, room: int) -> xr.DataArray:
+    """Keep a few test images in their first and last window along the diagonal."""
+    found = [rows[index] for index in evenly_spaced(len(rows), _SHOWN)]
+    images = [image_in(row, None) for row in found if not isinstance(row, Unreadable)]
+    pixels = [as_tensor(transform(image) if transform else image) for image in images]
+    first = [part[:, : part.shape[1] - room, : part.shape[2] - room] for part in pixels]
+    last = [part[:, room:, room:] for part in pixels]
+    return xr.concat(
+        [
+            keep_shown({"first window": one[None], "last window": other[None]})
+            for one, other in zip(first, last, strict=True)
+        ],
+        "shown_number",
+    )
+
+
+# ---- A given model
+
+
+class _Labelled(torch.utils.data.Dataset[Any]):
+    """Rows (image, class) of images whose classes are known."""
+
+    def __init__(self, images: Any, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Any:
+        row = self.images[index]
+        if isinstance(row, Unreadable):
+            return row
+        return image_in(row, None), int(self.labels[index])
+
+
+def _of_given(
+    model: nn.Module,
+    images: Any,
+    labels: Sequence[int] | None,
+    paddings: Sequence[str],
+    chosen: Preset,
+    max_images: int | None,
+    transform: Transform | None,
+    device: str | torch.device,
+    progress: bool,
+) -> tuple[xr.Dataset, Facts, list[str]]:
+    """Test a model and its copies; say of which there is none."""
+    rows = _rows(images)
+    warned: list[str] = []
+    given: dict[str, Any] = {
+        "law": "crop", "reach": chosen.reach, "pairs": chosen.pairs, "transform": transform, "device": device,
+        "max_images": max_images or chosen.max_images, "progress": False,
+    }  # fmt: skip
+    known = _known_labels(model, images, labels)
+    if known is not None:
+        rows = _Labelled(rows, known)
+    variants = _variants(paddings)
+    numbers: dict[str, xr.Dataset] = {}
+    facts = Facts()
+    for arm, make in tqdm(variants.items(), unit="copy", desc=STUDY.name, disable=None if progress else True):
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ProbeWarning)
+                copy = make(model)
+                result = shift_consistency(copy, rows, labels=known is not None, **given)
+        except (ModelError, PaddingError) as error:
+            if arm == OWN:
+                raise
+            warn(f"{arm}: there is no such copy. {error}", warned)
+            continue
+        for warning in caught:
+            warn(f"{arm}: {warning.message}", warned)
+        if arm == OWN:
+            facts = _facts(result, device)
+        numbers[arm] = _numbers({"consistency": result}, copy, None)
+    joined = xr.concat(list(numbers.values()), "case", join="outer", combine_attrs="override")
+    by_place: dict[str, Sequence[Any]] = {"seed": [0], "net": [type(unwrap(model)).__name__], "arm": list(numbers)}
+    return _unstacked(joined, by_place), facts, warned
+
+
+def _rows(images: Any) -> Any:
+    if images is None:
+        raise ArgumentError("images: none given. A given model needs a folder, Dataset or tensor of images.")
+    if isinstance(images, str | Path):
+        return Folder(Path(images))
+    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
+        raise ArgumentError(
+            f"images: they are read once for each copy, which a {type(images).__name__} does not allow. Pass a folder, "
+            "Dataset or tensor."
+        )
+    return images
+
+
+def _known_labels(model: nn.Module, images: Any, labels: Sequence[int] | None) -> np.ndarray | None:
+    """Return the class of each image, if it is known."""
+    if labels is not None:
+        length = len(_rows(images))
+        if len(labels) != length:
+            raise ArgumentError(f"labels: {len(labels)} found, {length} expected, one for each image.")
+        return np.asarray(labels)
+    linear = [module for module in unwrap(model).modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        return None
+    try:
+        return find_labels(images, linear[-1].out_features)
+    except ImagesError:
+        return None
+
+
+def _variants(paddings: Sequence[str]) -> dict[str, Any]:
+    """Return by its name how each copy is made."""
+
+    def padded(padding: str) -> Any:
+        return lambda model: with_padding(model, padding)
+
+    def sampled(sampling: str) -> Any:
+        return lambda model: with_sampling(model, sampling)
+
+    return {
+        OWN: lambda model: model,
+        **{padding: padded(padding) for padding in paddings},
+        "blur": sampled("blur"),
+        "polyphase": sampled("polyphase"),
+        "circular, polyphase": lambda model: with_padding(with_sampling(model, "polyphase"), "circular"),
+    }
+
+
+def _facts(result: xr.Dataset, device: str | torch.device) -> Facts:
+    attributes = result.attrs
+    return Facts(
+        model=attributes["model"], weights_digest=attributes["weights_digest"], n_images=int(attributes["n_images"]),
+        images_digest=attributes["images_digest"], device=str(attributes["device"]),
+    )  # fmt: skip
