@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from probe.plots.auditing import plot_audit, plot_foveation
 from probe.plots.bordering import plot_border
-from probe.plots.strips import strip_width
+from probe.plots.strips import strip_of, strip_width
 from probe.reports.page.estimates import Estimate, interval, joined
 
 __all__ = [
@@ -184,23 +184,33 @@ def similarity_findings(result: xr.Dataset) -> list[str]:
 
 
 def similarity_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
-    """Draw the similarity at each position, a row for each layer with a scale of its own."""
+    """Draw the similarity at each position, with a scale for each layer: a row of maps, or of clips a column."""
     layers, references = ([str(name) for name in result[dim].values] for dim in ("layer", "reference"))
-    figure = Figure(figsize=(_SIDE * len(references) + 1.8, (_SIDE + 0.1) * len(layers) + 0.3), layout="constrained")
-    grid = figure.subplots(len(layers), len(references), squeeze=False)
-    for row, layer in enumerate(layers):
+    size = result.similarity.shape[2:]
+    caption = "Cosine similarity of the features at each position of the object to those at the reference."
+    is_clip = len(size) == 3
+    n_columns = 1 if is_clip else len(references)
+    n_rows = len(references) if is_clip else 1
+    side = 5 / strip_width(size) + 0.25 if is_clip else _SIDE + 0.1
+    figure = Figure(figsize=(7 if is_clip else _SIDE * n_columns + 1.8, side * n_rows * len(layers) + 0.3))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(n_rows * len(layers), n_columns, squeeze=False)
+    for number, layer in enumerate(layers):
         maps = result.similarity.sel(layer=layer)
         lowest = float(maps.min()) if maps.notnull().any() else 0.0
-        for column, reference in enumerate(references):
-            ax = grid[row, column]
+        panels = grid[number * n_rows : (number + 1) * n_rows].ravel()
+        for ax, reference in zip(panels, references, strict=True):
             values = maps.sel(reference=reference).values
+            values = strip_of(values)[0] if is_clip else values
             image = ax.imshow(values, vmin=min(lowest, 1 - 1e-6), vmax=1, cmap="viridis", interpolation="nearest")
             ax.set(xticks=[], yticks=[])
-            if row == 0:
-                ax.set_title(reference, fontsize="small", parse_math=False)
-        grid[row, 0].set_ylabel(layer, fontsize="small", parse_math=False)
-        figure.colorbar(image, ax=grid[row].tolist(), aspect=10)
-    yield figure, "Cosine similarity of the features at each position of the object to those at the reference."
+            if number == 0 or is_clip:
+                title = f"{layer}, {reference}" if is_clip else reference
+                ax.set_title(title, fontsize="small", parse_math=False)
+        if not is_clip:
+            panels[0].set_ylabel(layer, fontsize="small", parse_math=False)
+        figure.colorbar(image, ax=panels.tolist(), aspect=10 * n_rows)
+    yield figure, f"{caption} Moments from left to right, evenly spaced ones if there are many." if is_clip else caption
 
 
 def similarity_table(result: xr.Dataset) -> pd.DataFrame:
