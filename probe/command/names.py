@@ -29,8 +29,8 @@ _MOVES = ("flip", "shift")
 _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))
 STUDIES = (
-    "audit", "border_reach", "erasing", "gapnet", "location_dependent", "padding_comparison", "posenet", "quadrants",
-    "red_green", "rook", "shifts", "similarity",
+    "audit", "augshift", "border_reach", "erasing", "gapnet", "location_dependent", "padding_comparison", "posenet",
+    "quadrants", "red_green", "rook", "shifts", "similarity",
 )  # fmt: skip
 
 

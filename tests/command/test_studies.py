@@ -27,7 +27,7 @@ def test_studies_are_listed_with_the_time_they_need(run):
         assert f"{name}: {module.STUDY.title}" in outcome.stdout
         assert all(duration in outcome.stdout for duration in module.STUDY.times.values())
     assert studies.find_studies().keys() == {
-        "audit", "border_reach", "erasing", "gapnet", "location_dependent", "padding_comparison", "posenet",
+        "audit", "augshift", "border_reach", "erasing", "gapnet", "location_dependent", "padding_comparison", "posenet",
         "quadrants", "red_green", "rook", "shifts", "similarity",
     }  # fmt: skip
     listed = json.loads(run("analyse", "--list", "--json").stdout)
