@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from probe.plots.auditing import plot_audit, plot_foveation
 from probe.plots.bordering import plot_border
+from probe.plots.strips import strip_width
 from probe.reports.page.estimates import Estimate, interval, joined
 
 __all__ = [
@@ -40,8 +41,9 @@ def audit_findings(result: xr.Dataset) -> list[str]:
     among = f"{len(names)} of the {int(at_risk.sum())} layers that pad and have a stride above 1"
     sentence = f"{among} leave padding unread: {named}."
     larger = result.even_size.sel(direction="larger").values
+    unit = "pixels" if len(larger) == 2 else "frames and pixels"
     cure = (
-        f"At {larger[0]:.0f} × {larger[-1]:.0f} pixels none would."
+        f"At {' × '.join(f'{size:.0f}' for size in larger)} {unit} none would."
         if np.isfinite(larger).all()
         else "No larger size within 128 pixels is even on every axis."
     )
@@ -62,14 +64,17 @@ def audit_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     maps = [map_ for name, map_ in result.data_vars.items() if str(name).startswith("foveation_")]
     count = len(maps)
     if count and all(map_.notnull().all() for map_ in maps):
-        columns = min(count, 4)
+        is_clip = maps[0].ndim == 3
+        columns = 1 if is_clip else min(count, 4)
         rows = -(-count // columns)
-        figure = Figure(figsize=(2.2 * columns + 1, 2.4 * rows), layout="constrained")
+        size = (7, (0.5 + 6 / strip_width(maps[0].shape)) * rows) if is_clip else (2.2 * columns + 1, 2.4 * rows)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes[count:]:
             ax.set_axis_off()
         plot_foveation(result, axes[:count])
-        yield figure, "How many paths lead from each pixel to the layer, relative to the mean."
+        shown = " Frames from left to right, evenly spaced ones if there are many." if is_clip else ""
+        yield figure, f"How many paths lead from each pixel to the layer, relative to the mean.{shown}"
 
 
 def audit_table(result: xr.Dataset) -> pd.DataFrame:
@@ -77,6 +82,9 @@ def audit_table(result: xr.Dataset) -> pd.DataFrame:
     rows = result.sel(axis="row")
     table = pd.DataFrame({"layer": result.layer.values.astype(str), "input": rows["input_size"].values})
     table["kernel"], table["stride"] = rows["kernel"].values, rows["stride"].values
+    if "frame" in result.axis.values:
+        frames = result.sel(axis="frame")
+        table["kernel, frames"], table["stride, frames"] = frames["kernel"].values, frames["stride"].values
     for side in map(str, result.side.values):
         unread, padding = result.unread.sel(side=side).values, result.padding.sel(side=side).values
         table[f"unread, {side}"] = [f"{int(u)} of {int(p)}" for u, p in zip(unread, padding, strict=True)]

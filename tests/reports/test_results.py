@@ -110,6 +110,21 @@ def test_what_is_no_result_is_refused_with_what_it_is(wrong):
         reports.build(wrong)
 
 
+def test_the_page_of_an_audit_of_clips_tells_frames():
+    result = probe.audit(nn.Sequential(nn.Conv3d(3, 8, (5, 3, 3), stride=2, padding=1)), (3, 16, 32, 32))
+    findings = KINDS["audit"].findings(result)
+    assert findings == [
+        "1 of the 1 layers that pad and have a stride above 1 leave padding unread: 0.",
+        "At 17 × 33 × 33 frames and pixels none would.",
+    ]
+    figures = list(KINDS["audit"].figures(result))
+    assert len(figures) == 2 and "Frames from left to right" in figures[1][1]
+    table = KINDS["audit"].table(result)
+    assert table[["kernel", "kernel, frames", "stride, frames", "unread, last", "unread, bottom"]].values.tolist() == [
+        [3, 5, 2, "1 of 1", "1 of 1"]
+    ]
+
+
 # ---- How far the border reaches
 
 
