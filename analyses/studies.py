@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import pandas as pd
 import xarray as xr
 
 from probe.errors import ArgumentError
@@ -23,6 +24,7 @@ __all__ = [
     "check_preset",
     "choose_preset",
     "find_studies",
+    "on_dims",
     "study_result",
 ]
 
@@ -139,6 +141,28 @@ def beside_published(published: xr.DataArray, here: xr.DataArray) -> dict[str, x
         )
         for name, variable in numbers.items()
     }
+
+
+def on_dims(cases: Sequence[xr.Dataset], dims: Mapping[str, Sequence[Any]]) -> xr.Dataset:
+    """Join what was measured in every combination of some settings.
+
+    Parameters
+    ----------
+    cases
+        One for each combination, the last setting changing first.
+    dims
+        The settings by their names.
+
+    Examples
+    --------
+    >>> cases = [xr.Dataset({"score": number}) for number in range(6)]
+    >>> on_dims(cases, {"seed": [0, 1], "arm": ["a", "b", "c"]}).score.sel(seed=1, arm="a").item()
+    3
+    """
+    joined = xr.concat(cases, "case", join="outer", combine_attrs="override")
+    index = pd.MultiIndex.from_product(list(dims.values()), names=list(dims))
+    found = joined.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "case")).unstack("case")
+    return found.reindex({name: list(values) for name, values in dims.items()}).transpose(*dims, ...)
 
 
 def study_result(

@@ -278,20 +278,34 @@ def predicted_classes(model: nn.Module, images: Any, options: Options) -> tuple[
     -------
     tuple
         The image numbers in ascending order, the classes in the same order (−1 where the model gives NaN), and the
-        number of classes. Empty, and 0, if the model's output is not one row of logits for each image.
+        number of classes. Empty, and 0, if the model's output is not one row of logits for each image, or the model
+        says with ``num_classes`` that it has none, as timm's do without their head.
     """
     numbers: list[int] = []
     classes: list[Tensor] = [torch.zeros(0, dtype=torch.long)]
     n_classes = 0
     with closing(_outputs(model, images, options, lambda pixels, _: [pixels])) as outputs:
         for these, (logits,) in outputs:
-            if not _are_logits(logits):
+            if not _are_logits(logits) or gives_embedding(model):
                 return np.zeros(0, dtype=int), np.zeros(0, dtype=int), 0
             n_classes = logits.shape[1]
             numbers += these
             classes.append(torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1)).cpu())
     order = np.argsort(numbers)
     return np.array(numbers, dtype=int)[order], torch.cat(classes).numpy()[order], n_classes
+
+
+def gives_embedding(model: nn.Module) -> bool:
+    """Return whether a model says that it has no classes, so that its output is an embedding.
+
+    Examples
+    --------
+    >>> net = nn.Flatten()
+    >>> net.num_classes = 0
+    >>> gives_embedding(net), gives_embedding(nn.Flatten())
+    (True, False)
+    """
+    return getattr(unwrap(model), "num_classes", None) == 0
 
 
 def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:

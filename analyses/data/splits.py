@@ -11,13 +11,24 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from probe.analyses.data.digits import CANVAS, load_digits, place_digits
 from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.data.photographs import read_classes
 from probe.errors import ImagesError
-from probe.images.rows import Unreadable, as_tensor
+from probe.images.rows import Unreadable, as_tensor, evenly_spaced
 from probe.reading.memory import check_memory
 
-__all__ = ["WHERE", "RandomCrops", "Split", "crop_batches", "open_splits", "random_crops", "read_splits"]
+__all__ = [
+    "WHERE",
+    "RandomCrops",
+    "SmallImages",
+    "Split",
+    "crop_batches",
+    "open_splits",
+    "random_crops",
+    "read_splits",
+    "small_images",
+]
 
 WHERE = {
     "CIFAR-10": "Get CIFAR-10 from https://www.cs.toronto.edu/~kriz/cifar.html, and write its images as files "
@@ -131,6 +142,70 @@ def read_splits(
         for part, count in zip(files, counts, strict=True)
     )
     return training, test, files[0].classes
+
+
+@dataclass(frozen=True)
+class SmallImages:
+    """Images of 32×32 pixels in memory, normalised with mean and deviation of those of training.
+
+    Attributes
+    ----------
+    training, test
+        Images in three channels.
+    classes
+        Names of the classes.
+    source
+        ``"digits"``, or ``"folder"``.
+    """
+
+    training: Split
+    test: Split
+    classes: list[str]
+    source: str
+
+    @property
+    def flipped(self) -> bool:
+        """Whether mirrored images are of the same class, as those of things are and digits are not."""
+        return self.source != "digits"
+
+
+def small_images(
+    images: str | Path | None, counts: tuple[int | None, int | None], *, where: str = "CIFAR-10"
+) -> SmallImages:
+    """Read images to train small networks on: a folder such as CIFAR-10, or scikit-learn's digits on canvases.
+
+    Parameters
+    ----------
+    images
+        As in `open_splits`; None for digits.
+    counts, where
+        As in `read_splits`.
+
+    Examples
+    --------
+    >>> found = small_images(None, (100, 20))
+    >>> found.training.images.shape, len(found.test)
+    (torch.Size([100, 3, 32, 32]), 20)
+    """
+    if images is None:
+        training, test = _digits(counts)
+        classes, source = [str(digit) for digit in range(10)], "digits"
+    else:
+        training, test, classes = read_splits(images, size=CANVAS, counts=counts, where=where)
+        source = "folder"
+    deviation, mean = torch.std_mean(training.images, dim=(0, 2, 3), keepdim=True)
+    training, test = (Split((part.images - mean) / deviation, part.labels) for part in (training, test))
+    return SmallImages(training, test, classes, source)
+
+
+def _digits(counts: tuple[int | None, int | None]) -> tuple[Split, Split]:
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for digits, count in zip(load_digits(), counts, strict=True):
+        chosen = evenly_spaced(len(digits), count)
+        placed = place_digits(digits.strokes[chosen], generator)
+        parts.append(Split(placed.expand(-1, 3, -1, -1), digits.labels[chosen]))
+    return parts[0], parts[1]
 
 
 def random_crops(images: Tensor, size: int, generator: torch.Generator) -> Tensor:

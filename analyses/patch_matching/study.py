@@ -69,7 +69,7 @@ STUDY = Study(
         "Steps made equal, the controls of the length of the descriptor, pixels and untrained networks are ours, as "
         "are several seeds.",
     ),
-    times={"tiny": "2 s", "quick": "8 min on 2 CPU cores", "paper": "2 days on a GPU"},
+    times={"tiny": "2 s", "quick": "5 min on 2 CPU cores", "paper": "2 days on a GPU, estimated"},
 )
 
 PIXELS = "pixels"

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torchvision.transforms import v2 as transforms
 
-from probe.analyses.data.digits import load_digits, place_digits
-from probe.analyses.data.splits import RandomCrops, Split, crop_batches, open_splits, read_splits
+from probe.analyses.data.digits import CANVAS
+from probe.analyses.data.splits import RandomCrops, Split, crop_batches, open_splits, small_images
 from probe.analyses.nets import cifar_resnet, matched_width, multiply_adds, residual_net, seeded
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
-from probe.images.rows import evenly_spaced
 
 __all__ = ["ARMS", "MATCHED", "SMALL_NET", "Task", "large_task", "make_arm", "small_task"]
 
@@ -36,7 +35,7 @@ _GIVEN: dict[str, dict[str, Any]] = {
     "F, S's pool": {"border": "full", "pool": "same"},
     MATCHED: {"border": "full"},
 }
-_SMALL, _WINDOW = 32, 24  # pixels of an image, and of what a network sees of it
+_WINDOW = 24  # pixels of what a network sees of a small image
 _LARGE, _LARGE_WINDOW = 288, 224
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -87,30 +86,11 @@ class Task:
 
 
 def small_task(images: str | Path | None, n_training: int, n_test: int) -> Task:
-    """Return digits, or the images of a folder such as CIFAR-10, of 32×32 pixels, of which networks see 24×24.
-
-    Both are normalised with mean and deviation of the training images, over all channels for digits.
-    """
-    if images is None:
-        training, test = _digits(n_training, n_test)
-        n_classes, source, flipped = 10, "digits", False
-    else:
-        training, test, classes = read_splits(images, size=_SMALL, counts=(n_training, n_test), where="CIFAR-10")
-        n_classes, source, flipped = len(classes), "folder", True
-    deviation, mean = torch.std_mean(training.images, dim=(0, 2, 3), keepdim=True)
-    training, test = (Split((part.images - mean) / deviation, part.labels) for part in (training, test))
-    rows = TensorDataset(test.images, test.labels)
-    return Task(training, rows, None, n_classes, _WINDOW, _SMALL - _WINDOW, flipped, source)
-
-
-def _digits(n_training: int, n_test: int) -> tuple[Split, Split]:
-    generator = torch.Generator().manual_seed(0)
-    parts = []
-    for digits, count in zip(load_digits(), (n_training, n_test), strict=True):
-        chosen = evenly_spaced(len(digits), count)
-        placed = place_digits(digits.strokes[chosen], generator)
-        parts.append(Split(placed.expand(-1, 3, -1, -1), digits.labels[chosen]))
-    return parts[0], parts[1]
+    """Return digits, or the images of a folder such as CIFAR-10, of 32×32 pixels, of which networks see 24×24."""
+    found = small_images(images, (n_training, n_test))
+    rows = TensorDataset(found.test.images, found.test.labels)
+    n_classes, room = len(found.classes), CANVAS - _WINDOW
+    return Task(found.training, rows, None, n_classes, _WINDOW, room, found.flipped, found.source)
 
 
 def large_task(images: str | Path) -> Task:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from torch import nn
@@ -19,7 +18,7 @@ from probe.analyses.data.splits import WHERE
 from probe.analyses.nets import multiply_adds
 from probe.analyses.predictions import find_labels
 from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_arm, small_task
-from probe.analyses.studies import Study, choose_preset, study_result
+from probe.analyses.studies import Study, choose_preset, on_dims, study_result
 from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
 from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
 from probe.images.batches import Transform
@@ -290,23 +289,12 @@ def _of_trained(task: Task, preset: str, chosen: Preset, device: torch.device, p
             if (net, arm) not in counts:
                 counts[net, arm] = multiply_adds(model.to("cpu"), (3, task.window, task.window))
             measured.append(_numbers(results, model, counts[net, arm]))
-    joined = xr.concat(measured, "case", join="outer", combine_attrs="override")
     by_place: dict[str, Sequence[Any]] = {"seed": range(chosen.seeds), "net": list(chosen.nets), "arm": arms}
-    return _unstacked(joined, by_place)
+    return on_dims(measured, by_place)
 
 
 def _trained(model: nn.Module, device: torch.device, batches: Any, **given: Any) -> None:
     train(model.to(device), batches, **given)
-
-
-def _unstacked(joined: xr.Dataset, by_place: Mapping[str, Sequence[Any]]) -> xr.Dataset:
-    """Put cases, all combinations in order, on dims of their own."""
-    index = xr.Coordinates.from_pandas_multiindex(
-        pd.MultiIndex.from_product(list(by_place.values()), names=list(by_place)), "case"
-    )
-    found = joined.assign_coords(index).unstack("case")
-    found = found.reindex({name: list(values) for name, values in by_place.items()})
-    return found.transpose(*by_place, ...)
 
 
 def _numbers(results: Mapping[str, xr.Dataset], model: nn.Module, multiplications: int | None) -> xr.Dataset:
@@ -430,9 +418,8 @@ def _of_given(
         if arm == OWN:
             facts = _facts(result, device)
         numbers[arm] = _numbers({"consistency": result}, copy, None)
-    joined = xr.concat(list(numbers.values()), "case", join="outer", combine_attrs="override")
     by_place: dict[str, Sequence[Any]] = {"seed": [0], "net": [type(unwrap(model)).__name__], "arm": list(numbers)}
-    return _unstacked(joined, by_place), facts, warned
+    return on_dims(list(numbers.values()), by_place), facts, warned
 
 
 def _rows(images: Any) -> Any:

@@ -32,6 +32,7 @@ _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))
 STUDIES = (
     "audit",
+    "augshift",
     "border_reach",
     "erasing",
     "gapnet",

@@ -101,26 +101,34 @@ class Clips(Folder):
 
     def picture(self, index: int) -> Clip | Unreadable:
         """Return a clip, or why there is none."""
+        return self.taken(index, self._chosen(self.length(index)))
+
+    def length(self, index: int) -> int:
+        """Return the number of frames of a video."""
+        return len(self._videos[index])
+
+    def taken(self, index: int, places: Sequence[int]) -> Clip | Unreadable:
+        """Return the frames of a video at given places, from 0, or why there are none."""
         files = self._videos[index]
         if missing := _missing(files):
             named = ", ".join(map(str, missing[:_MOST_NAMED]))
             more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
             return Unreadable(str(self.paths[index]), f"of its frames, {named}{more} are missing")
         frames: list[Image.Image] = []
-        for file in self._chosen(files):
-            frame = self.opened(file)
+        for place in places:
+            frame = self.opened(files[place])
             if isinstance(frame, Unreadable):
                 return frame
             frames.append(frame)
         return Clip(frames)
 
-    def _chosen(self, files: Sequence[Path]) -> list[Path]:
-        if len(files) < self.frames:
-            return [files[place % len(files)] for place in range(self.frames)]
+    def _chosen(self, length: int) -> Sequence[int]:
+        if length < self.frames:
+            return [place % length for place in range(self.frames)]
         if self.sampling == "even":
-            return [files[place] for place in evenly_spaced(len(files), self.frames)]
-        start = (len(files) - self.frames) // 2
-        return list(files[start : start + self.frames])
+            return evenly_spaced(length, self.frames)
+        start = (length - self.frames) // 2
+        return range(start, start + self.frames)
 
 
 def _number(file: Path) -> int | None:

@@ -117,7 +117,10 @@ def _cure(shape: tuple[int, ...], n_axes: int | None) -> str:
 
 def _cure_of_row(shape: tuple[int, ...], n_axes: int | None, where: str) -> str:
     if len(shape) < 2:
-        return "It is no image: a row is to be an image, or to begin with one, as (image, label)."
+        return (
+            "It is no image: a row is to be an image, or to begin with one, as (image, label). Of rows (index, image) "
+            "name the place of the image: input_key=1."
+        )
     if len(shape) == 2:
         return f"Add the axis of the channel {where}: image[None]."
     if n_axes == 3 and len(shape) == 3:

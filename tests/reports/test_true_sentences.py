@@ -13,6 +13,7 @@ from probe.reports.studies import build, findings
 # What each study's numbers are where there is no effect, and what no page may then say.
 NULL = {
     "audit": (0.0, r"leave padding unread|read unequally"),
+    "augshift": (50.0, r"beyond its error|as it must be"),
     "border_reach": (0.0, r"the first that it reaches|Beyond what paths"),
     "erasing": (0.0, r"changes the score \(|changed most by (?!.*within its error)|zeroing channels takes"),
     "gapnet": ("chance", r"So the cell stands"),

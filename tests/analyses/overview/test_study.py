@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import probe
+from probe.ablation.performance import Shown
 from probe.analyses.overview import study
 from probe.bundles import unbundle
 from probe.errors import ProbeError
@@ -147,6 +148,24 @@ def test_folders_that_are_classes_are_scored_by_accuracy(tmp_path):
     (tmp_path / "images" / "00").rename(tmp_path / "images" / "01" / "more")
     other = made_overview(images=tmp_path / "images", labelled=None, untrained=None, parts=[])
     assert json.loads(other.attrs["settings"])["score"] == "agreement"
+
+
+def test_a_model_without_classes_is_scored_by_its_embedding():
+    net = classifier()
+    net.num_classes = 0
+    parts = ["padding_circular", "erasing", "consistency"]
+    result = made_overview(model=net, labelled=None, untrained=None, parts=parts)
+    found = unbundle(result)
+    assert json.loads(result.attrs["settings"])["score"] == ["cosine"]
+    assert "agreement_with_own" not in found["padding_circular"]
+    assert found["consistency"].attrs["compare"] == "embedding"
+    rolled = probe.shift_consistency(net, IMAGES, law="circular", compare="embedding", diagonal=False, **QUIET)
+    assert found["consistency"].consistency.values == rolled.consistency.values
+    assert 0 < found["erasing"].intact.item() < 1
+    shown = Shown({"natural": torch.eye(3)[:, :2], "rolled": torch.ones(3, 2)}, [], [0, 1, 2], (8, 8), 0)
+    amounts = study._Cosine().amounts(shown)
+    np.testing.assert_allclose(amounts, [[0.5**0.5, 1], [0.5**0.5, 1], [0, 1]])
+    assert study._Cosine().value(amounts.sum(0).numpy()) == pytest.approx(2**0.5 / 3)
 
 
 @pytest.mark.parametrize(
