@@ -44,6 +44,7 @@ __all__ = [
     "Task",
     "choose_device",
     "device_option",
+    "frames_option",
     "json_option",
     "layout_option",
     "max_images_option",
@@ -307,8 +308,20 @@ layout_option = click.option(
     help="Axes of outputs that are not understood: N images, C channels, H rows, W columns, L tokens; and which "
     "of the tokens are patches.",
 )
+frames_option = click.option(
+    "--frames",
+    type=COUNT,
+    metavar="N",
+    help="Show clips of N frames: --images has a folder of frames for each video, such as CLASS/VIDEO/image_00001.jpg.",
+)
 _MEASUREMENT = (
     *_SOURCE,
+    frames_option,
+    click.option(
+        "--frame-sampling",
+        type=click.Choice(["middle", "even"]),
+        help="Which --frames of a video: those in its middle, in a row, or evenly spaced ones.  [default: middle]",
+    ),
     several(
         "--layers",
         metavar="GLOB,...",

@@ -13,6 +13,7 @@ from probe.command.arguments import (
     Program,
     Task,
     choose_device,
+    frames_option,
     json_option,
     layout_option,
     measurement_options,
@@ -78,27 +79,35 @@ def main() -> None:
         "probe layers resnet18",
         "probe layers vit_b_16 --json",
         "probe layers nets:make_net --model-args depth=3,padding=\"'circular'\" --size 64",
+        "probe layers r3d_18 --frames 16 --size 112",
     ],
 )
 @model_argument
 @weights_option
 @model_args_option
 @size_option
+@frames_option
 @json_option
 def layers(
-    model: str, weights: str | None, model_args: dict[str, Any], size: int | None, as_json: bool, quiet: bool
+    model: str,
+    weights: str | None,
+    model_args: dict[str, Any],
+    size: int | None,
+    frames: int | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """List the layers of a model.
 
-    With type, shape (channel, row, column), calls, whether --layers auto reads them, and the memory (MB) that
-    layerwise needs for each.
+    With type, shape (channel, row, column), of clips (channel, frame, row, column), calls, whether --layers auto reads
+    them, and the memory (MB) that layerwise needs for each.
     """
     import pandas as pd
 
     import probe
 
     source = open_source(model, weights, size, 0, quiet, model_args)
-    table = probe.list_layers(source.model, _noise_image(source))
+    table = probe.list_layers(source.model, _noise_image(source, frames))
     if as_json:
         click.echo(table.reset_index().to_json(orient="records", indent=2, force_ascii=False))
         return
@@ -115,6 +124,7 @@ def layers(
         "probe layerwise nets:make_net --weights trained.pt --images photos -o net.nc \\",
         "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
         "probe layerwise timm:vit_small_patch16_224 --position-embedding mean --images photos -o told-none.nc",
+        "probe layerwise r3d_18 --images videos --frames 16 --size 112 -o r3d.nc --stimuli natural,rolled,rolled_space",
     ],
 )
 @measurement_options
@@ -134,7 +144,7 @@ def layerwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.layerwise, command, **given)
+    _measure(probe.layerwise, command, **_with_clips(**given))
 
 
 @main.command(
@@ -153,7 +163,7 @@ def channelwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.channelwise, command, **given)
+    _measure(probe.channelwise, command, **_with_clips(**given))
 
 
 @main.command(
@@ -259,13 +269,25 @@ main.add_command(analyse)
 main.add_command(audit)
 
 
-def _noise_image(source: "ModelSource") -> Any:
-    """Return an image of noise as the model would see it, shape (1, channel, row, column)."""
+def _with_clips(images: Path, frames: int | None, frame_sampling: str | None, **given: Any) -> dict[str, Any]:
+    """Return the arguments of a measurement, with the folder of images as one of clips where there are frames."""
+    if frames is None and frame_sampling is not None:
+        raise click.UsageError("--frame-sampling needs --frames, the number of frames of a clip.")
+    if frames is None:
+        return {"images": images, **given}
+    from probe.images.clips import Clips
+
+    return {"images": Clips(images, frames=frames, sampling=frame_sampling or "middle"), **given}  # type: ignore[arg-type]
+
+
+def _noise_image(source: "ModelSource", frames: int | None) -> Any:
+    """Return an image of noise as the model would see it, shape (1, channel, row, column), or a clip of it."""
     import numpy as np
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8)
-    return source.transform(Image.fromarray(pixels))[None]
+    image = source.transform(Image.fromarray(pixels))[None]
+    return image if frames is None else image[:, :, None].expand(-1, -1, frames, -1, -1).clone()
 
 
 def _measure(
