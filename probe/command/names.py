@@ -34,6 +34,7 @@ STUDIES = (
     "audit",
     "augshift",
     "border_reach",
+    "data_efficiency",
     "erasing",
     "gapnet",
     "location_dependent",
