@@ -7,7 +7,7 @@ from torch import Tensor
 
 from probe.analyses.data.digits import CANVAS, Digits
 
-__all__ = ["DIRECTIONS", "FRAMES", "Clips", "TASKS", "move_digits", "swapped", "task_clips"]
+__all__ = ["DIRECTIONS", "FRAMES", "TASKS", "Clips", "move_digits", "swapped", "task_clips"]
 
 FRAMES = 16
 """Frames of a clip."""
