@@ -43,6 +43,7 @@ __all__ = [
     "Studies",
     "Task",
     "choose_device",
+    "collecting_options",
     "device_option",
     "frames_option",
     "json_option",
@@ -274,14 +275,13 @@ preset_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
-_SOURCE = (
-    model_argument,
-    weights_option,
-    model_args_option,
-    click.option("--images", type=FOLDER, required=True, help="Folder of image files, searched recursively."),
+_MODEL = (model_argument, weights_option, model_args_option)
+_IMAGES = {"type": FOLDER, "help": "Folder of image files, searched recursively."}
+_RESULT = (
     click.option("-o", "--output", type=RESULT, required=True, metavar="FILE.nc", help="Result file to write."),
     overwrite_option,
 )
+_SOURCE = (*_MODEL, click.option("--images", required=True, **_IMAGES), *_RESULT)  # type: ignore[arg-type]
 _READING = (
     click.option("--padding", type=click.Choice(PADDINGS), help="Measure a copy under this padding."),
     click.option(
@@ -314,8 +314,7 @@ frames_option = click.option(
     metavar="N",
     help="Show clips of N frames: --images has a folder of frames for each video, such as CLASS/VIDEO/image_00001.jpg.",
 )
-_MEASUREMENT = (
-    *_SOURCE,
+_COLLECTING = (
     frames_option,
     click.option(
         "--frame-sampling",
@@ -344,12 +343,32 @@ _MEASUREMENT = (
         "content cannot tell position; noise; constant; of clips rolled_space and rolled_time roll the image, or the "
         "frames, alone.",
     ),
-    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
     click.option(
         "--folds", type=click.IntRange(min=2), default=5, metavar="N", help="Folds of images, for cross-validation."
     ),
     layout_option,
     *_READING,
+    click.option(
+        "--checkpoint",
+        type=FILE,
+        metavar="FILE",
+        help="Write the sums there every so often; the same command goes on from them after it was killed.",
+    ),
+    click.option("--checkpoint-every", type=COUNT, metavar="N", help="In images.  [default: about every two minutes]"),
+)
+_MEASUREMENT = (
+    *_MODEL,
+    click.option("--images", **_IMAGES),  # type: ignore[arg-type]
+    *_RESULT,
+    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
+    *_COLLECTING,
+)
+_SUMS = (
+    *_MODEL,
+    click.option("--images", required=True, **_IMAGES),  # type: ignore[arg-type]
+    click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="File of sums to write."),
+    overwrite_option,
+    *_COLLECTING,
 )
 
 
@@ -360,6 +379,11 @@ def _with_options(options: Sequence[Callable[..., Any]], function: Callable[...,
 def measurement_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all that `probe.layerwise` and `probe.channelwise` share."""
     return _with_options(_MEASUREMENT, function)
+
+
+def collecting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all that `probe.collect` takes."""
+    return _with_options(_SUMS, function)
 
 
 def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
