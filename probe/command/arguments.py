@@ -65,6 +65,7 @@ __all__ = [
     "source_options",
     "tell",
     "weights_option",
+    "with_clips",
 ]
 
 OWN_SIZE = "own"
@@ -394,6 +395,17 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command what tells how images are read."""
     return _with_options(_READING, function)
+
+
+def with_clips(images: Path | None, frames: int | None, frame_sampling: str | None, **given: Any) -> dict[str, Any]:
+    """Return the arguments of a measurement, with the folder of images as one of clips where there are frames."""
+    if frames is None and frame_sampling is not None:
+        raise click.UsageError("--frame-sampling needs --frames, the number of frames of a clip.")
+    if frames is None or images is None:
+        return {"images": images, **given}
+    from probe.images.clips import Clips
+
+    return {"images": Clips(images, frames=frames, sampling=frame_sampling or "middle"), **given}  # type: ignore[arg-type]
 
 
 def open_source(

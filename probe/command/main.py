@@ -30,6 +30,7 @@ from probe.command.arguments import (
     source_options,
     tell,
     weights_option,
+    with_clips,
 )
 from probe.command.names import LAWS
 from probe.command.overviews import report_compare, report_model
@@ -146,7 +147,7 @@ def layerwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.layerwise, command, **_with_clips(**given))
+    _measure(probe.layerwise, command, **with_clips(**given))
 
 
 @main.command(
@@ -165,7 +166,7 @@ def channelwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.channelwise, command, **_with_clips(**given))
+    _measure(probe.channelwise, command, **with_clips(**given))
 
 
 @main.command(
@@ -271,17 +272,6 @@ main.add_command(merge)
 main.add_command(report)
 main.add_command(analyse)
 main.add_command(audit)
-
-
-def _with_clips(images: Path, frames: int | None, frame_sampling: str | None, **given: Any) -> dict[str, Any]:
-    """Return the arguments of a measurement, with the folder of images as one of clips where there are frames."""
-    if frames is None and frame_sampling is not None:
-        raise click.UsageError("--frame-sampling needs --frames, the number of frames of a clip.")
-    if frames is None:
-        return {"images": images, **given}
-    from probe.images.clips import Clips
-
-    return {"images": Clips(images, frames=frames, sampling=frame_sampling or "middle"), **given}  # type: ignore[arg-type]
 
 
 def _noise_image(source: "ModelSource", frames: int | None) -> Any:

@@ -16,6 +16,7 @@ from probe.command.arguments import (
     open_source,
     overwrite_option,
     positions_option,
+    with_clips,
 )
 from probe.command.option_types import Shard
 
@@ -47,7 +48,7 @@ _OF_A_RESULT = {"model", "output", "overwrite", "alpha", "maps", "as_json", "qui
     help="Read the K-th of N shares: every N-th image, from the K-th on.  [default: all]",
 )
 def collect(
-    model: str, weights: str | None, model_args: dict[str, Any], size: int | str | None, seed: int, images: Path,
+    model: str, weights: str | None, model_args: dict[str, Any], size: int | str | None, seed: int,
     output: Path, overwrite: bool, device: str, as_json: bool, quiet: bool, padding: str | None,
     position_embedding: str | None, sampling: str | None, **settings: Any,
 ) -> None:  # fmt: skip
@@ -65,12 +66,11 @@ def collect(
     source = varied(source, padding=padding, position_embedding=position_embedding, sampling=sampling, seed=seed)
     statistics = probe.collect(
         source.model,
-        images,
         transform=source.transform,
         device=choose_device(device),
         seed=seed,
         progress=not quiet,
-        **settings,
+        **with_clips(**settings),
     )
     # Those of two files that are merged are to agree.
     statistics.settings.update({name: getattr(source, name) for name in _ORIGIN})

@@ -287,6 +287,8 @@ class TestClips:
             transform=lambda frame: (pil_to_tensor(frame) / 255 - mean) / deviation,
         )  # fmt: skip
         np.testing.assert_allclose(result.r2, expected.r2, atol=1e-3)
+        measured("collect", *words[1:5], "clips.h5", *words[6:])
+        np.testing.assert_allclose(probe.layerwise(probe.Statistics.load("clips.h5")).r2, result.r2, atol=1e-5)
 
     def test_layers_of_a_model_of_clips_are_listed_with_frames(self, run):
         outcome = run("layers", "r3d_18", "--frames", "4", "--size", "16")
