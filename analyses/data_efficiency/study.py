@@ -294,18 +294,21 @@ def _train_all(
         training_bar(STUDY.name, sum(steps[size, schedule] for _, size, schedule, _ in trained), progress) as done,
         side_by_side(device) as pool,
     ):
-        jobs = {}
-        for seed, size, schedule, arm in trained:
-            # Made here, since the random state is shared by all threads.
-            model = make_net(arm, n_classes=shown.n_classes, seed=seed, width=chosen.width)
-            batches = shown.batches(
-                subsets[seed, size], steps=steps[size, schedule], batch_size=chosen.batch_size, seed=seed,
-                anew=not arm.endswith(_AT_ONE_PLACE),
-            )  # fmt: skip
-            jobs[seed, size, schedule, arm] = pool.submit(
-                _scores, model, shown, batches, device, steps=steps[size, schedule], recipe=chosen.recipe, done=done
-            )
-        scores = {case: job.result() for case, job in jobs.items()}
+        scores: dict[Any, Mapping[str, float]] = {}
+        for seed in range(chosen.seeds):  # one seed's networks at a time are kept in memory
+            jobs = {}
+            for case in [case for case in trained if case[0] == seed]:
+                _, size, schedule, arm = case
+                # Made here, since the random state is shared by all threads.
+                model = make_net(arm, n_classes=shown.n_classes, seed=seed, width=chosen.width)
+                batches = shown.batches(
+                    subsets[seed, size], steps=steps[size, schedule], batch_size=chosen.batch_size, seed=seed,
+                    anew=not arm.endswith(_AT_ONE_PLACE),
+                )  # fmt: skip
+                jobs[case] = pool.submit(
+                    _scores, model, shown, batches, device, steps=steps[size, schedule], recipe=chosen.recipe, done=done
+                )
+            scores |= {case: job.result() for case, job in jobs.items()}
     cases = [
         xr.Dataset({"value": ("score", [100 * scores[own[case]][score] for score in SCORES])}, {"score": list(SCORES)})
         for case in key
