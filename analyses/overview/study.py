@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 from tqdm.auto import tqdm
 
 from probe.ablation.curves import ablation_curve, asked_scores
+from probe.ablation.performance import Shown
 from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.data.shown import shown_images
 from probe.analyses.predictions import Predictions
+from probe.analyses.training import gives_embedding
 from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
@@ -157,7 +160,9 @@ def run(
         Images with labels, as the score needs them; by default `images`.
     score
         As in `probe.ablation_curve`; by default ``"accuracy"`` with labels, also where `images` is a folder of as many
-        folders as the model has outputs, which are then the classes; else ``"agreement"``.
+        folders as the model has outputs, which are then the classes; else ``"agreement"``, and of a model whose
+        ``num_classes`` is 0, as timm's without their head, ``cosine``, the mean similarity of the embeddings of an
+        image and of the same after a circular shift.
     untrained
         The same architecture before training, to compare with.
     layer
@@ -240,6 +245,21 @@ def run(
     )  # fmt: skip
 
 
+class _Cosine:
+    """Mean cosine similarity of the embeddings of an image and of the same after a circular shift."""
+
+    stimuli = ("natural", "rolled")
+    needs_labels = False
+
+    def amounts(self, shown: Shown) -> Tensor:
+        natural, rolled = (shown.outputs[name].flatten(1).double() for name in self.stimuli)
+        similarity = cosine_similarity(natural, rolled, dim=1)
+        return torch.stack([similarity, torch.ones_like(similarity)], dim=1)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+
 def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
     return text if isinstance(error, ProbeError) else f"{type(error).__name__}: {text}"
@@ -284,7 +304,8 @@ class _Work:
             labelled = ClassFolder(Path(self._images)) if self._own_predictions().labels is not None else None
         self.is_labelled = labelled is not None
         self._scored = labelled if self.is_labelled else self._images
-        self.score = score or ("accuracy" if self.is_labelled else "agreement")
+        unlabelled = {"cosine": _Cosine()} if gives_embedding(self._model) else "agreement"
+        self.score = score or ("accuracy" if self.is_labelled else unlabelled)
 
     def measure(self, part: str) -> xr.Dataset:
         """Measure a part."""

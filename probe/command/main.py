@@ -13,6 +13,7 @@ from probe.command.arguments import (
     Program,
     Task,
     choose_device,
+    frames_option,
     json_option,
     layout_option,
     measurement_options,
@@ -29,11 +30,13 @@ from probe.command.arguments import (
     source_options,
     tell,
     weights_option,
+    with_clips,
 )
 from probe.command.names import LAWS
 from probe.command.overviews import report_compare, report_model
 from probe.command.reports import class_folder, report
 from probe.command.studies import analyse, audit
+from probe.command.sums import collect, is_file_of_sums, measure_sums, merge
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,27 +81,35 @@ def main() -> None:
         "probe layers resnet18",
         "probe layers vit_b_16 --json",
         "probe layers nets:make_net --model-args depth=3,padding=\"'circular'\" --size 64",
+        "probe layers r3d_18 --frames 16 --size 112",
     ],
 )
 @model_argument
 @weights_option
 @model_args_option
 @size_option
+@frames_option
 @json_option
 def layers(
-    model: str, weights: str | None, model_args: dict[str, Any], size: int | None, as_json: bool, quiet: bool
+    model: str,
+    weights: str | None,
+    model_args: dict[str, Any],
+    size: int | None,
+    frames: int | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """List the layers of a model.
 
-    With type, shape (channel, row, column), calls, whether --layers auto reads them, and the memory (MB) that
-    layerwise needs for each.
+    With type, shape (channel, row, column), of clips (channel, frame, row, column), calls, whether --layers auto reads
+    them, and the memory (MB) that layerwise needs for each.
     """
     import pandas as pd
 
     import probe
 
     source = open_source(model, weights, size, 0, quiet, model_args)
-    table = probe.list_layers(source.model, _noise_image(source))
+    table = probe.list_layers(source.model, _noise_image(source, frames))
     if as_json:
         click.echo(table.reset_index().to_json(orient="records", indent=2, force_ascii=False))
         return
@@ -115,6 +126,8 @@ def layers(
         "probe layerwise nets:make_net --weights trained.pt --images photos -o net.nc \\",
         "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
         "probe layerwise timm:vit_small_patch16_224 --position-embedding mean --images photos -o told-none.nc",
+        "probe layerwise r3d_18 --images videos --frames 16 --size 112 -o r3d.nc --stimuli natural,rolled,rolled_space",
+        "probe layerwise all.h5 -o resnet18.nc        # sums of `probe collect` or `probe merge`",
     ],
 )
 @measurement_options
@@ -134,7 +147,7 @@ def layerwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.layerwise, command, **given)
+    _measure(probe.layerwise, command, **with_clips(**given))
 
 
 @main.command(
@@ -153,7 +166,7 @@ def channelwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.channelwise, command, **given)
+    _measure(probe.channelwise, command, **with_clips(**given))
 
 
 @main.command(
@@ -254,18 +267,21 @@ def show(file: Path, figures: Path | None, overwrite: bool, as_json: bool, quiet
 
 report.add_command(report_model)
 report.add_command(report_compare)
+main.add_command(collect)
+main.add_command(merge)
 main.add_command(report)
 main.add_command(analyse)
 main.add_command(audit)
 
 
-def _noise_image(source: "ModelSource") -> Any:
-    """Return an image of noise as the model would see it, shape (1, channel, row, column)."""
+def _noise_image(source: "ModelSource", frames: int | None) -> Any:
+    """Return an image of noise as the model would see it, shape (1, channel, row, column), or a clip of it."""
     import numpy as np
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8)
-    return source.transform(Image.fromarray(pixels))[None]
+    image = source.transform(Image.fromarray(pixels))[None]
+    return image if frames is None else image[:, :, None].expand(-1, -1, frames, -1, -1).clone()
 
 
 def _measure(
@@ -277,7 +293,7 @@ def _measure(
     model_args: dict[str, Any],
     size: int | None,
     seed: int,
-    images: Any,
+    images: Any = None,
     output: Path,
     overwrite: bool,
     device: str,
@@ -288,11 +304,20 @@ def _measure(
     sampling: str | None,
     **settings: Any,
 ) -> None:
-    """Run a measurement of many images, save what it returns and tell of it."""
+    """Run a measurement of many images, or of sums, save what it returns and tell of it."""
+    is_of_sums = is_file_of_sums(model, images)
+    if images is None and not is_of_sums:
+        raise click.UsageError("Missing option '--images'. A file of `probe collect` alone does without.")
     from probe.command.named_models import varied
     from probe.results import check_writable, save
 
     check_writable(output, overwrite=overwrite)
+    if is_of_sums:
+        result = measure_sums(click.get_current_context(), measurement, model, **settings)
+        result.attrs["command"] = command
+        save(result, output, overwrite=overwrite)
+        tell(result, output, as_json)
+        return
     source = open_source(model, weights, size, seed, quiet, model_args)
     source = varied(source, padding=padding, position_embedding=position_embedding, sampling=sampling, seed=seed)
     result = measurement(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Grayscale, Resize
 
 from probe.command.names import near_names
-from probe.command.preprocessing import IMAGENET, Normalisation, Transform, Watched, shown_grey, standard
+from probe.command.preprocessing import IMAGENET, Normalisation, OfFrames, Transform, Watched, shown_grey, standard
 from probe.errors import ArgumentError, ModelError
 from probe.models.weights import is_weight_file
 
@@ -115,10 +115,13 @@ def _as_evaluated(choice: Any, size: int | None, warned: list[str]) -> tuple[Tra
         if not hasattr(preset, "crop_size"):
             return standard(size, warned)
         own_resize, own_crop = preset.resize_size[0], preset.crop_size[0]
-        preset = choice.transforms(crop_size=size, resize_size=round(size * own_resize / own_crop))
+        sides = {"crop_size": preset.crop_size, "resize_size": preset.resize_size}
+        scaled = {name: tuple(round(size * side / own_crop) for side in own) for name, own in sides.items()}
+        preset = choice.transforms(**{name: own[0] if len(own) == 1 else own for name, own in scaled.items()})
         zoom = f", resized by {own_resize}/{own_crop} before the crop, as these weights were evaluated"
     resize = getattr(preset, "resize_size", None)
-    transform = preset if not resize else Watched(preset, resize[0], warned)
+    of_pictures = OfFrames(preset) if type(preset).__name__ == "VideoClassification" else preset
+    transform = of_pictures if not resize else Watched(of_pictures, resize[0], warned)
     return transform, " ".join(repr(preset).split()) + zoom
 
 

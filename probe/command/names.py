@@ -35,6 +35,7 @@ STUDIES = (
     "audit",
     "augshift",
     "border_reach",
+    "data_efficiency",
     "erasing",
     "gapnet",
     "location_dependent",

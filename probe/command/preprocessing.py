@@ -7,10 +7,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision import transforms
+from torchvision.transforms.functional import pil_to_tensor
 
 from probe.errors import warn
 
-__all__ = ["IMAGENET", "Normalisation", "Transform", "Watched", "of_grey", "plain", "shown_grey", "standard"]
+__all__ = [
+    "IMAGENET",
+    "Normalisation",
+    "OfFrames",
+    "Transform",
+    "Watched",
+    "of_grey",
+    "plain",
+    "shown_grey",
+    "standard",
+]
 
 Transform = Callable[[Any], Tensor]
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -66,6 +77,23 @@ class Watched:
                 self.warned,
             )
         return self.transform(image)
+
+
+class OfFrames:
+    """A transform of pictures, from one of whole clips as those of torchvision's video networks are.
+
+    Parameters
+    ----------
+    preset
+        Takes clips of shape (1, frame, channel, row, column) to (1, channel, frame, row, column), each frame by itself.
+    """
+
+    def __init__(self, preset: Transform) -> None:
+        self.preset = preset
+
+    def __call__(self, image: Any) -> Tensor:
+        """Return what the transform makes of a clip of this one picture, shape (channel, row, column)."""
+        return self.preset(pil_to_tensor(image)[None, None])[0, :, 0]
 
 
 def plain(normalisation: Normalisation = IMAGENET) -> tuple[Transform, str]:

@@ -142,6 +142,7 @@ def analyse(
 @model_argument
 @model_args_option
 @click.option("--size", type=COUNT, default=224, metavar="N", help="Rows and columns of an image.")
+@click.option("--frames", type=COUNT, metavar="N", help="Frames of a clip.  [default: 16 if the model takes clips]")
 @click.option(
     "--channels", type=COUNT, metavar="N", help="Channels of an image.  [default: 3, or 1 if the model takes greys]"
 )
@@ -155,6 +156,7 @@ def audit(
     model: str,
     model_args: dict[str, Any],
     size: int,
+    frames: int | None,
     channels: int | None,
     output: Path | None,
     overwrite: bool,
@@ -173,11 +175,14 @@ def audit(
         check_writable(output, overwrite=overwrite)
     import probe
     from probe.command.named_models import open_model
-    from probe.models.layers import takes_grey
+    from probe.models.layers import axes_taken, takes_grey
 
     source = open_model(model, arguments=model_args)
     channels = channels or (1 if takes_grey(source.model) else 3)
-    result = probe.audit(source.model, (channels, size, size), device=choose_device(device))
+    if frames is None and axes_taken(source.model) == 3:
+        frames = 16
+    shape = (channels, size, size) if frames is None else (channels, frames, size, size)
+    result = probe.audit(source.model, shape, device=choose_device(device))
     record(result, source, command)
     del result.attrs["preprocessing"]  # no image was read
     if output is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from probe.axes import sized
 from probe.bundles import unbundle
 from probe.errors import ArgumentError
 from probe.intervals import CONFIDENCE, half_width
@@ -365,6 +366,10 @@ def _audit(result: xr.Dataset) -> pd.DataFrame:
     rows = result.sel(axis="row")
     table = pd.DataFrame({"layer": result.layer.values, "input": rows["input_size"].values})
     table["kernel"], table["stride"] = rows["kernel"].values, rows["stride"].values
+    if "frame" in result.axis.values:
+        frames = result.sel(axis="frame")
+        for name in ("input_size", "kernel", "stride"):
+            table[f"{name.removesuffix('_size')}_frames"] = frames[name].values
     for name in ("padding", "unread"):
         for side in map(str, result.side.values):
             table[f"{name}_{side}"] = result[name].sel(side=side).values
@@ -375,20 +380,22 @@ def _audit_title(result: xr.Dataset) -> str:
     """Tell how much padding is unread, and at which sizes none would be."""
     padded = (result.padding > 0).any("side")
     uneven = (result.unread > 0).any("side")
-    height, width = json.loads(result.attrs["input_shape"])[1:]
-    found = f"images of {height}×{width}: {int(uneven.sum())} of {int(padded.sum())} padded layers leave padding unread"
+    size = json.loads(result.attrs["input_shape"])[1:]
+    shown = "images" if len(size) == 2 else "clips"
+    found = f"{shown} of {sized(size)}: {int(uneven.sum())} of {int(padded.sum())} padded layers leave padding unread"
     if "even_size" not in result or not uneven.any():
         return found
-    sizes = [
-        " or ".join(f"{size:.0f}" for size in result.even_size.sel(axis=axis).values if size == size)
-        for axis in ("row", "column")
-    ]
-    return f"{found}; nearest sizes that leave none: {sizes[0] or 'none'} rows, {sizes[1] or 'none'} columns"
+    sizes = {
+        axis: " or ".join(f"{size:.0f}" for size in result.even_size.sel(axis=axis).values if size == size)
+        for axis in map(str, result.axis.values)
+    }
+    nearest = ", ".join(f"{numbers or 'none'} {axis}s" for axis, numbers in sizes.items())
+    return f"{found}; nearest sizes that leave none: {nearest}"
 
 
 def _audit_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     """Return what is unread of the padding of each side, for the layers that have a stride and padding."""
-    table = rows[["layer", "input", "kernel", "stride"]].copy()
+    table = rows[[name for name in rows if not str(name).startswith(("padding_", "unread_"))]].copy()
     for side in map(str, result.side.values):
         pairs = zip(rows[f"unread_{side}"], rows[f"padding_{side}"], strict=True)
         table[side] = [f"{unread} of {padding}" for unread, padding in pairs]

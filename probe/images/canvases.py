@@ -1,14 +1,26 @@
-"""Images on larger canvases: where on the canvas an image stands is drawn, so its content cannot tell the place."""
+"""Images and clips on larger canvases: where on the canvas one stands is drawn, so content cannot tell the place."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from probe.axes import axes_of_size, sized
 from probe.errors import ArgumentError
 
-__all__ = ["COLOURS", "CanvasColour", "Normalisation", "assign_cells", "canvas_colour", "place_at", "place_on_grid"]
+__all__ = [
+    "COLOURS",
+    "CanvasColour",
+    "Normalisation",
+    "assign_cells",
+    "canvas_colour",
+    "grid_along",
+    "place_at",
+    "place_on_grid",
+]
 
 CanvasColour = str | float | Sequence[float]
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -49,28 +61,28 @@ def assign_cells(numbers: Sequence[int], n_cells: int, seed: int) -> Tensor:
 def place_on_grid(
     images: Tensor,
     cells: Tensor,
-    grid: int,
+    grid: int | Sequence[int],
     colour: CanvasColour = "zero",
     *,
     normalisation: Normalisation | None = None,
 ) -> Tensor:
-    """Place each image in one cell of a canvas of grid × grid cells, each as large as the image.
+    """Place each image in one cell of a canvas of grid × grid cells, or each clip of grid × grid × grid cells.
 
     Parameters
     ----------
     images
-        Shape (image, channel, row, column).
+        Shape (image, channel, row, column), or with frames before the rows. Cells are as large.
     cells
-        Shape (image,): row of the cell times `grid` plus its column.
+        Shape (image,): row of the cell times `grid` plus its column, and so on for frames.
     grid
-        Cells along each side.
+        Cells along each axis, or one number for all.
     colour, normalisation
         Of what the image leaves free; see `canvas_colour`.
 
     Returns
     -------
     torch.Tensor
-        Shape (image, channel, grid · row, grid · column), on the device and in the precision of the images.
+        Shape (image, channel, *(grid · size)), on the device and in the precision of the images.
 
     Raises
     ------
@@ -87,36 +99,68 @@ def place_on_grid(
     tensor([[[[0., 0.],
               [1., 0.]]]])
     """
-    height, width = images.shape[2:]
-    corners = torch.stack([cells // grid * height, cells % grid * width], dim=1)
-    return place_at(images, corners, (grid * height, grid * width), colour, normalisation=normalisation)
+    size = images.shape[2:]
+    along = grid_along(grid, len(size))
+    corners = torch.stack([place * n for place, n in zip(_unravelled(cells, along), size, strict=True)], dim=1)
+    whole = tuple(count * n for count, n in zip(along, size, strict=True))
+    return place_at(images, corners, whole, colour, normalisation=normalisation)
+
+
+def grid_along(grid: int | Sequence[int], n_axes: int) -> tuple[int, ...]:
+    """Return the cells of a grid along each axis.
+
+    Raises
+    ------
+    ArgumentError
+        If they are given for other axes, or make no grid of several cells.
+
+    Examples
+    --------
+    >>> grid_along(3, 2), grid_along((4, 1, 1), 3)
+    ((3, 3), (4, 1, 1))
+    """
+    along = (grid,) * n_axes if isinstance(grid, int) else tuple(grid)
+    is_grid = all(isinstance(count, int) and count >= 1 for count in along) and math.prod(along) > 1
+    if len(along) != n_axes or not is_grid:
+        names = ", ".join(axes_of_size((1,) * n_axes))
+        raise ArgumentError(f"grid={grid!r}: expected the number of cells along all axes, or along each: {names}.")
+    return along
+
+
+def _unravelled(cells: Tensor, grid: Sequence[int]) -> list[Tensor]:
+    """Return the place of cells along each axis of a grid."""
+    places = []
+    for count in reversed(grid[1:]):
+        places.append(cells % count)
+        cells = cells // count
+    return [cells, *reversed(places)]  # a cell beyond the last is off the canvas along the first axis
 
 
 def place_at(
     images: Tensor,
     corners: Tensor,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     colour: CanvasColour = "zero",
     *,
     normalisation: Normalisation | None = None,
 ) -> Tensor:
-    """Place each image on a canvas of its own, its upper left pixel at a given row and column.
+    """Place each image or clip on a canvas of its own, its first pixel at a given place.
 
     Parameters
     ----------
     images
-        Shape (image, channel, row, column).
+        Shape (image, channel, row, column), or with frames before the rows.
     corners
-        Shape (image, 2): row and column of the upper left pixel.
+        Shape (image, axis): where the upper left pixel is, of clips that of the first frame.
     size
-        Rows and columns of the canvas.
+        Of the canvas.
     colour, normalisation
         Of what the image leaves free; see `canvas_colour`.
 
     Returns
     -------
     torch.Tensor
-        Shape (image, channel, row, column), on the device and in the precision of the images.
+        Shape (image, channel, *size), on the device and in the precision of the images.
 
     Raises
     ------
@@ -128,19 +172,21 @@ def place_at(
     >>> place_at(torch.ones(1, 1, 1, 1), torch.tensor([[0, 1]]), (1, 3), colour=0.5)
     tensor([[[[0.5000, 1.0000, 0.5000]]]])
     """
-    count, n_channels, height, width = images.shape
+    count, n_channels, *own = images.shape
     corners = corners.to(images.device)
-    room = torch.tensor([size[0] - height, size[1] - width], device=images.device)
+    room = torch.tensor([whole - part for whole, part in zip(size, own, strict=True)], device=images.device)
     if len(corners) != count or ((corners < 0) | (corners > room)).any():
         raise ArgumentError(
-            f"corners: expected one for each of {count} images of {height}×{width} pixels, all inside a canvas of "
-            f"{size[0]}×{size[1]}; found {len(corners)}, from {corners.min().item()} to {corners.max().item()}."
+            f"corners: expected one for each of {count} images of {sized(own)} pixels, all inside a canvas of "
+            f"{sized(size)}; found {len(corners)}, from {corners.min().item()} to {corners.max().item()}."
         )
     canvases = canvas_colour(images, colour, normalisation).expand(count, n_channels, *size).clone()
-    rows = corners[:, 0, None] + torch.arange(height, device=images.device)
-    columns = corners[:, 1, None] + torch.arange(width, device=images.device)
-    image = torch.arange(count, device=images.device)[:, None, None]
-    canvases[image, :, rows[:, :, None], columns[:, None, :]] = images.permute(0, 2, 3, 1)
+    mesh = [torch.arange(count, device=images.device).reshape(-1, *[1] * len(own))]
+    for axis, length in enumerate(own):
+        along = corners[:, axis, None] + torch.arange(length, device=images.device)
+        mesh.append(along.reshape(count, *[length if other == axis else 1 for other in range(len(own))]))
+    places: tuple[Any, ...] = (mesh[0], slice(None), *mesh[1:])
+    canvases[places] = images.movedim(1, -1)
     return canvases
 
 
@@ -150,7 +196,7 @@ def canvas_colour(images: Tensor, colour: CanvasColour, normalisation: Normalisa
     Parameters
     ----------
     images
-        Shape (image, channel, row, column), as the model takes them.
+        Shape (image, channel, *size), as the model takes them.
     colour
         ``"zero"``: 0 as the model takes it, which for normalised images is the mean colour of the data set;
         ``"mean"``: the mean of each channel over that image; ``"black"`` and ``"white"``: 0 and 1 before
@@ -161,7 +207,7 @@ def canvas_colour(images: Tensor, colour: CanvasColour, normalisation: Normalisa
     Returns
     -------
     torch.Tensor
-        Of a shape that broadcasts to (image, channel, row, column).
+        Of a shape that broadcasts to (image, channel, *size).
 
     Raises
     ------
@@ -175,7 +221,7 @@ def canvas_colour(images: Tensor, colour: CanvasColour, normalisation: Normalisa
     2.0
     """
     if colour == "mean":
-        return images.mean(dim=(2, 3), keepdim=True)
+        return images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     if colour in ("black", "white"):
         mean, deviation = _normalisation_of(images, normalisation)
         return (float(colour == "white") - mean) / deviation
@@ -200,7 +246,8 @@ def _normalisation_of(images: Tensor, normalisation: Normalisation | None) -> tu
 
 
 def _by_channel(images: Tensor, values: float | Sequence[float], argument: str) -> Tensor:
-    vector = torch.as_tensor(values, dtype=images.dtype, device=images.device).reshape(1, -1, 1, 1)
+    vector = torch.as_tensor(values, dtype=images.dtype, device=images.device)
+    vector = vector.reshape(1, -1, *[1] * (images.ndim - 2))
     if vector.shape[1] not in (1, images.shape[1]):
         raise ArgumentError(
             f"{argument}: {vector.shape[1]} values for images of {images.shape[1]} channels. Pass one for each."

@@ -3,6 +3,7 @@
 Averaging over the map takes the place of an activation away, but not what the network has written into its channels.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
-from probe.images.canvases import CanvasColour, Normalisation, assign_cells, place_on_grid
+from probe.images.canvases import CanvasColour, Normalisation, assign_cells, grid_along, place_on_grid
 from probe.intervals import jackknife, proportion
 from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
@@ -38,7 +39,7 @@ def pooled(
     model: nn.Module,
     images: Any,
     *,
-    grid: int = 3,
+    grid: int | Sequence[int] = 3,
     colour: CanvasColour = "zero",
     normalisation: Normalisation | None = None,
     permute: str | Iterable[str] = PERMUTATIONS,
@@ -64,11 +65,12 @@ def pooled(
 
         probe.pooled(model, images)
         probe.pooled(model, "photos/", grid=5, transform=transform)
-        probe.pooled(model, images, layers="layer4", permute=())
+        probe.pooled(video_model, clips, grid=(4, 1, 1))
 
-    Each image stands in one cell of a canvas of grid × grid cells, drawn from (seed, image number) and balanced, so
-    that its content tells nothing of the cell. A linear discriminant (see `probe.readouts.discriminant`), fitted to the
-    other folds of images, predicts the cell from the layer's averages over the map, one number a channel.
+    Each image stands in one cell of a canvas of grid × grid cells, a clip in one of grid × grid × grid, drawn from
+    (seed, image number) and balanced, so that its content tells nothing of the cell. A linear discriminant (see
+    `probe.readouts.discriminant`), fitted to the other folds of images, predicts the cell from the layer's averages
+    over the map, one number a channel.
 
     A permutation of the channels leaves only which values there are, and a linear readout of channels that are
     permuted anew sees only their sum. So a readout of the sum alone, and one of the sorted values, which has all that
@@ -80,7 +82,8 @@ def pooled(
 forward, max_images, seed, progress
         As in `probe.collect`. The model must take images of `grid` times their size.
     grid
-        Cells along each side of the canvas.
+        Cells along each side of the canvas, or a number for each axis, of clips (frame, row, column): ``(4, 1, 1)``
+        asks when a clip begins in one of four times its length.
     colour
         Of the free cells: ``"zero"`` as the model takes it, which is the published choice and for normalised images
         the mean colour of the data set; ``"black"``; ``"white"``; ``"mean"``, the mean of that image; or one number
@@ -133,27 +136,35 @@ forward, max_images, seed, progress
     _check(grid, alpha)
     readouts = _readouts(permute)
 
+    n_cells = 0
+
     def place(shown: Tensor, numbers: Sequence[int]) -> Tensor:
-        return place_on_grid(shown, assign_cells(numbers, grid**2, seed), grid, colour, normalisation=normalisation)
+        nonlocal n_cells
+        n_cells = math.prod(grid_along(grid, shown.ndim - 2))
+        return place_on_grid(shown, assign_cells(numbers, n_cells, seed), grid, colour, normalisation=normalisation)
 
     with open_reader(model, images, options, place) as reader:
         vectors = _collect(reader, options)
         facts = reader.facts(vectors.skipped)
     settings = {
-        "grid": grid, "colour": colour if isinstance(colour, str) else np.asarray(colour).tolist(),
+        "grid": grid if isinstance(grid, int) else list(grid),
+        "colour": colour if isinstance(colour, str) else np.asarray(colour).tolist(),
         "normalisation": None if normalisation is None else np.asarray(normalisation).tolist(), "folds": folds,
         "alpha": alpha, "groups": groups is not None,
     }  # fmt: skip
-    result = _score(vectors, assign_cells(vectors.numbers, grid**2, seed).numpy(), readouts, grid**2, alpha, seed)
+    result = _score(vectors, assign_cells(vectors.numbers, n_cells, seed).numpy(), readouts, n_cells, alpha, seed)
     invalid = [str(name) for name in result.layer.values[~result.valid.values]]
     if invalid:
         warn(f"not finite: {', '.join(invalid)} gave NaN or infinity and is not scored.", reader.warned)
     return finish(result, kind="pooled", facts=facts.warned(reader.warned), settings=settings)
 
 
-def _check(grid: int, alpha: float) -> None:
-    if isinstance(grid, bool) or not isinstance(grid, int) or grid < 2:
-        raise ArgumentError(f"grid={grid!r}: expected a whole number of at least 2, the cells along each side.")
+def _check(grid: Any, alpha: float) -> None:
+    is_one = isinstance(grid, int) and not isinstance(grid, bool) and grid >= 2
+    if not is_one and not isinstance(grid, tuple | list):
+        raise ArgumentError(
+            f"grid={grid!r}: expected a whole number of at least 2, the cells along each side, or one for each axis."
+        )
     if not alpha > 0:
         raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-4.")
 
@@ -186,7 +197,7 @@ def _collect(reader: Reader, options: Options) -> _Vectors:
     folds: list[int] = []
 
     def average(layer: Layer, maps: Tensor) -> Tensor:
-        return maps.mean(dim=(2, 3), dtype=torch.promote_types(maps.dtype, torch.float32)).cpu()
+        return maps.mean(dim=tuple(range(2, maps.ndim)), dtype=torch.promote_types(maps.dtype, torch.float32)).cpu()
 
     with reader.reading(layers, average) as run:
         for batch, canvases in reader.batches():

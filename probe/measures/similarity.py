@@ -11,9 +11,10 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from probe.axes import axes_of_size, sized
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
-from probe.images.shifts import REFERENCES, Placements
+from probe.images.shifts import Placements, references_of
 from probe.models.capture import reading, survey_fast
 from probe.models.layers import Layer, layer_named, module_names, unwrap
 from probe.models.loan import borrowed, resolve_device
@@ -24,15 +25,17 @@ from probe.sums.gram import summing_dtype
 __all__ = ["local_roughness", "shift_similarity"]
 
 
-def local_roughness(similarity: np.ndarray) -> np.ndarray:
-    """Return how far each value is, on average, from the mean of its two neighbours along rows and along columns.
+def local_roughness(similarity: np.ndarray, n_axes: int = 2) -> np.ndarray:
+    """Return how far each value is, on average, from the mean of its two neighbours along each axis.
 
     A smooth map has none, however far it falls; features that change back and forth with every pixel have much.
 
     Parameters
     ----------
     similarity
-        Shape (..., row, column), at least 3 by 3.
+        Shape (..., row, column), or with frames before the rows; at least 3 along each axis.
+    n_axes
+        How many axes are those of positions.
 
     Returns
     -------
@@ -46,9 +49,13 @@ def local_roughness(similarity: np.ndarray) -> np.ndarray:
     >>> local_roughness(np.indices((4, 4)).sum(axis=0) % 2).item()
     1.0
     """
-    along_rows = np.abs(similarity[..., 1:-1, :] - (similarity[..., :-2, :] + similarity[..., 2:, :]) / 2)
-    along_columns = np.abs(similarity[..., 1:-1] - (similarity[..., :-2] + similarity[..., 2:]) / 2)
-    return (along_rows.mean(axis=(-2, -1)) + along_columns.mean(axis=(-2, -1))) / 2
+    axes = tuple(range(-n_axes, 0))
+    total = np.zeros(similarity.shape[:-n_axes])
+    for axis in axes:
+        along = np.moveaxis(similarity, axis, -1)
+        bends = np.abs(along[..., 1:-1] - (along[..., :-2] + along[..., 2:]) / 2)
+        total = total + np.moveaxis(bends, -1, axis).mean(axis=axes)
+    return total / n_axes
 
 
 def shift_similarity(
@@ -56,20 +63,20 @@ def shift_similarity(
     objects: Tensor,
     layers: str | Sequence[str] | Mapping[str, str],
     *,
-    frame: int | tuple[int, int] = 225,
+    frame: int | tuple[int, ...] = 225,
     background: float | Sequence[float] = 0.0,
     batch_size: int = 32,
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Shift objects over every position of a frame, and compare their features with those at five positions.
+    """Shift objects over every position of a frame, and compare their features with those at corners and centre.
 
     The commonest uses::
 
         probe.shift_similarity(model, objects, "avgpool")
         probe.shift_similarity(model, objects, ["layer3", "layer4"], frame=129)
-        probe.shift_similarity(model, objects, {"last map": "layer4"}, background=0.5)
+        probe.shift_similarity(video_model, short_clips, "layer4", frame=(16, 64, 64))
 
     The features of a layer are its vector, or the mean over its map, which a network that treats all positions alike
     would give unchanged wherever the object stands. They are compared by cosine similarity; only the features at the
@@ -80,11 +87,12 @@ def shift_similarity(
     model
         Any eager vision model; it is left as it was found.
     objects
-        Shape (object, channel, row, column), as the model takes them.
+        Shape (object, channel, row, column), as the model takes them; of a model of clips (object, channel, frame,
+        row, column), shorter and smaller than what it is shown.
     layers
         Names of layers, whose outputs are vectors or maps; or a mapping from names of your own to names of layers.
     frame
-        Rows and columns of the frame, or one number for both.
+        Rows and columns of the frame, or one number for both; of clips frames, rows and columns of what is shown.
     background
         Value of the frame around the object, or one for each channel, in the units of the objects: after
         normalisation 0 is the mean colour of the data set.
@@ -100,11 +108,12 @@ def shift_similarity(
     Returns
     -------
     xarray.Dataset
-        ``similarity`` on (layer, reference, row, column), from −1 to 1, the mean over objects; on (layer, reference,
-        object): ``global_similarity``, its mean over all positions (1: the layer does not tell position), and
+        ``similarity`` on (layer, reference, row, column), of clips with ``frame`` before ``row``, from −1 to 1, the
+        mean over objects; the references are the corners and the centre. On (layer, reference, object):
+        ``global_similarity``, its mean over all positions (1: the layer does not tell position), and
         ``local_roughness``, see `probe.measures.similarity.local_roughness`. NaN where a layer is silent, all features
         0, for the object or at the reference; means are over what is known. Row and column are those of the object's
-        upper left pixel. The attribute ``shifts_per_second`` is what was reached.
+        upper left pixel, frame that of its first. The attribute ``shifts_per_second`` is what was reached.
 
     Raises
     ------
@@ -127,8 +136,7 @@ def shift_similarity(
     start = time.monotonic()
     names = {layers: layers} if isinstance(layers, str) else layers
     names = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
-    size = (frame, frame) if isinstance(frame, int) else frame
-    _check(objects, size, batch_size)
+    size = _check(objects, frame, batch_size)
     model = unwrap(model)
     place = resolve_device(device, model)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -143,14 +151,18 @@ def shift_similarity(
         ) as bar:
             maps = np.stack([_similarity_of(model, item, chosen, batch_size, memory_format, bar) for item in shifted])
     duration = time.monotonic() - start
+    axes = axes_of_size(size)
     result = xr.Dataset(
         {
-            "similarity": (("layer", "reference", "row", "column"), _mean_of_known(maps, (0,))),
-            "global_similarity": (("object", "layer", "reference"), _mean_of_known(maps, (-2, -1))),
-            "local_roughness": (("object", "layer", "reference"), local_roughness(maps)),
+            "similarity": (("layer", "reference", *axes), _mean_of_known(maps, (0,))),
+            "global_similarity": (
+                ("object", "layer", "reference"),
+                _mean_of_known(maps, tuple(range(-len(axes), 0))),
+            ),
+            "local_roughness": (("object", "layer", "reference"), local_roughness(maps, len(axes))),
         },
-        coords={"layer": list(names), "reference": list(REFERENCES)},
-    ).transpose("layer", "reference", "row", "column", "object")
+        coords={"layer": list(names), "reference": list(references_of(len(axes)))},
+    ).transpose("layer", "reference", *axes, "object")
     facts = Facts(
         model=type(model).__name__,
         weights_digest=weights_digest(model),
@@ -179,20 +191,31 @@ def _mean_of_known(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.where(count > 0, np.where(known, values, 0).sum(axis=axes) / np.maximum(count, 1), np.nan)
 
 
-def _check(objects: Any, frame: tuple[int, int], batch_size: int) -> None:
-    if not isinstance(objects, Tensor) or objects.ndim != 4 or not len(objects) or not objects.is_floating_point():
+def _check(objects: Any, frame: int | tuple[int, ...], batch_size: int) -> tuple[int, ...]:
+    """Return the size of the frame."""
+    if (
+        not isinstance(objects, Tensor)
+        or objects.ndim not in (4, 5)
+        or not objects.is_floating_point()
+        or not len(objects)
+    ):
         found = tuple(objects.shape) if isinstance(objects, Tensor) else type(objects).__name__
         raise ImagesError(
-            f"objects: expected a tensor of floats of shape (object, channel, row, column), found {found}. "
-            "Normalise them as in training."
+            "objects: expected a tensor of floats of shape (object, channel, row, column), of clips (object, channel, "
+            f"frame, row, column), found {found}. Normalise them as in training."
         )
+    own = objects.shape[2:]
+    size = (frame,) * len(own) if isinstance(frame, int) else tuple(frame)
+    if len(size) != len(own):
+        raise ArgumentError(f"frame={frame!r}: expected one number for each of {', '.join(axes_of_size(own))}.")
     if batch_size < 1:
         raise ArgumentError(f"batch_size={batch_size!r}: expected a whole number of at least 1.")
-    if min(size - side for size, side in zip(frame, objects.shape[2:], strict=True)) < 2:
+    if min(whole - side for whole, side in zip(size, own, strict=True)) < 2:
         raise ArgumentError(
-            f"frame={frame}: objects of {objects.shape[2]}×{objects.shape[3]} pixels have fewer than 3 positions along "
-            "a side, which leaves no roughness to measure. Pass a larger frame or smaller objects."
+            f"frame={size}: objects of {sized(own)} pixels have fewer than 3 positions along a side, which leaves no "
+            "roughness to measure. Pass a larger frame or smaller objects."
         )
+    return size
 
 
 def _survey(
@@ -214,7 +237,7 @@ def _similarity_of(
     memory_format: torch.memory_format,
     bar: Any,
 ) -> np.ndarray:
-    """Return the similarity of one object's features, shape (layer, reference, row, column)."""
+    """Return the similarity of one object's features, shape (layer, reference, *position)."""
 
     def direction(layer: Layer, maps: Tensor) -> Tensor:
         features = maps.flatten(2).mean(dim=2, dtype=summing_dtype(maps))

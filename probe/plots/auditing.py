@@ -11,6 +11,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from probe.errors import ArgumentError
 from probe.plots.axes import TWO_COLUMNS, check_width, open_axes, open_panels, points_wide, short_names, small_text
 from probe.plots.inputs import check_result
+from probe.plots.strips import strip_of, strip_width
 
 __all__ = ["draw_foveation", "plot_audit", "plot_foveation"]
 
@@ -47,7 +48,7 @@ def plot_audit(result: xr.Dataset, ax: Axes | None = None, *, width: float | Non
     -------
     matplotlib.axes.Axes
         A row for each padded layer with a stride above 1, in order of execution, and a column for each side. Where
-        padding is unread the cell is coloured; it tells the unread rows or columns, and those there are.
+        padding is unread the cell is coloured; it tells the unread rows, columns or frames, and those there are.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def plot_audit(result: xr.Dataset, ax: Axes | None = None, *, width: float | Non
         ax.text(column, row, text, ha="center", va="center", fontsize=small_text(ax))
     ax.set_yticks(range(len(names)))
     ax.set_yticklabels(names, parse_math=False)
-    ax.set_xticks(range(4), [str(side) for side in result.side.values])
+    ax.set_xticks(range(result.sizes["side"]), [str(side) for side in result.side.values])
     ax.tick_params(length=0)
     ax.set_title("padding that is never read", fontsize=ax.yaxis.label.get_fontsize())
     sns.despine(ax=ax, left=True, bottom=True)
@@ -85,7 +86,7 @@ def plot_audit(result: xr.Dataset, ax: Axes | None = None, *, width: float | Non
 
 
 def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None = None) -> np.ndarray:
-    """Draw how often each layer reads each pixel, on one logarithmic scale.
+    """Draw how often each layer reads each pixel, on one logarithmic scale; of clips some frames in a row.
 
     The commonest uses::
 
@@ -131,11 +132,14 @@ def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None 
         raise ArgumentError("result: it has no foveation maps; expected a result of probe.audit with maps.")
     own = axes is None
     inches = check_width(width, axes, argument="axes")
+    is_clip = maps[0].ndim == 3
     columns = min(len(maps), _MOST_COLUMNS if inches >= TWO_COLUMNS else _NARROW_COLUMNS)
+    columns = 1 if is_clip else columns
     rows = -(-len(maps) // columns)
-    side = (inches - 0.8) / max(columns, 2)
+    side = (inches - 0.8) / (1 if is_clip else max(columns, 2))
+    high = side / strip_width(maps[0].shape) + 0.2 if is_clip else side
     axes = open_panels(
-        axes, len(maps), columns=columns, width=inches, height=(side + 0.2) * rows, meaning="foveation maps",
+        axes, len(maps), columns=columns, width=inches, height=(high + 0.2) * rows, meaning="foveation maps",
         layout="compressed",
     )  # fmt: skip
     limits = min(float(map_.min()) for map_ in maps), max(float(map_.max()) for map_ in maps)
@@ -144,15 +148,22 @@ def plot_foveation(result: xr.Dataset, axes: Any = None, *, width: float | None 
     for ax, map_, name in zip(axes, maps, names, strict=True):
         image = draw_foveation(ax, map_.values, limits)
         ax.set_title(name, fontsize=small_text(ax), parse_math=False)
-    bar = axes[0].figure.colorbar(image, ax=axes.tolist())
+    bar = axes[0].figure.colorbar(image, ax=axes.tolist(), aspect=5 * len(maps) + 10 if is_clip else 20)
     bar.set_label("paths ÷ their mean", fontsize=small_text(axes[0]))
     bar.ax.tick_params(labelsize=small_text(axes[0]))
     return axes
 
 
 def draw_foveation(ax: Axes, values: np.ndarray, limits: tuple[float, float]) -> Any:
-    """Draw one map, shape (row, column), on a logarithmic scale; return the image, for its colour bar."""
+    """Draw one map, shape (*size), on a logarithmic scale; return the image, for its colour bar."""
+    ticks: dict[str, Any] = {"xticks": [], "yticks": []}
+    if values.ndim == 3:
+        values, middles, numbers = strip_of(values)
+        ticks |= {"xticks": middles, "xticklabels": [f"frame {numbers[0]}", *numbers[1:]]}
     norm = LogNorm(max(limits[0], _FAINTEST), max(limits[1], 2 * _FAINTEST), clip=True)
     image = ax.imshow(values, cmap="viridis", norm=norm, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
+    ax.set(**ticks)
+    ax.tick_params(length=0, labelsize=small_text(ax))
+    if len(values[np.isnan(values)]):
+        sns.despine(ax=ax, left=True, bottom=True)
     return image

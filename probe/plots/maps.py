@@ -1,33 +1,29 @@
-"""Maps of one layer: what is decoded from it, or its mean activation; and the decoded position over an image."""
+"""Maps of one layer: what is decoded from it, or its mean activation; their profiles; and positions over an image."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from probe.axes import AXES, sized
 from probe.errors import ArgumentError
 from probe.plots.axes import DIVERGING, TWO_COLUMNS, check_width, open_panels, small_text
 from probe.plots.inputs import Results, check_alike, results_by_name
+from probe.plots.profiles import Row, draw_profiles
 from probe.results import layer_map
 
-__all__ = ["draw_map", "plot_maps"]
+__all__ = ["draw_map", "plot_maps", "shape_of_panels"]
 
 _CHANNELS = 4
 _WIDEST_MAP = 2.6  # inches
 _TALLEST = 8.5  # inches, of all rows
 _MOST_ARROWS = 8  # along each side
 _PALENESS = 0.5  # of the image below arrows
+_MOST_FRAMES = 8  # in a row
 _EMPTY = 0.2  # a row that uses less of the common scale gets its own
-
-
-class _Row(NamedTuple):
-    label: str
-    maps: np.ndarray
-    titles: list[str]
-    meaning: str
 
 
 def plot_maps(
@@ -38,9 +34,10 @@ def plot_maps(
     kind: Literal["decoded", "mean"] | None = None,
     count: int | None = None,
     image: Any = None,
+    profiles: bool = False,
     width: float | None = None,
 ) -> np.ndarray:
-    """Draw the maps of one layer, a row for each stimulus.
+    """Draw the maps of one layer, a row for each stimulus; of clips and volumes a row of frames for each map.
 
     The commonest uses::
 
@@ -51,6 +48,7 @@ def plot_maps(
     - ``plot_maps(result, "layer4.1.conv2")``: what the readouts decode, or the mean activation of channels.
     - ``plot_maps({"zeros": a, "circular": b}, "layer4.1.conv2")``: of several results, rows for each.
     - ``plot_maps(result, "layer4.1.conv2", image=photograph)``: the decoded position over an image, with its error.
+    - ``plot_maps(result, "layer4.1.conv2", profiles=True)``: along each axis, averaged over the others.
 
     Parameters
     ----------
@@ -59,8 +57,10 @@ def plot_maps(
     layer
         Name of the layer.
     axes
-        Array of Axes, a row for each result and stimulus and a column for each map; by default a new figure. With an
-        `image`, a row for each result and a column for each stimulus.
+        Array of Axes, a row for each result and stimulus and a column for each map; by default a new figure. Of maps
+        with frames, a row for each result, stimulus and map and a column for each frame, of more than 8 for 8, evenly
+        spaced. With an `image`, a row for each result and a column for each stimulus; with `profiles`, a row for each
+        result and stimulus and a column for each axis.
     kind
         ``"decoded"``: what the readouts decode from the mean activation, a column for each target; ``"mean"``: the
         mean activation about its average over the map, for the channels that vary most over it. By default decoded
@@ -70,14 +70,19 @@ def plot_maps(
     image
         An image to draw the decoded position over: an array or tensor of shape (row, column), (row, column, 3) or
         (3, row, column), or a PIL image. Values beyond 0 to 1, as of normalised images, are brought to that range.
+        Not of maps with frames.
+    profiles
+        Whether to draw lines instead: each map along rows, columns and frames, from −1 to 1, averaged over the other
+        axes. Of a target that is decoded, a faint line is where it truly is, along its own axis.
     width
         Of a new figure in inches: 3.4 for one column of a page, 7 for two. By default as wide as the maps need.
 
     Returns
     -------
     numpy.ndarray
-        Array of Axes, shape (results · stimuli, maps); with an `image`, (results, stimuli). All maps are on one scale,
-        but a row that would be almost empty on it has its own, with a colour bar of its own.
+        Array of Axes, shape (results · stimuli, maps); of maps with frames (results · stimuli · maps, frames); with an
+        `image`, (results, stimuli); with `profiles`, (results · stimuli, axes). All maps are on one scale, but a row
+        that would be almost empty on it has its own, with a colour bar of its own.
 
     Raises
     ------
@@ -111,8 +116,22 @@ def plot_maps(
             raise ArgumentError(
                 "image: the decoded position is drawn over it; it goes with neither kind='mean' nor count=."
             )
+        if profiles:
+            raise ArgumentError("image: it goes with no profiles=True, which draws lines.")
         return _draw_over_image(results, layer, axes, _picture(image), width)
-    return _draw_maps(results, layer, axes, kind, count, width)
+    rows = [row for name, result in results.items() for row in _rows(name, result, layer, kind, count)]
+    if len(kinds := {(row.meaning, row.maps.shape) for row in rows}) > 1:
+        found = " and ".join(f"{shape[0]} of {meaning}, {sized(shape[1:])}" for meaning, shape in sorted(kinds))
+        raise ArgumentError(f"layer={layer!r}: the results have different maps, {found}. Draw each by itself.")
+    if profiles:
+        return draw_profiles(rows, axes, width)
+    return _draw_maps([part for row in rows for part in _by_frames(row)], axes, width)
+
+
+def shape_of_panels(maps: xr.DataArray) -> tuple[int, int]:
+    """Return in how many rows and columns `plot_maps` draws the decoded maps of one layer."""
+    n_stimuli, n_targets, *size = maps.shape
+    return (n_stimuli, n_targets) if len(size) == 2 else (n_stimuli * n_targets, min(size[0], _MOST_FRAMES))
 
 
 def draw_map(ax: Axes, values: np.ndarray, limit: float) -> Any:
@@ -122,13 +141,20 @@ def draw_map(ax: Axes, values: np.ndarray, limit: float) -> Any:
     return image
 
 
-def _draw_maps(
-    results: Mapping[str, xr.Dataset], layer: str, given: Any, kind: str | None, count: int | None, width: float | None
-) -> np.ndarray:
-    rows = [row for name, result in results.items() for row in _rows(name, result, layer, kind, count)]
-    if len(kinds := {(row.meaning, len(row.maps)) for row in rows}) > 1:
-        found = " and ".join(f"{n_maps} of {meaning}" for meaning, n_maps in sorted(kinds))
-        raise ArgumentError(f"layer={layer!r}: the results have different maps, {found}. Draw each by itself.")
+def _by_frames(row: Row) -> list[Row]:
+    """Return a row of frames for each map that has them."""
+    if row.maps.ndim == 3:
+        return [row]
+    n_frames = row.maps.shape[1]
+    shown = [number * n_frames // min(n_frames, _MOST_FRAMES) for number in range(min(n_frames, _MOST_FRAMES))]
+    titles = [f"frame {number + 1}" for number in shown]
+    return [
+        Row(f"{row.label}\n{title}", maps[shown], titles, row.meaning)
+        for title, maps in zip(row.titles, row.maps, strict=True)
+    ]
+
+
+def _draw_maps(rows: Sequence[Row], given: Any, width: float | None) -> np.ndarray:
     shape = len(rows), len(rows[0].maps)
     grid = _open_grid(
         given, shape, width, ratio=rows[0].maps.shape[1] / rows[0].maps.shape[2], beside=1.0, above=0.1,
@@ -182,7 +208,7 @@ def _open_grid(
     return axes.reshape(rows, columns)
 
 
-def _rows(name: str, result: xr.Dataset, layer: str, kind: str | None, count: int | None) -> list[_Row]:
+def _rows(name: str, result: xr.Dataset, layer: str, kind: str | None, count: int | None) -> list[Row]:
     """Return a row of maps for each stimulus."""
     if kind not in (None, "decoded", "mean"):
         raise ArgumentError(f"kind={kind!r}: expected 'decoded' or 'mean'.")
@@ -197,14 +223,14 @@ def _rows(name: str, result: xr.Dataset, layer: str, kind: str | None, count: in
                 )
             values, titles, meaning = maps.values, list(map(str, maps.target.values)), "decoded target"
         else:
-            about_mean = (maps - maps.mean(["row", "column"])).values
-            spread = np.nan_to_num(about_mean.std(axis=(2, 3)).max(axis=0))
+            about_mean = (maps - maps.mean(list(maps.dims[2:]))).values
+            spread = np.nan_to_num(about_mean.std(axis=tuple(range(2, maps.ndim))).max(axis=0))
             strongest = np.argsort(-spread, kind="stable")[: _CHANNELS if count is None else count]
             titles = [f"channel {index}" for index in strongest]
             values, meaning = about_mean[:, strongest], "activation − average"
         stimuli = map(str, result.stimulus.values)
         return [
-            _Row("\n".join(filter(None, (name, stimulus))), row, titles, meaning)
+            Row("\n".join(filter(None, (name, stimulus))), row, titles, meaning)
             for stimulus, row in zip(stimuli, values, strict=True)
         ]
     raise ArgumentError(_without_maps(result, layer, kind or "decoded or mean"))
@@ -215,7 +241,8 @@ def _layer_maps(result: xr.Dataset, kind: str, layer: str) -> xr.DataArray | Non
         maps = layer_map(result, f"{kind}_map", layer)
     except KeyError:
         return None
-    return maps.transpose("stimulus", "target" if kind == "decoded" else "channel", "row", "column")
+    axes = [axis for axis in AXES if axis in maps.dims]
+    return maps.transpose("stimulus", "target" if kind == "decoded" else "channel", *axes)
 
 
 def _without_maps(result: xr.Dataset, layer: str, kind: str) -> str:
@@ -254,6 +281,8 @@ def _decoded_position(result: xr.Dataset, layer: str) -> np.ndarray:
     maps = _layer_maps(result, "decoded", layer)
     if maps is None:
         raise ArgumentError(_without_maps(result, layer, "decoded"))
+    if "frame" in maps.dims:
+        raise ArgumentError(f"image: the maps of {layer!r} have frames, and arrows are drawn over images alone.")
     if missing := [target for target in ("row", "column") if target not in maps.target.values]:
         raise ArgumentError(
             f"image: the decoded position needs row and column; the result has no {' nor '.join(missing)}. "

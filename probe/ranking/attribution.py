@@ -87,7 +87,7 @@ def attribute_readouts(
 
     def attribute(layer: Layer, maps: Tensor) -> None:
         batch = reader.batch
-        n_cells = maps.shape[2] * maps.shape[3]
+        n_cells = maps[0, 0].numel()
         drawn, _ = draw_cells(options.seed, batch.numbers, n_cells, cells_per_image)
         image, halves = torch.arange(len(maps), device="cpu")[:, None], torch.tensor(batch.folds, device="cpu")
         samples = maps.flatten(2).transpose(1, 2)[image, torch.from_numpy(drawn)]

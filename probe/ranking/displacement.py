@@ -1,4 +1,4 @@
-"""How channels answer when an image is mirrored or rolled: the flip-difference of Islam et al. 2021."""
+"""How channels answer when an image or clip is mirrored or rolled: the flip-difference of Islam et al. 2021."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probe.errors import ArgumentError
 from probe.images.stimuli import apply_stimulus
 from probe.models.layers import Layer
 from probe.ranking.strengths import ChannelStrengths
@@ -16,8 +17,9 @@ from probe.sums.gram import summing_dtype
 
 __all__ = ["AXES", "DISPLACEMENTS", "score_displacements"]
 
-AXES = {"horizontal": (3,), "vertical": (2,), "both": (3, 2)}
-"""The dimensions of (image, channel, row, column) that are mirrored or rolled, one at a time."""
+AXES = {"horizontal": (-1,), "vertical": (-2,), "both": (-1, -2), "time": (-3,)}
+"""The dimensions of (image, channel, row, column), or with frames before the rows, that are mirrored or rolled, one at
+a time."""
 
 
 def _mirrored(images: Tensor, dim: int) -> Tensor:
@@ -34,8 +36,9 @@ DISPLACEMENTS: dict[str, Callable[[Tensor, int], Tensor]] = {"flip": _mirrored, 
 
 def _pooled(layer: Layer, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean of each channel over the map, shape (image, channel), and its range over all images."""
-    means = maps.mean(dim=(2, 3), dtype=summing_dtype(maps)).double()
-    return means, maps.amin(dim=(0, 2, 3)), maps.amax(dim=(0, 2, 3))
+    cells = tuple(range(2, maps.ndim))
+    means = maps.mean(dim=cells, dtype=summing_dtype(maps)).double()
+    return means, maps.amin(dim=(0, *cells)), maps.amax(dim=(0, *cells))
 
 
 def score_displacements(
@@ -53,6 +56,11 @@ def score_displacements(
         One of `AXES`; the scores of two axes are averaged.
     signed
         Whether to take the mean of Δz over the images, rather than of its absolute value.
+
+    Raises
+    ------
+    ArgumentError
+        If the axis is time, and the images have no frames.
     """
     displaced = DISPLACEMENTS[method]
     in_halves = replace(options, folds=2)
@@ -64,6 +72,8 @@ def score_displacements(
         high = -low
         with reader.reading([layer], _pooled) as run:
             for batch, pixels in reader.batches():
+                if axis == "time" and pixels.ndim == 4:
+                    raise ArgumentError("axis='time': images have no frames to play backwards or to roll; clips have.")
                 shown = apply_stimulus(options.stimulus_names[0], pixels, batch.numbers, options.seed)
                 # All are made first: a model may overwrite what it is shown.
                 views = [shown, *(displaced(shown, dim) for dim in AXES[axis])]

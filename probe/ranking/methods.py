@@ -15,7 +15,7 @@ from probe.models.loan import Forward
 from probe.ranking.displacement import AXES, DISPLACEMENTS, score_displacements
 from probe.ranking.position_strengths import score_attributions, score_omega2, score_readout_losses
 from probe.ranking.strengths import ASCENDING, ChannelStrengths, default_stimulus, rank_correlation
-from probe.reading.options import Options, TargetSelection
+from probe.reading.options import AUTO, Options, TargetSelection
 from probe.results import finish
 
 __all__ = ["RANKING_METHODS", "rank_channels"]
@@ -29,7 +29,10 @@ RANKING_METHODS = {
 }
 """What each method of `rank_channels` measures, and its unit."""
 
-_AXIS_OF_REGION = {"left": "horizontal", "right": "horizontal", "top": "vertical", "bottom": "vertical"}
+_AXIS_OF_REGION = {
+    **{"left": "horizontal", "right": "horizontal", "top": "vertical", "bottom": "vertical"},
+    **{"first": "time", "last": "time"},
+}
 
 
 def rank_channels(
@@ -41,7 +44,7 @@ def rank_channels(
     axis: str = "horizontal",
     region: str | None = None,
     captum_method: str = "LayerGradientXActivation",
-    targets: TargetSelection = ("row", "column"),
+    targets: TargetSelection = AUTO,
     stimulus: str | None = None,
     folds: int = 5,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -65,17 +68,17 @@ def rank_channels(
 
         probe.rank_channels(model, images, "layer4")
         probe.rank_channels(model, images, "layer4", method="omega2")
-        probe.rank_channels(model, images, "layer4", axis="horizontal", region="left")
+        probe.rank_channels(model, clips, "layer4", axis="time")
 
     Five methods ask five questions, and need not agree; see `compare_rankings`.
 
     - ``flip`` (Islam et al. 2021): with z the output averaged over its map, Δz = z(x) − z(mirrored x). Overall: mean
-      |Δz| over the images. With a `region`: mean Δz, largest first for left and top, smallest first for right and
-      bottom. It mixes position with the orientation of content, and cannot see a channel whose mean over the map is
-      fixed: a pure coordinate scores 0. Where images face either way equally often, mean Δz is close to 0 and the
-      order by region is noise: see ``stability``.
-    - ``shift``: the same, with x rolled circularly by half its width or height (an odd one: rounded down) instead of
-      mirrored: position changes, orientation does not. It cannot see a pure coordinate either.
+      |Δz| over the images. With a `region`: mean Δz, largest first for left, top and first, smallest first for right,
+      bottom and last. Along time, a clip is played backwards. It mixes position with the orientation of content, and
+      cannot see a channel whose mean over the map is fixed: a pure coordinate scores 0. Where images face either way
+      equally often, mean Δz is close to 0 and the order by region is noise: see ``stability``.
+    - ``shift``: the same, with x rolled circularly by half its width, height or length (an odd one: rounded down)
+      instead of mirrored: position changes, orientation does not. It cannot see a pure coordinate either.
     - ``omega2``: share of the channel's variance that position explains, linearly or not; see `channelwise`.
     - ``readout``: held-out R², the mean over targets, that the linear readout of position loses when it is refitted
       without the channel, under the same penalty. Low for a channel that others can replace.
@@ -96,9 +99,10 @@ def rank_channels(
         One of the above.
     axis
         For flip and shift: ``"horizontal"``, ``"vertical"``, or ``"both"``, the mean of the two, which takes three
-        forward passes instead of two.
+        forward passes instead of two; of clips also ``"time"``.
     region
-        For flip and shift: ``"left"`` or ``"right"``, ``"top"`` or ``"bottom"`` (with ``axis="vertical"``).
+        For flip and shift: ``"left"`` or ``"right"``, ``"top"`` or ``"bottom"`` (with ``axis="vertical"``), or the
+        ``"first"`` or ``"last"`` frames (with ``axis="time"``).
     captum_method
         For attribution: name of a class of captum that attributes to a layer.
     targets, alpha, positions
@@ -164,8 +168,8 @@ def rank_channels(
         "stimulus": options.stimulus_names[0],
     }
     settings = {
-        "targets": list(options.target_functions), "folds": folds, "groups": groups is not None, "alpha": alpha,
-        "positions": positions, "captum_method": captum_method,
+        "targets": strengths.targets or list(options.target_functions), "folds": folds, "groups": groups is not None,
+        "alpha": alpha, "positions": positions, "captum_method": captum_method,
         "autocast": options.precision and str(options.precision),
     }  # fmt: skip
     return _ranked(strengths, named, settings)

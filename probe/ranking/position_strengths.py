@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from probe.axes import axes_of_size
 from probe.errors import ArgumentError, ImagesError
 from probe.images.batches import check_reread
 from probe.models.layers import Layer
@@ -45,20 +46,20 @@ def score_readout_losses(model: nn.Module, images: Any, options: Options, alpha:
     """Score channels by the held-out R², the mean over targets, that the readout loses without them."""
     statistics = _collect(model, images, options, grams=True)
     layer, gram = _only_gram(statistics, options)
-    n_folds, n_targets = options.folds, len(options.target_functions)
+    n_folds, n_targets = options.folds, len(statistics.targets)
 
     def losses(folds: Sequence[Sequence[int]]) -> np.ndarray:
         found = score_omissions(gram, folds, n_targets, alpha)
         return found.losses[:, np.isfinite(found.r2)].mean(axis=1)
 
-    _check_targets(gram, layer, options)
+    _check_targets(gram, layer, statistics.targets)
     filled = [fold for fold in range(2 * n_folds) if gram.totals[fold, 0] > 0]
     whole = [[fold for fold in filled if fold % n_folds == number] for number in range(n_folds)]
     check_folds(map(len, whole), statistics.facts.n_images)
     halves = [[[fold] for fold in filled if fold % 2 == half] for half in (0, 1)]
     unknown = np.full(layer.n_channels, np.nan)
     by_half = [losses(folds) if len(folds) > 2 else unknown for folds in halves]
-    return ChannelStrengths(layer, losses(whole), np.stack(by_half), statistics.facts)
+    return ChannelStrengths(layer, losses(whole), np.stack(by_half), statistics.facts, statistics.targets)
 
 
 def score_attributions(
@@ -69,9 +70,9 @@ def score_attributions(
     check_reread(images, "method='attribution' reads them twice, first to fit the readout")
     statistics = _collect(model, images, options, grams=True)
     layer, gram = _only_gram(statistics, options)
-    _check_targets(gram, layer, options)
+    _check_targets(gram, layer, statistics.targets)
     parts = [range(2 * options.folds), range(0, 2 * options.folds, 2), range(1, 2 * options.folds, 2)]
-    ridges = [fit_ridge(gram, folds, len(options.target_functions), alpha) for folds in parts]
+    ridges = [fit_ridge(gram, folds, len(statistics.targets), alpha) for folds in parts]
     scores, halves = attribute_readouts(
         model,
         images,
@@ -82,7 +83,7 @@ def score_attributions(
         cells_per_image=statistics.settings["cells_per_image"][layer.name],
         images_digest=statistics.facts.images_digest,
     )
-    return ChannelStrengths(layer, scores.numpy(), halves.numpy(), statistics.facts)
+    return ChannelStrengths(layer, scores.numpy(), halves.numpy(), statistics.facts, statistics.targets)
 
 
 def _collect(model: nn.Module, images: Any, options: Options, *, grams: bool) -> Statistics:
@@ -100,12 +101,14 @@ def _only_gram(statistics: Statistics, options: Options) -> tuple[Layer, Channel
     return layer, statistics.grams[options.stimulus_names[0], layer.name]
 
 
-def _check_targets(gram: ChannelGram, layer: Layer, options: Options) -> None:
+def _check_targets(gram: ChannelGram, layer: Layer, names: Sequence[str]) -> None:
     """Raise unless some target varies over the map."""
-    targets = slice(1, 1 + len(options.target_functions))
+    targets = slice(1, 1 + len(names))
     totals, squares = gram.totals.sum(dim=0), gram.squares.sum(dim=0)[targets]
     if is_constant(squares - totals[targets] ** 2 / totals[0], squares).all():
+        named = [f"{length} {axis}s" for axis, length in zip(axes_of_size(layer.size), layer.size, strict=True)]
+        written = " and ".join(", ".join(named).rsplit(", ", 1))
         raise ArgumentError(
-            f"targets: {', '.join(options.target_functions)} is constant on the grid of {layer.height} rows and "
-            f"{layer.width} columns of {layer.name}. Name a target that varies."
+            f"targets: {', '.join(names)} is constant on the grid of {written} of {layer.name}. Name a target that "
+            "varies."
         )

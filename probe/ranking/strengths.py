@@ -1,6 +1,6 @@
 """How strong each channel of a layer is by some method, from all images and from two halves of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import rankdata
@@ -10,7 +10,7 @@ from probe.results import Facts
 
 __all__ = ["ASCENDING", "ChannelStrengths", "default_stimulus", "rank_correlation"]
 
-ASCENDING = ("right", "bottom")
+ASCENDING = ("right", "bottom", "last")
 """The regions whose channels have the smallest scores."""
 
 
@@ -28,12 +28,15 @@ class ChannelStrengths:
         Shape (2, channel). The same from each half of the images alone.
     facts : Facts
         Provenance.
+    targets : list of str
+        Those of the readout, where there is one.
     """
 
     layer: Layer
     scores: np.ndarray
     halves: np.ndarray
     facts: Facts
+    targets: list[str] = field(default_factory=list)
 
 
 def default_stimulus(method: str) -> str:

@@ -10,9 +10,10 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from probe.axes import AXES, axes_of_size
 from probe.errors import ArgumentError, ModelError, noting, warn
 from probe.models.capture import input_grids, reading, survey
-from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.models.layers import Layer, LayerSelection, axes_taken, module_names, select_layers, unwrap
 from probe.models.layouts import Grid
 from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
@@ -23,7 +24,7 @@ from probe.windows.windows import WINDOWED, windows_of
 
 __all__ = ["audit"]
 
-_SIDES = ("top", "bottom", "left", "right")
+_SIDES = {"frame": ("first", "last"), "row": ("top", "bottom"), "column": ("left", "right")}
 _FLAT = 1e-10  # share of a map's energy below which its variation is rounding
 
 
@@ -41,7 +42,7 @@ def audit(
 
         probe.audit(model)
         probe.audit(model, (3, 32, 32))
-        probe.audit(model, (1, 512, 512), maps=["layer4"], sizes=False)
+        probe.audit(video_model, (3, 16, 112, 112), sizes=False)
 
     A layer with stride s on a map of H rows leaves r = (H + padding − dilation·(kernel − 1) − 1) mod s rows unread at
     the bottom. Where these are padding, top and bottom are treated differently: the padding is uneven, kernels become
@@ -52,7 +53,7 @@ def audit(
     model
         Any eager model with convolutions or pooling layers. It is left as it was.
     input_shape
-        (channel, row, column) of an image.
+        (channel, row, column) of an image, or (channel, frame, row, column) of a clip or volume.
     maps
         Layers with maps: ``"auto"`` takes those with a stride above 1, and the last; else names, globs, types or
         modules, as in `probe.layerwise`.
@@ -68,7 +69,7 @@ def audit(
 
         ``padding``, ``unread``, ``unread_inside`` on (layer, side)
             Rows (top, bottom) or columns (left, right) of padding; those of them that no window reads; and rows or
-            columns of the map itself, from that side inwards, that no window reads.
+            columns of the map itself, from that side inwards, that no window reads. Of clips also frames (first, last).
         ``even_size`` on (axis, direction)
             The nearest smaller and larger number of pixels along one axis, the other as given, at which no layer
             leaves padding unread along it, up to 128 pixels away. NaN if there is none, or if the model could run at
@@ -91,7 +92,7 @@ def audit(
     Raises
     ------
     ArgumentError
-        If `input_shape` is no shape of an image.
+        If `input_shape` is no shape of an image or clip, or not of what the model takes.
     ModelError
         If the model has no convolution or pooling layer that could be audited.
 
@@ -119,15 +120,15 @@ def audit(
     array([29., 33.])
     """
     started = time.monotonic()
-    shape = _check_shape(input_shape)
     model = unwrap(model)
+    shape = _check_shape(input_shape, axes_taken(model))
     target = resolve_device(device, model)
     warned: list[str] = []
     with borrowed(model, target, 0), noting(f"while the model ran on zeros of shape (1, {', '.join(map(str, shape))})"):
         zeros = _image(model, shape, target, 0)
         found = survey(model, zeros)
         grids = input_grids(model, zeros)
-        layers, windows, skipped = _windowed(model, found, grids)
+        layers, windows, skipped = _windowed(model, found, grids, shape)
         if skipped:
             warn(f"left out: {'; '.join(f'{name}: {reason}' for name, reason in skipped.items())}.", warned)
         with_maps = _with_maps(maps, layers, windows, model)
@@ -154,14 +155,17 @@ def audit(
     )
 
 
-def _check_shape(input_shape: Any) -> tuple[int, int, int]:
+def _check_shape(input_shape: Any, n_axes: int | None) -> tuple[int, ...]:
     try:
-        channels, height, width = (operator.index(number) for number in input_shape)
-    except (TypeError, ValueError):
-        channels = height = width = 0
-    if min(channels, height, width) < 1:
-        raise ArgumentError(f"input_shape={input_shape!r}: expected (channel, row, column), for example (3, 224, 224).")
-    return channels, height, width
+        shape = tuple(operator.index(number) for number in input_shape)
+    except TypeError:
+        shape = ()
+    if len(shape) not in (3, 4) or min(shape) < 1 or n_axes not in (None, len(shape) - 1):
+        image, clip = "(channel, row, column), for example (3, 224, 224)", "(channel, frame, row, column), for example "
+        clip += "(3, 16, 112, 112)"
+        expected = {2: image, 3: f"of a model of clips {clip}", None: f"{image}, or of clips {clip}"}[n_axes]
+        raise ArgumentError(f"input_shape={input_shape!r}: expected {expected}.")
+    return shape
 
 
 def _image(model: nn.Module, shape: Sequence[int], device: torch.device, value: float) -> Tensor:
@@ -170,7 +174,7 @@ def _image(model: nn.Module, shape: Sequence[int], device: torch.device, value: 
 
 
 def _windowed(
-    model: nn.Module, found: Sequence[Layer], grids: Mapping[tuple[str, int], Grid]
+    model: nn.Module, found: Sequence[Layer], grids: Mapping[tuple[str, int], Grid], shape: Sequence[int]
 ) -> tuple[list[Layer], WindowsOf, dict[str, str]]:
     """Return the calls of layers with windows, their windows by name of the module, and what is left out and why."""
     modules = {name: module for module, name in module_names(model).items() if isinstance(module, WINDOWED)}
@@ -180,15 +184,20 @@ def _windowed(
         grid = grids.get((layer.module, layer.call))
         if layer.module not in windows or layer.problem or grid is None:
             continue
-        rows, columns = windows[layer.module]
-        if (rows.count(grid[0]), columns.count(grid[1])) == (layer.height, layer.width):
+        along = windows[layer.module]
+        if len(along) != len(shape) - 1:
+            skipped[layer.name] = (
+                f"its windows have {len(along)} axes, and what the model is given has {len(shape) - 1}"
+            )
+        elif tuple(axis.count(size) for axis, size in zip(along, grid, strict=True)) == layer.size:
             layers.append(layer)
         else:
             skipped[layer.name] = "it pads in code of its own, since its output has another size than its settings give"
     if not layers:
         raise ModelError(
             "model: found no convolution or pooling layer to audit; expected modules of the types "
-            f"{', '.join(kind.__name__ for kind in WINDOWED)} that are called on maps (image, channel, row, column)."
+            f"{', '.join(kind.__name__ for kind in WINDOWED)} that are called on maps (image, channel, "
+            f"{', '.join(axes_of_size(shape[1:]))})."
         )
     audited = {layer.module for layer in layers}
     return layers, {name: windows[name] for name in windows if name in audited}, skipped
@@ -207,20 +216,22 @@ def _with_maps(maps: LayerSelection, layers: Sequence[Layer], windows: WindowsOf
 
 def _reading_of(layers: Sequence[Layer], windows: WindowsOf, grids: Mapping[tuple[str, int], Grid]) -> xr.Dataset:
     """Return what each layer reads of its padding."""
-    pairs = [windows[layer.module] for layer in layers]
+    along = [windows[layer.module] for layer in layers]
     inputs = [grids[layer.module, layer.call] for layer in layers]
+    names = axes_of_size(inputs[0])
 
     def by_side(count: str) -> list[list[int]]:
         return [
-            [number for axis, size in zip(pair, grid, strict=True) for number in getattr(axis, count)(size)]
-            for pair, grid in zip(pairs, inputs, strict=True)
+            [number for axis, size in zip(axes, grid, strict=True) for number in getattr(axis, count)(size)]
+            for axes, grid in zip(along, inputs, strict=True)
         ]
 
     def by_axis(setting: str) -> tuple[tuple[str, str], list[list[int]]]:
-        return ("layer", "axis"), [[getattr(axis, setting) for axis in pair] for pair in pairs]
+        return ("layer", "axis"), [[getattr(axis, setting) for axis in axes] for axes in along]
 
-    padding = [[number for axis in pair for number in (axis.before, axis.after)] for pair in pairs]
-    rows = {"units": "row or column"}
+    padding = [[number for axis in axes for number in (axis.before, axis.after)] for axes in along]
+    rows = {"units": " or ".join(", ".join(names).rsplit(", ", 1))}
+    frames = {"frames": ("layer", [layer.frames for layer in layers])} if len(names) == len(AXES) else {}
     return xr.Dataset(
         {
             "padding": (("layer", "side"), padding, {"long_name": "padding", **rows}),
@@ -233,11 +244,12 @@ def _reading_of(layers: Sequence[Layer], windows: WindowsOf, grids: Mapping[tupl
         },
         coords={
             "layer": [layer.name for layer in layers],
-            "side": list(_SIDES),
-            "axis": ["row", "column"],
+            "side": [side for name in names for side in _SIDES[name]],
+            "axis": list(names),
             "module_type": ("layer", [layer.module_type for layer in layers]),
             "call": ("layer", [layer.call for layer in layers]),
             "depth": ("layer", [layer.depth for layer in layers]),
+            **frames,
             "height": ("layer", [layer.height for layer in layers]),
             "width": ("layer", [layer.width for layer in layers]),
             "input_size": (("layer", "axis"), inputs),
@@ -255,13 +267,17 @@ def _even_sizes(model: nn.Module, zeros: Tensor, windows: WindowsOf, warned: lis
             warn(f"even_size: the model took no other size: {'; '.join(refused)}.", warned)
     except ModelError as error:
         warn(f"even_size: not searched: {error}", warned)
-        nearest = np.full((2, 2), np.nan)
+        nearest = np.full((zeros.ndim - 2, 2), np.nan)
     return xr.DataArray(
         nearest,
         dims=("axis", "direction"),
-        coords={"axis": ["row", "column"], "direction": ["smaller", "larger"]},
-        attrs={"long_name": "nearest input size at which no padding is unread", "units": "pixel"},
+        coords={"axis": list(axes_of_size(zeros.shape[2:])), "direction": ["smaller", "larger"]},
+        attrs={"long_name": "nearest input size at which no padding is unread", "units": _unit(zeros)},
     )
+
+
+def _unit(images: Tensor) -> str:
+    return "pixel" if images.ndim == 4 else "pixel or frame"
 
 
 def _zero_response(model: nn.Module, zeros: Tensor, layers: Sequence[Layer], with_maps: Sequence[Layer]) -> xr.Dataset:
@@ -269,13 +285,13 @@ def _zero_response(model: nn.Module, zeros: Tensor, layers: Sequence[Layer], wit
 
     def measure(layer: Layer, maps: Tensor) -> tuple[float, list[float], np.ndarray]:
         values = maps[0].double()
-        varying = values - values.mean(dim=(1, 2), keepdim=True)
+        cells = tuple(range(1, values.ndim))
+        varying = values - values.mean(dim=cells, keepdim=True)
         energy, variance = float(values.square().sum()), float(varying.square().sum())
         artefact = variance / energy if energy > 0 else np.nan
         is_flat = not variance > _FLAT * energy
         asymmetry = [
-            np.nan if is_flat else float((varying - varying.flip(axis)).square().sum()) / 4 / variance
-            for axis in (1, 2)
+            np.nan if is_flat else float((varying - varying.flip(axis)).square().sum()) / 4 / variance for axis in cells
         ]
         return artefact, asymmetry, values.mean(dim=0).float().cpu().numpy()
 
@@ -296,11 +312,12 @@ def _zero_response(model: nn.Module, zeros: Tensor, layers: Sequence[Layer], wit
                 {"long_name": "antisymmetric share of the response to zeros, channels pooled", "units": "1"},
             ),
         },
-        coords={"layer": names, "axis": ["row", "column"]},
+        coords={"layer": names, "axis": list(axes_of_size(zeros.shape[2:]))},
     )
     for index, layer in enumerate(with_maps):
         about = {"layer": layer.name, "long_name": "response to zeros, mean over channels", "units": "activation"}
-        result[f"zero_map_{index}"] = ((f"row_{index}", f"column_{index}"), means[names.index(layer.name)], about)
+        dims = tuple(f"{axis}_{index}" for axis in axes_of_size(layer.size))
+        result[f"zero_map_{index}"] = (dims, means[names.index(layer.name)], about)
     return result
 
 
@@ -332,7 +349,7 @@ def _foveation(model: nn.Module, ones: Tensor, with_maps: Sequence[Layer], warne
                     continue
                 about = {"layer": layer.name, "long_name": "paths from each pixel, relative to the mean", "units": "1"}
                 values = (reads / reads.mean()).float().cpu().numpy()
-                result[f"foveation_{index}"] = (("row", "column"), values, about)
+                result[f"foveation_{index}"] = (axes_of_size(values.shape), values, about)
     uncounted = [layer.name for layer in with_maps if layer.name not in paths]
     if uncounted:
         warn(f"foveation: not counted for {', '.join(uncounted)}: {problem}", warned)

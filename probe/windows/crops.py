@@ -44,7 +44,7 @@ class Site:
         return tuple(
             slice(axis.start + size // 2, axis.start + size // 2 + 1)
             for axis, size in zip(self.window, self.size, strict=True)
-        )  # type: ignore[return-value]
+        )
 
 
 def align(of_crop: Sequence[Layer], in_context: Sequence[Layer], *, margin: int) -> tuple[list[Site], dict[str, str]]:

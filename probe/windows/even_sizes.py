@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.axes import axes_of_size
 from probe.errors import ModelError
 from probe.models.blueprint import blueprint, reason_of
 from probe.models.capture import input_grids
@@ -16,7 +17,7 @@ __all__ = ["WindowsOf", "nearest_even_sizes"]
 WindowsOf = Mapping[str, tuple[Windows, ...]]
 """The windows along each axis of each audited layer, by the name of its module."""
 
-_FURTHEST = 128  # pixels
+_FURTHEST = 128  # pixels, or frames
 
 
 def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> tuple[np.ndarray, list[str]]:
@@ -29,14 +30,15 @@ def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> 
     model
         An eager model.
     images
-        Shape (1, channel, row, column).
+        Shape (1, channel, row, column), or with frames before the rows.
     windows
         Of the layers that must read all of their padding.
 
     Returns
     -------
     nearest : numpy.ndarray
-        Shape (axis, direction): rows and columns, smaller and larger; NaN where no size was found.
+        Shape (axis, direction): rows and columns, of clips frames before them; smaller and larger. NaN where no size
+        was found.
     refused : list of str
         Where no size was found because the model took none: the axis and direction, and what ended the run at the
         nearest size.
@@ -51,9 +53,10 @@ def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> 
     _, failure = _unread(shadow, blank, windows)
     if failure:
         raise ModelError(f"model: cannot run on tensors of torch's device 'meta', by which sizes are tried: {failure}")
-    nearest = np.full((2, 2), np.nan)
+    names = axes_of_size(blank.shape[2:])
+    nearest = np.full((len(names), 2), np.nan)
     refused = []
-    for axis, axis_name in enumerate(("rows", "columns")):
+    for axis, axis_name in enumerate(names):
         for direction, sign in enumerate((-1, 1)):
             size, failures = blank.shape[2 + axis], []
             sizes = [size + sign * distance for distance in range(1, _FURTHEST + 1) if size + sign * distance > 0]
@@ -62,7 +65,7 @@ def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> 
                 shape[2 + axis] = tried
                 unread, failure = _unread(shadow, blank.new_empty(shape), windows)
                 if failure:
-                    failures.append(f"{tried} {axis_name}: {failure}")
+                    failures.append(f"{tried} {axis_name}s: {failure}")
                 elif unread[axis] == 0:
                     nearest[axis, direction] = tried
                     break
@@ -72,8 +75,8 @@ def nearest_even_sizes(model: nn.Module, images: Tensor, windows: WindowsOf) -> 
 
 
 def _unread(shadow: nn.Module, images: Tensor, windows: WindowsOf) -> tuple[np.ndarray, str]:
-    """Return how many rows and columns of padding all layers leave unread, and what ends the model's run, if any."""
-    unread = np.zeros(2, int)
+    """Return how much padding all layers leave unread along each axis, and what ends the model's run, if any."""
+    unread = np.zeros(images.ndim - 2, int)
     try:
         with torch.device("meta"):
             grids = input_grids(shadow, images)

@@ -1,6 +1,7 @@
 """Which pixels the cells of a layer can read, and which they do read."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from probe.windows.paths import PathCounting, paths_from, paths_in
 
 __all__ = ["Window", "effective_field", "reached_cells", "readable_pixels"]
 
-Window = tuple[slice, slice]
-"""Rows and columns of a map."""
+Window = tuple[Any, ...]
+"""Slices of the rows and columns of a map, of clips of the frames before them."""
 
 
 def reached_cells(model: nn.Module, layers: Sequence[Layer], pixels: Tensor) -> dict[str, np.ndarray]:
@@ -26,12 +27,12 @@ def reached_cells(model: nn.Module, layers: Sequence[Layer], pixels: Tensor) -> 
     layers
         From `probe.models.capture.survey` at this size.
     pixels
-        Shape (1, channel, row, column): 1 for the pixels in question, 0 for the others.
+        Shape (1, channel, *size): 1 for the pixels in question, 0 for the others.
 
     Returns
     -------
     dict
-        By name of the layer: whether there is a path, shape (row, column).
+        By name of the layer: whether there is a path, shape (*size).
 
     Raises
     ------
@@ -60,12 +61,12 @@ def readable_pixels(
     windows
         The cells in question, by name of the layer.
     pixels
-        Shape (1, channel, row, column), of any values.
+        Shape (1, channel, *size), of any values.
 
     Returns
     -------
     dict
-        By name of the layer: whether there is a path, shape (row, column).
+        By name of the layer: whether there is a path, shape (*size).
 
     Raises
     ------
@@ -95,14 +96,14 @@ def effective_field(
     model, layers, windows
         As in `readable_pixels`.
     images
-        Shape (image, channel, row, column).
+        Shape (image, channel, *size).
     seed
         Of the random signs by which channels are summed, so that one gradient stands for all of them.
 
     Returns
     -------
     dict
-        By name of the layer: mean square of the gradient over images, channels and colours, shape (row, column).
+        By name of the layer: mean square of the gradient over images, channels and colours, shape (*size).
 
     References
     ----------

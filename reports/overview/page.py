@@ -25,7 +25,7 @@ from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.reports.page.samples import sample_notes
 from probe.reports.results.erasing import proof_figures
 from probe.reports.results.meanings import meanings_of
-from probe.reports.results.page import KINDS
+from probe.reports.results.page import KINDS, formats_of
 
 __all__ = ["build", "findings"]
 
@@ -217,10 +217,14 @@ def _add_numbers(section: Section, whole: Overview) -> None:
     for part, result in whole.parts.items():
         if part in VARIANTS or part == "untrained":
             continue
+        kind = str(result.attrs["kind"])
+        table = KINDS[kind].table(result)
         section.add_table(
-            KINDS[result.attrs["kind"]].table(result), caption=f"{NAMES[part]}: every number.", name=part, max_rows=60
+            table, caption=f"{NAMES[part]}: every number.", name=part, max_rows=60, formats=formats_of(kind, table)
         )
 
 
 def _terms(whole: Overview) -> list[str]:
-    return [str(name) for one in whole.parts.values() for name in [*one.data_vars, *one.attrs.values()]]
+    tables = [KINDS[one.attrs["kind"]].table(one) for one in whole.parts.values()]
+    named = [str(name) for one in whole.parts.values() for name in [*one.data_vars, *one.attrs.values()]]
+    return [*named, *(str(column) for table in tables for column in table)]

@@ -23,6 +23,14 @@ DEFINITIONS = {
 }
 
 
+_UNLABELLED = {
+    "agreement": "agreement is the share of images with the same predicted class after a circular shift by a random "
+    "offset (for predictions at every pixel: of pixels, compared where they came from)",
+    "cosine": "cosine is the mean cosine similarity of the embeddings of an image and of the same after a circular "
+    "shift by a random offset",
+}
+
+
 def methods(whole: Overview, settings: Mapping[str, Any]) -> list[str]:
     """Tell how everything was measured, ready to be pasted into a paper."""
     where = json_attribute(whole.where, "settings")
@@ -74,7 +82,7 @@ def methods(whole: Overview, settings: Mapping[str, Any]) -> list[str]:
         + (
             "."
             if settings.get("labelled")
-            else "; without labels: agreement with the predictions of the model as it is."
+            else f"; there are no labels: {_UNLABELLED.get(score, 'they are of the outputs alone')}."
         )
     )
     return paragraphs

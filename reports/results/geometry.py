@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 
 from probe.plots.auditing import plot_audit, plot_foveation
 from probe.plots.bordering import plot_border
+from probe.plots.strips import strip_of, strip_width
 from probe.reports.page.estimates import Estimate, interval, joined
+from probe.reports.page.legends import move_legend_above
 
 __all__ = [
     "audit_figures",
@@ -40,8 +42,9 @@ def audit_findings(result: xr.Dataset) -> list[str]:
     among = f"{len(names)} of the {int(at_risk.sum())} layers that pad and have a stride above 1"
     sentence = f"{among} leave padding unread: {named}."
     larger = result.even_size.sel(direction="larger").values
+    unit = "pixels" if len(larger) == 2 else "frames and pixels"
     cure = (
-        f"At {larger[0]:.0f} × {larger[-1]:.0f} pixels none would."
+        f"At {' × '.join(f'{size:.0f}' for size in larger)} {unit} none would."
         if np.isfinite(larger).all()
         else "No larger size within 128 pixels is even on every axis."
     )
@@ -62,14 +65,17 @@ def audit_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     maps = [map_ for name, map_ in result.data_vars.items() if str(name).startswith("foveation_")]
     count = len(maps)
     if count and all(map_.notnull().all() for map_ in maps):
-        columns = min(count, 4)
+        is_clip = maps[0].ndim == 3
+        columns = 1 if is_clip else min(count, 4)
         rows = -(-count // columns)
-        figure = Figure(figsize=(2.2 * columns + 1, 2.4 * rows), layout="constrained")
+        size = (7, (0.5 + 6 / strip_width(maps[0].shape)) * rows) if is_clip else (2.2 * columns + 1, 2.4 * rows)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes[count:]:
             ax.set_axis_off()
         plot_foveation(result, axes[:count])
-        yield figure, "How many paths lead from each pixel to the layer, relative to the mean."
+        shown = " Frames from left to right, evenly spaced ones if there are many." if is_clip else ""
+        yield figure, f"How many paths lead from each pixel to the layer, relative to the mean.{shown}"
 
 
 def audit_table(result: xr.Dataset) -> pd.DataFrame:
@@ -77,6 +83,9 @@ def audit_table(result: xr.Dataset) -> pd.DataFrame:
     rows = result.sel(axis="row")
     table = pd.DataFrame({"layer": result.layer.values.astype(str), "input": rows["input_size"].values})
     table["kernel"], table["stride"] = rows["kernel"].values, rows["stride"].values
+    if "frame" in result.axis.values:
+        frames = result.sel(axis="frame")
+        table["kernel, frames"], table["stride, frames"] = frames["kernel"].values, frames["stride"].values
     for side in map(str, result.side.values):
         unread, padding = result.unread.sel(side=side).values, result.padding.sel(side=side).values
         table[f"unread, {side}"] = [f"{int(u)} of {int(p)}" for u, p in zip(unread, padding, strict=True)]
@@ -140,13 +149,14 @@ def _change(one: xr.Dataset, result: xr.Dataset) -> Estimate:
 def border_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     """Draw the change by distance from the border."""
     if result.change.notnull().any():
-        figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-        plot_border(result, figure.subplots())
+        figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+        ax = plot_border(result, figure.subplots())
+        move_legend_above(figure, np.array([ax]))
         yield (
             figure,
             "Squared distance of the mean activation from that in the middle of the map, in variances of a channel, by "
-            "distance from the border, with 95 % intervals; dotted: the threshold of the reach, above which the scale "
-            "is logarithmic. Triangles: as far as windows can read beyond the border.",
+            "distance from the border, with 95 % intervals; dotted: the threshold of the reach of the border, above "
+            "which the scale is logarithmic. Triangles: as far as windows can read beyond the border.",
         )
 
 
@@ -158,7 +168,7 @@ def border_table(result: xr.Dataset) -> pd.DataFrame:
         row: dict[str, object] = {"layer": str(layer), "windows read beyond, pixels": float(windows.sel(layer=layer))}
         for stimulus in map(str, result.stimulus.values):
             one = result.sel(layer=layer, stimulus=stimulus)
-            row[f"reach, pixels, {stimulus}"] = float(one.reach)
+            row[f"reach of the border, {stimulus}, pixels"] = float(one.reach)
             row[f"change at the border, {stimulus}"] = _change(one.isel(distance=0), result)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -176,23 +186,33 @@ def similarity_findings(result: xr.Dataset) -> list[str]:
 
 
 def similarity_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
-    """Draw the similarity at each position, a row for each layer with a scale of its own."""
+    """Draw the similarity at each position, with a scale for each layer: a row of maps, or of clips a column."""
     layers, references = ([str(name) for name in result[dim].values] for dim in ("layer", "reference"))
-    figure = Figure(figsize=(_SIDE * len(references) + 1.8, (_SIDE + 0.1) * len(layers) + 0.3), layout="constrained")
-    grid = figure.subplots(len(layers), len(references), squeeze=False)
-    for row, layer in enumerate(layers):
+    size = result.similarity.shape[2:]
+    caption = "Cosine similarity of the features at each position of the object to those at the reference."
+    is_clip = len(size) == 3
+    n_columns = 1 if is_clip else len(references)
+    n_rows = len(references) if is_clip else 1
+    side = 5 / strip_width(size) + 0.25 if is_clip else _SIDE + 0.1
+    figure = Figure(figsize=(7 if is_clip else _SIDE * n_columns + 1.8, side * n_rows * len(layers) + 0.3))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(n_rows * len(layers), n_columns, squeeze=False)
+    for number, layer in enumerate(layers):
         maps = result.similarity.sel(layer=layer)
         lowest = float(maps.min()) if maps.notnull().any() else 0.0
-        for column, reference in enumerate(references):
-            ax = grid[row, column]
+        panels = grid[number * n_rows : (number + 1) * n_rows].ravel()
+        for ax, reference in zip(panels, references, strict=True):
             values = maps.sel(reference=reference).values
+            values = strip_of(values)[0] if is_clip else values
             image = ax.imshow(values, vmin=min(lowest, 1 - 1e-6), vmax=1, cmap="viridis", interpolation="nearest")
             ax.set(xticks=[], yticks=[])
-            if row == 0:
-                ax.set_title(reference, fontsize="small", parse_math=False)
-        grid[row, 0].set_ylabel(layer, fontsize="small", parse_math=False)
-        figure.colorbar(image, ax=grid[row].tolist(), aspect=10)
-    yield figure, "Cosine similarity of the features at each position of the object to those at the reference."
+            if number == 0 or is_clip:
+                title = f"{layer}, {reference}" if is_clip else reference
+                ax.set_title(title, fontsize="small", parse_math=False)
+        if not is_clip:
+            panels[0].set_ylabel(layer, fontsize="small", parse_math=False)
+        figure.colorbar(image, ax=panels.tolist(), aspect=10 * n_rows)
+    yield figure, f"{caption} Moments from left to right, evenly spaced ones if there are many." if is_clip else caption
 
 
 def similarity_table(result: xr.Dataset) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from probe.plots.maps import plot_maps
+from probe.plots.maps import plot_maps, shape_of_panels
 from probe.plots.pooling import plot_pooled
 from probe.plots.position import plot_layers
 from probe.reports.page.estimates import Estimate, interval
@@ -32,8 +32,13 @@ def position_findings(result: xr.Dataset) -> list[str]:
     """Say for each stimulus where position is read best."""
     targets = [name for name in map(str, result.target.values) if name in _POSITION] or [str(result.target.values[0])]
     what = "position (mean of row and column)" if len(targets) == 2 else targets[0]
+    read = {what: targets}
+    if "frame" in result.target.values and targets != ["frame"]:
+        read["the frame"] = ["frame"]
     return [
-        _peak(result.sel(stimulus=stimulus, target=targets), str(stimulus), what) for stimulus in result.stimulus.values
+        _peak(result.sel(stimulus=stimulus, target=chosen), str(stimulus), told)
+        for stimulus in result.stimulus.values
+        for told, chosen in read.items()
     ]
 
 
@@ -57,10 +62,11 @@ def position_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     plot_layers(result, figure.subplots())
     yield figure, "How well position can be read from each layer, with 95 % intervals over images."
     for name, variable in result.data_vars.items():
-        if str(name).startswith("decoded_map_") and variable.ndim == 4:
+        if str(name).startswith("decoded_map_") and variable.ndim in (4, 5):
             layer = str(variable.attrs["layer"])
-            shape = variable.sizes["stimulus"], variable.sizes["target"]
-            figure = Figure(figsize=(2.2 * shape[1] + 1, 2.2 * shape[0]), layout="constrained")
+            shape = shape_of_panels(variable)
+            side = 2.2 if variable.ndim == 4 else 1.2
+            figure = Figure(figsize=(side * shape[1] + 1, side * shape[0]), layout="constrained")
             plot_maps(result, layer, figure.subplots(*shape, squeeze=False), kind="decoded")
             yield figure, f"What the readouts of {layer} decode from the mean activation at each cell."
 

@@ -15,7 +15,7 @@ from probe.reports.page.samples import sample_notes
 from probe.reports.results import channels, erasing, geometry, layers, shifts
 from probe.reports.results.meanings import meanings_of
 
-__all__ = ["KINDS", "build"]
+__all__ = ["KINDS", "build", "formats_of"]
 
 
 class _Kind(NamedTuple):
@@ -106,7 +106,22 @@ KINDS = {
     ),
 }
 
-_FORMATS = {"similarity": {"global similarity": ".4f", "local roughness": "#.2g"}, "ranking": {"score": "#.3g"}}
+_FORMATS = {
+    "similarity": {"global similarity": ".4f", "local roughness": "#.2g"},
+    "ranking": {"score": "#.3g"},
+    "border_profile": dict.fromkeys(
+        [
+            "windows read beyond, pixels",
+            *(f"reach of the border, {stimulus}, pixels" for stimulus in ("natural", "rolled")),
+        ],
+        ".3g",
+    ),
+}
+
+
+def formats_of(kind: str, table: pd.DataFrame) -> dict[str, str]:
+    """Return how the numbers of some columns of the table of a kind of result are written."""
+    return {column: spec for column, spec in _FORMATS.get(kind, {}).items() if column in table}
 
 
 def build(result: xr.Dataset) -> Report:
@@ -137,7 +152,7 @@ def build(result: xr.Dataset) -> Report:
     table = kind.table(result)
     report.add_section("Numbers").add_table(
         table,
-        formats=_FORMATS.get(str(result.attrs["kind"])),
+        formats=formats_of(str(result.attrs["kind"]), table),
         caption=f"The numbers of this result ({result.attrs['kind']}).",
         name=result.attrs["kind"],
     )

@@ -9,13 +9,17 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from torch import nn
+from torchvision.transforms.functional import pil_to_tensor
 
 import probe
 from probe.command.named_models import open_model
+from probe.command.preprocessing import IMAGENET
 from probe.testing import padded_net
 
 SIZE = 32
@@ -29,6 +33,8 @@ COMMANDS = (
     "channelwise",
     "neighbours",
     "shift-consistency",
+    "collect",
+    "merge",
     "show",
     "report",
     "report padding",
@@ -97,6 +103,8 @@ class TestProgram:
             ["layers", "resnet18", "--size", "0"],
             ["layers", "resnet18", "--size", "theirs"],
             ["layerwise", "resnet18", "-o", "x.nc"],
+            ["collect", "resnet18", "-o", "x.h5"],
+            ["merge", "-o", "x.h5"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", "absent"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--positions", "some"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--targets", "rows"],
@@ -174,6 +182,8 @@ REFUSED = {
     "report layerwise": "The page of a saved result is written by `probe report FILE.nc`",
     "layerwise --layout NCWH": "'NCWH' is none of NCHW, NHWC, NLC",
     "layerwise --layout NLC[5-201]": "as NLC[5:201]",
+    "collect --shard 9/8": "'9/8' is not K/N, the K-th of N shards, from 1/N to N/N, such as 3/8",
+    "collect --shard 3": "'3' is not K/N",
     "layerwise --device gpu": "is cuda",
     "channelwise --device cuda0": "Did you mean cuda:0?",
     "shift-consistency resnet18 --law roll": "'roll' is not one of 'crop', 'circular'",
@@ -247,6 +257,47 @@ class TestLayers:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
         assert torch.equal(state, torch.get_rng_state())
+
+
+class TestClips:
+    @pytest.fixture
+    def videos(self, tmp_path):
+        generator = np.random.default_rng(0)
+        for video in range(20):
+            folder = tmp_path / "videos" / "class" / f"{video:02}"
+            folder.mkdir(parents=True)
+            for frame in range(6):
+                pixels = generator.integers(256, size=(16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"image_{frame + 1:05}.png")
+        return tmp_path / "videos"
+
+    def test_folders_of_frames_are_measured_as_the_library_does(self, workplace, videos, measured):
+        words = ["layerwise", "r3d_18", "--images", videos, "-o", "clips.nc", "--size", 16, "--frames", 4]
+        words += ["--layers", "stem.0", "--stimuli", "rolled,rolled_space", "--frame-sampling", "even"]
+        measured(*words)
+        result = probe.load("clips.nc")
+        assert result.target.values.tolist() == ["row", "column", "frame"]
+        assert result.stimulus.values.tolist() == ["rolled", "rolled_space"]
+        assert (result.frames.item(), result.height.item()) == (4, 8)
+        model = open_model("r3d_18").model
+        mean, deviation = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+        expected = probe.layerwise(
+            model, probe.Clips(videos, frames=4, sampling="even"), layers="stem.0",
+            stimuli=("rolled", "rolled_space"), progress=False,
+            transform=lambda frame: (pil_to_tensor(frame) / 255 - mean) / deviation,
+        )  # fmt: skip
+        np.testing.assert_allclose(result.r2, expected.r2, atol=1e-3)
+        measured("collect", *words[1:5], "clips.h5", *words[6:])
+        np.testing.assert_allclose(probe.layerwise(probe.Statistics.load("clips.h5")).r2, result.r2, atol=1e-5)
+
+    def test_layers_of_a_model_of_clips_are_listed_with_frames(self, run):
+        outcome = run("layers", "r3d_18", "--frames", "4", "--size", "16")
+        assert "64×4×8×8" in outcome.stdout
+
+    def test_which_frames_without_how_many_is_an_error(self, run, videos):
+        outcome = run("layerwise", "r3d_18", "--images", str(videos), "-o", "x.nc", "--frame-sampling", "even")
+        assert outcome.exit_code == 2
+        assert "--frame-sampling needs --frames" in outcome.stderr
 
 
 class TestMeasurements:

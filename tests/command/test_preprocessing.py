@@ -8,6 +8,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from probe.command.model_libraries import _as_evaluated
 from probe.command.named_models import open_model
 from probe.errors import ProbeWarning
 
@@ -19,6 +20,20 @@ def picture(height, width):
 
 def normalised(pixels):
     return ((pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("size", [None, 56])
+def test_frames_are_shown_as_the_weights_of_a_video_network_were_evaluated(size):
+    choice = torchvision.models.get_model_weights("r3d_18").KINETICS400_V1
+    pixels, image = picture(40, 60)
+    transform, phrase = _as_evaluated(choice, size, [])
+    own = choice.transforms(**({} if size is None else {"crop_size": (56, 56), "resize_size": (64, 86)}))
+    clip = torch.from_numpy(np.stack([pixels] * 3)).permute(0, 3, 1, 2)
+    with pytest.warns(ProbeWarning, match="images are enlarged"):
+        shown = transform(image)
+    torch.testing.assert_close(shown, own(clip)[:, 0])
+    assert shown.shape == (3, size or 112, size or 112)
+    assert "VideoClassification" in phrase
 
 
 def test_images_of_the_size_asked_for_are_shown_as_they_are():

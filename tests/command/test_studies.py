@@ -60,6 +60,19 @@ def test_an_existing_file_is_kept_unless_told(made, run):
     assert outcome.exit_code == 1 and "exists already" in outcome.stderr
 
 
+def test_ctrl_c_is_told_with_how_far_training_was_and_nothing_is_written(tmp_path, monkeypatch, run):
+    def train(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probe.analyses.augshift.study._train", train)
+    outcome = run("analyse", "augshift", "--preset", "tiny", "-o", tmp_path / "new.nc")
+    assert outcome.exit_code == 130
+    assert outcome.stderr.splitlines()[-1] == (
+        "interrupted: augshift: stopped after 0 of 30 steps of training; no result was written"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -135,6 +148,25 @@ def test_an_even_size_audits_clean_and_can_be_saved(tmp_path, run):
     assert probe.load(file).attrs["weights"] == "random (seed 0)"
     outcome = run("show", file, "--figures", tmp_path / "figures")
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"audit-audit.png", "audit-foveation.png"}
+
+
+def test_an_audit_of_a_model_of_clips_counts_frames(workplace, run):
+    (workplace / "clip_nets.py").write_text(
+        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv3d(3, 4, 3, stride=2, padding=1))\n"
+    )
+    outcome = run("audit", "clip_nets:make", "--size", 33)
+    assert outcome.exit_code == 0, outcome.stderr
+    title, rest, *_ = outcome.stdout.splitlines()[2:]
+    assert "clips of 16×33×33: 1 of 1 padded layers leave padding unread; nearest" in title
+    assert "15 or 17 frames, 31 or 35 rows, 31 or 35 columns" in " ".join(f"{title} {rest}".split())
+    (row,) = json.loads(run("audit", "clip_nets:make", "--size", 33, "--json").stdout)["scores"]
+    assert (row["input"], row["kernel"], row["stride"]) == (33, 3, 2)
+    assert (row["input_frames"], row["kernel_frames"], row["stride_frames"]) == (16, 3, 2)
+    assert [row[f"unread_{side}"] for side in ("first", "last", "top", "bottom", "left", "right")] == [0, 1, 0, 0, 0, 0]
+    outcome = run("audit", "clip_nets:make", "--size", 33, "--frames", 17)
+    assert "clips of 17×33×33: 0 of 1 padded layers leave padding unread" in outcome.stdout
+    outcome = run("audit", "resnet18", "--frames", 8)
+    assert outcome.exit_code and "expected (channel, row, column)" in outcome.stderr
 
 
 def test_an_audit_of_a_wrong_model_is_told(run):

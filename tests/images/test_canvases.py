@@ -86,3 +86,22 @@ def test_precision_of_the_images_is_kept():
     for dtype in (torch.float32, torch.float64):
         for colour in ("zero", "mean", "black", 0.5):
             assert place_on_grid(torch.zeros(1, 3, 2, 2, dtype=dtype), torch.tensor([0]), 2, colour).dtype == dtype
+
+
+@pytest.mark.parametrize("grid", [2, (3, 1, 2)])
+def test_clips_stand_in_the_cell_of_their_number(grid):
+    clips = torch.randn(12, 2, 2, 3, 4)
+    along = (grid,) * 3 if isinstance(grid, int) else grid
+    cells = assign_cells(range(12), int(np.prod(along)), seed=0)
+    canvases = place_on_grid(clips, cells, grid, colour="mean")
+    assert canvases.shape == (12, 2, *(count * size for count, size in zip(along, (2, 3, 4), strict=True)))
+    for clip, canvas, cell in zip(clips, canvases, cells, strict=True):
+        expected = clip.mean((1, 2, 3), keepdim=True).expand(canvas.shape).clone()
+        frame, row, column = np.unravel_index(int(cell), along)
+        expected[:, 2 * frame : 2 * frame + 2, 3 * row : 3 * row + 3, 4 * column : 4 * column + 4] = clip
+        torch.testing.assert_close(canvas, expected)
+
+
+def test_a_grid_of_other_axes_is_refused():
+    with pytest.raises(ArgumentError, match=r"grid=\(2, 2, 2\): .* along each: row, column"):
+        place_on_grid(torch.ones(1, 1, 2, 2), torch.tensor([0]), (2, 2, 2))

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from probe.errors import ImagesError
-from probe.images.shifts import REFERENCES, Placements
+from probe.images.shifts import Placements, references_of
+
+REFERENCES = references_of(2)
 
 ITEM = torch.arange(1.0, 13.0).reshape(2, 2, 3)
 BACKGROUND = torch.tensor([-1.0, -2.0])

@@ -8,9 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 import probe
-from probe.images.shifts import REFERENCES, Placements
+from probe.images.shifts import Placements, references_of
 from probe.measures.similarity import local_roughness
 from probe.testing import CoordinateNet, noise_images, padded_net, pointwise_net
+
+REFERENCES = references_of(2)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -60,3 +60,23 @@ def test_axes_that_are_given_have_their_own_width(audited):
         probe.plot_audit(audited, Figure().subplots(), width=7)
     with pytest.raises(ArgumentError, match=r"width=7: .* axes= is of a figure that has its own"):
         probe.plot_foveation(audited, Figure().subplots(1, 5), width=7)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    model = nn.Sequential(*(nn.Conv3d(3, 3, 3, stride=2, padding=1) for _ in range(2)))
+    return probe.audit(model, (3, 16, 20, 24))
+
+
+def test_audits_of_clips_show_six_sides_and_frames_in_a_row(clips, width, assert_readable):
+    ax = probe.plot_audit(clips, width=width)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["first", "last", "top", "bottom", "left", "right"]
+    assert_readable(ax.figure)
+    axes = probe.plot_foveation(clips, width=width)
+    assert len(axes) == 2
+    assert_readable(axes[0].figure)
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["frame 0", *map(str, (2, 4, 6, 9, 11, 13, 15))]
+    image = axes[1].images[0].get_array()
+    shown = clips.foveation_1.values[[0, 2, 4, 6, 9, 11, 13, 15]]
+    assert image.compressed().tolist() == shown.transpose(1, 0, 2).ravel().tolist()
+    assert axes[0].images[0].get_clim() == axes[1].images[0].get_clim()

@@ -115,7 +115,7 @@ def test_a_class_of_captum_is_found_by_its_name():
 
 
 def test_attribution_says_that_it_reads_the_images_twice(net, images):
-    with pytest.raises(ArgumentError, match="reads them twice"):
+    with pytest.raises(ImagesError, match="reads them twice"):
         probe.rank_channels(net, iter([images]), "conv2", method="attribution", progress=False)
     assert np.isfinite(by_channel(rank(net, [images]))[LIVE]).all()
 

@@ -195,3 +195,97 @@ def test_faults_are_explained(left_as_found):
             probe.audit(model, (1, 8, 8))
     with pytest.raises(ModelError, match="no convolution or pooling layer"):
         probe.audit(net(nn.Linear(4, 4)), (3, 4, 4))
+
+
+CLIP_SIDES = ["first", "last", *SIDES]
+
+
+def test_frames_rows_and_columns_are_told_apart():
+    model = net(nn.Conv3d(1, 2, (3, 3, 5), stride=(2, 2, 1), padding=(1, 1, 2)))
+    result = probe.audit(model, (1, 9, 8, 11))
+    assert result.side.values.tolist() == CLIP_SIDES and result.axis.values.tolist() == ["frame", "row", "column"]
+    assert result.unread.values.tolist() == [[0, 0, 0, 1, 0, 0]]
+    assert result.padding.values.tolist() == [[1, 1, 1, 1, 2, 2]]
+    assert result.kernel.values.tolist() == [[3, 3, 5]] and result.input_size.values.tolist() == [[9, 8, 11]]
+    assert [result[name].item() for name in ("frames", "height", "width")] == [5, 4, 11]
+    assert result.even_size.sel(axis="frame").values.tolist() == [7, 11]
+    assert result.even_size.sel(axis="row").values.tolist() == [7, 9]
+    assert result.zero_map_0.dims == ("frame_0", "row_0", "column_0")
+
+
+def test_foveation_counts_all_paths_of_frames_too():
+    model = net(
+        nn.Conv3d(3, 6, (3, 3, 3), (1, 2, 2), 1),
+        nn.BatchNorm3d(6),
+        nn.ReLU(),
+        nn.MaxPool3d((2, 3, 2), 2, ceil_mode=True),
+    )
+    result = probe.audit(model, (3, 9, 12, 10), maps="*")
+    along = [np.eye(size) for size in (9, 12, 10)]
+    for index, name in enumerate(("0", "3")):
+        windows = windows_of(model[int(name)])
+        along = [reads_matrix(axis, len(reads)) @ reads for axis, reads in zip(windows, along, strict=True)]
+        paths = np.einsum("f,r,c->frc", *(reads.sum(axis=0) for reads in along))
+        found = result[f"foveation_{index}"]
+        assert found.attrs["layer"] == name and found.dims == ("frame", "row", "column")
+        np.testing.assert_allclose(found.values, paths / paths.mean(), rtol=1e-5)
+
+
+def test_a_net_of_one_frame_is_audited_as_its_twin_of_images_is():
+    flat = padded_net("zeros", depth=3).double()
+    layers = [
+        nn.Conv3d(part.in_channels, part.out_channels, (1, 3, 3), padding=(0, 1, 1)) if isinstance(part, nn.Conv2d)
+        else part for part in flat
+    ]  # fmt: skip
+    deep = nn.Sequential(*layers).double()
+    deep.load_state_dict({
+        f"{place}.{kind}": getattr(part, kind).detach()[:, :, None] if kind == "weight" else part.bias.detach()
+        for place, part in enumerate(flat) if isinstance(part, nn.Conv2d) for kind in ("weight", "bias")
+    })  # fmt: skip
+    images = probe.audit(flat, (3, 10, 12), maps="*", sizes=False)
+    clips = probe.audit(deep, (3, 5, 10, 12), maps="*", sizes=False)
+    for name in ("padding", "unread", "unread_inside"):
+        assert (clips[name].sel(side=SIDES).values == images[name].values).all()
+        assert not clips[name].sel(side=["first", "last"]).any()
+    np.testing.assert_allclose(clips.artefact, images.artefact, rtol=1e-9)
+    np.testing.assert_allclose(clips.asymmetry.sel(axis=["row", "column"]), images.asymmetry, rtol=1e-9)
+    np.testing.assert_allclose(clips.asymmetry.sel(axis="frame").dropna("layer"), 0, atol=1e-12)
+    for index in range(3):
+        for name in (f"foveation_{index}", f"zero_map_{index}"):
+            for frame in clips[name].values:
+                np.testing.assert_allclose(frame, images[name].values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [None, ("row", "column"), ("frame",)])
+def test_zeros_give_a_map_that_varies_along_the_axes_with_zeros_alone(axes):
+    model = probe.with_padding(padded_net("zeros", n_axes=3), "circular", axes=axes)
+    result = probe.audit(model, (3, 9, 10, 11), sizes=False).isel(layer=-1)
+    varies = result.artefact.item() > 1e-3
+    assert varies == (axes is not None)
+    profile = result.foveation_0.values
+    for place, axis in enumerate(("frame", "row", "column")):
+        is_even = np.ptp(profile, axis=place).max() < 1e-5
+        assert is_even == (axes is None or axis in axes)
+
+
+def test_a_shape_that_the_model_does_not_take_is_refused():
+    with pytest.raises(ArgumentError, match=r"\(3, 224, 224\): expected of a model of clips \(channel, frame, row, co"):
+        probe.audit(net(nn.Conv3d(3, 4, 3)))
+    with pytest.raises(ArgumentError, match=r"\(3, 8, 9, 9\): expected \(channel, row, column\), for example \(3, 2"):
+        probe.audit(net(nn.Conv2d(3, 4, 3)), (3, 8, 9, 9))
+
+
+def test_layers_of_images_in_a_model_of_clips_are_named():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.volume, self.image = nn.Conv3d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, clips):
+            return self.image(self.volume(clips).mean(2))
+
+    with pytest.warns(
+        ProbeWarning, match="left out: image: its windows have 2 axes, and what the model is given has 3"
+    ):
+        result = probe.audit(Both(), (1, 4, 8, 8), sizes=False)
+    assert result.layer.values.tolist() == ["volume"]

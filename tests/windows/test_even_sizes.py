@@ -71,3 +71,14 @@ def test_models_that_need_values_are_told_by_what_they_raise():
     model = NeedsValues(nn.Conv2d(1, 1, 3))
     with pytest.raises(ModelError, match=r"device 'meta', by which sizes are tried: the model \(NeedsValues\): Run"):
         nearest_even_sizes(model, torch.zeros(1, 1, 8, 8), {"0": windows_of(model[0])})
+
+
+def test_frames_are_searched_too():
+    model = nn.Sequential(nn.Conv3d(1, 1, 3, stride=(4, 2, 1), padding=1))
+    nearest, refused = nearest_even_sizes(model, torch.zeros(1, 1, 8, 8, 8), {"0": windows_of(model[0])})
+    # The padding behind is read if the padded size less the kernel is a multiple of the stride, or leaves a map's cell.
+    assert nearest[1:].tolist() == [[7, 9], [7, 9]] and refused == []
+    for size in nearest[0]:
+        assert windows_of(model[0])[0].unread(int(size)) == (0, 0)
+    between = range(int(nearest[0, 0]) + 1, int(nearest[0, 1]))
+    assert all(windows_of(model[0])[0].unread(size) != (0, 0) for size in between if size != 8)

@@ -192,3 +192,22 @@ def test_a_gradient_of_its_own_is_noticed_and_switched_off_gradients_do_no_harm(
     assert readable_pixels(Model(own=False), [layer], window, image)["conv_1"].sum() == 25
     with pytest.raises(ModelError, match="do not add up to those that arrive"):
         readable_pixels(Model(own=True), [layer], window, image)
+
+
+def test_fields_of_clips_have_frames():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv3d(3, 4, 3, (1, 2, 2), 1), nn.ReLU(), nn.Conv3d(4, 4, (5, 3, 1), padding=(2, 1, 0)))
+    clips = torch.randn(2, 3, 12, 16, 20)
+    layer = survey(model, clips[:1])[-1]
+    window = {layer.name: (slice(6, 7), slice(4, 5), slice(5, 6))}
+    readable = readable_pixels(model, [layer], window, clips[:1])[layer.name]
+    # Seven frames, seven rows (3 cells of stride 2 and the kernel) and three columns, about frame 6, row 8, column 10.
+    places = np.nonzero(readable)
+    assert [(axis.min(), axis.max()) for axis in places] == [(3, 9), (5, 11), (9, 11)]
+    assert readable.sum() == 7 * 7 * 3
+    effective = effective_field(model, [layer], window, clips)[layer.name]
+    assert effective.shape == (12, 16, 20) and not effective[~readable].any() and effective[readable].all()
+    outside = torch.zeros(1, 3, 12, 16, 20)
+    outside[:, :, 0] = 1
+    touched = reached_cells(model, [layer], outside)[layer.name]
+    assert touched.shape == (12, 8, 10) and touched[:4].all() and not touched[4:].any()

@@ -71,3 +71,12 @@ def test_there_are_as_many_windows_as_cells_in_torch(kernel, stride, padding, si
     assume(size + 2 * padding > dilation * (kernel - 1))
     pool = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
     assert windows_of(pool)[0].count(size) == pool(torch.zeros(1, 1, size, size)).shape[2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.integers(1, 4)] * 3), st.tuples(*[st.integers(1, 3)] * 3), st.tuples(*[st.integers(4, 12)] * 3))
+def test_there_are_as_many_windows_of_clips_as_cells_in_torch(kernel, stride, size):
+    padding = tuple(taps // 2 for taps in kernel)
+    for layer in (nn.Conv3d(1, 1, kernel, stride, padding), nn.MaxPool3d(kernel, stride, padding, ceil_mode=True)):
+        found = tuple(windows.count(n) for windows, n in zip(windows_of(layer), size, strict=True))
+        assert found == layer(torch.zeros(1, 1, *size)).shape[2:]

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import probe
+from probe.ablation.performance import Shown
 from probe.analyses.overview import study
 from probe.bundles import unbundle
 from probe.errors import ProbeError
@@ -149,6 +150,24 @@ def test_folders_that_are_classes_are_scored_by_accuracy(tmp_path):
     assert json.loads(other.attrs["settings"])["score"] == "agreement"
 
 
+def test_a_model_without_classes_is_scored_by_its_embedding():
+    net = classifier()
+    net.num_classes = 0
+    parts = ["padding_circular", "erasing", "consistency"]
+    result = made_overview(model=net, labelled=None, untrained=None, parts=parts)
+    found = unbundle(result)
+    assert json.loads(result.attrs["settings"])["score"] == ["cosine"]
+    assert "agreement_with_own" not in found["padding_circular"]
+    assert found["consistency"].attrs["compare"] == "embedding"
+    rolled = probe.shift_consistency(net, IMAGES, law="circular", compare="embedding", diagonal=False, **QUIET)
+    assert found["consistency"].consistency.values == rolled.consistency.values
+    assert 0 < found["erasing"].intact.item() < 1
+    shown = Shown({"natural": torch.eye(3)[:, :2], "rolled": torch.ones(3, 2)}, [], [0, 1, 2], (8, 8), 0)
+    amounts = study._Cosine().amounts(shown)
+    np.testing.assert_allclose(amounts, [[0.5**0.5, 1], [0.5**0.5, 1], [0, 1]])
+    assert study._Cosine().value(amounts.sum(0).numpy()) == pytest.approx(2**0.5 / 3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -172,7 +191,15 @@ def test_of_a_wide_layer_the_neighbourhoods_are_left_out_and_the_rest_is_read():
 
 
 def test_a_change_that_changes_nothing_does_not_apply():
-    net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.AdaptiveMaxPool2d(1), nn.Flatten())
     images = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    result = made_overview(model=net, images=images, labelled=None, untrained=None, parts=["padding_circular"])
-    assert "every number is as before" in json.loads(result.attrs["absent"])["padding_circular"]
+    padded = nn.Conv2d(3, 8, 3, padding=1)
+    with torch.no_grad():
+        padded.weight[:, :, [0, 2]] = padded.weight[:, :, :, [0, 2]] = (
+            0  # it reads its padding, and makes nothing of it
+        )
+    reasons = {}
+    for name, layer in {"unpadded": nn.Conv2d(3, 8, 4, stride=4), "padded": padded}.items():
+        net = nn.Sequential(layer, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        result = made_overview(model=net, images=images, labelled=None, untrained=None, parts=["padding_circular"])
+        reasons[name] = json.loads(result.attrs["absent"])["padding_circular"]
+    assert "no layer pads" in reasons["unpadded"] and "every number is as before" in reasons["padded"]
