@@ -31,6 +31,7 @@ _MOVES = ("flip", "shift")
 _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))
 STUDIES = (
+    "actions",
     "audit",
     "augshift",
     "border_reach",
