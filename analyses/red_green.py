@@ -12,7 +12,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
-from probe.analyses.training import predict, side_by_side
+from probe.analyses.training import check_stopped, predict, side_by_side
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "TESTS", "Boxes", "Preset", "make_boxes", "red_green_net", "run", "train_on_boxes"]
@@ -234,6 +234,7 @@ def train_on_boxes(model: nn.Module, training: Boxes, settings: Preset) -> int:
     for epoch in range(1, settings.epochs + 1):
         with torch.enable_grad():
             for images, labels in zip(training.images.split(_BATCH), training.labels.split(_BATCH), strict=True):
+                check_stopped()
                 optimiser.zero_grad()
                 functional.cross_entropy(model(images), labels).backward()
                 optimiser.step()

@@ -28,6 +28,7 @@ __all__ = [
     "LEARNING_RATE",
     "ONE_CYCLE",
     "Recipe",
+    "check_stopped",
     "classification_loss",
     "clock",
     "fitting_into_memory",
@@ -126,7 +127,7 @@ def train(
     model.train()
     with torch.enable_grad():
         for batch in batches:
-            _check_stopped()
+            check_stopped()
             with fitting_into_memory(f"training: a batch of shape {tuple(batch[0].shape)}", device):
                 optimiser.zero_grad()
                 loss(model, *(part.to(device, non_blocking=True) for part in batch)).backward()
@@ -208,7 +209,7 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
 
     Small networks gain little from several threads, and lose much where other programs keep the processor busy.
     The number of threads is restored in the end; what has not been started by then is not. After an error or Ctrl-C,
-    networks that are being trained stop at their next step.
+    networks that are being trained stop at their next step (`check_stopped`), and Ctrl-C has a message.
 
     Parameters
     ----------
@@ -223,8 +224,10 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
     torch.set_num_threads(1)
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         stopped.set()
+        if isinstance(error, KeyboardInterrupt) and not str(error):
+            raise KeyboardInterrupt("training was stopped; no result was written") from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -238,8 +241,14 @@ def _begin(stopped: Event) -> None:
     _of_thread.stopped = stopped
 
 
-def _check_stopped() -> None:
-    """Leave a thread whose pool has been left by an error."""
+def check_stopped() -> None:
+    """Leave a thread whose pool has been left by an error or Ctrl-C; to be called before each step of training.
+
+    Raises
+    ------
+    concurrent.futures.CancelledError
+        If so.
+    """
     stopped: Event | None = getattr(_of_thread, "stopped", None)
     if stopped is not None and stopped.is_set():
         raise CancelledError

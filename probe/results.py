@@ -340,8 +340,16 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     return result
 
 
-def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Path:
+def write_atomically(path: Path, content: Any, *, overwrite: bool = True, temporary: Path | None = None) -> Path:
     """Write bytes to a temporary file beside `path` and move it there; on any failure an old file stays.
+
+    Parameters
+    ----------
+    path, content, overwrite
+        As in `save`.
+    temporary
+        The file to write to first, which takes the place of what was left there when a run was killed; by default one
+        of a new name.
 
     Raises
     ------
@@ -350,7 +358,7 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True) -> Pat
     """
     check_writable(path, overwrite=overwrite)
     try:
-        _replace(path.resolve(), content)
+        _replace(path.resolve(), content, temporary)
     except OSError as error:
         raise ResultFileError(
             f"{path}: cannot be written: {error.strerror or error}. "
@@ -386,10 +394,10 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         ) from error
 
 
-def _replace(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+def _replace(path: Path, content: Any, chosen: Path | None) -> None:
+    temporary = chosen or path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("wb" if chosen else "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

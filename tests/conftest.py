@@ -108,6 +108,13 @@ def tiny_study(once):
 
 
 @pytest.fixture(scope="session")
+def tiny_comparison(once):
+    """The tiny preset of the comparison of paddings: three paddings, two seeds."""
+    options = {"paddings": ["zeros", "valid", "circular"], "seeds": 2, "command": "probe report", "progress": False}
+    return once("tiny-comparison", lambda: find_study("padding_comparison").run(preset="tiny", **options))
+
+
+@pytest.fixture(scope="session")
 def overview(once):
     """All that can be told of a small classifier, beside its untrained twin, on few images."""
     return once("overview", made_overview)

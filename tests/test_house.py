@@ -262,7 +262,7 @@ def test_measurements_have_the_same_arguments_by_the_same_names():
         for argument in by_name["collect"].keys() & by_name[other].keys() - {"model", "images"}:
             assert by_name["collect"][argument] == by_name[other][argument], argument
     assert by_name["layerwise"].keys() - by_name["channelwise"].keys() == {"alpha", "positions"}
-    assert by_name["collect"].keys() - by_name["layerwise"].keys() == {"first_image"}
+    assert by_name["collect"].keys() - by_name["layerwise"].keys() == {"first_image", "shard"}
 
 
 RECIPES = [n for n in probe.__all__ if inspect.isfunction(getattr(probe, n))]

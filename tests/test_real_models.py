@@ -114,6 +114,7 @@ def test_the_default_positions_are_enough():
     options = {
         "stimuli": "rolled",
         "transform": transform(v2.Resize(128), v2.CenterCrop(112)),
+        "max_images": 250,
         "progress": False,
     }
     sampled = probe.layerwise(model, images, **options)

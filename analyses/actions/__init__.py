@@ -1,1 +1,1 @@
-"""Actions told from clips by networks of three axes, with truncated, full and circular convolution in space and time."""
+"""Actions told from clips, by networks whose convolutions are truncated, full or circular in space and time."""

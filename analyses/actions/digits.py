@@ -7,7 +7,7 @@ from torch import Tensor
 
 from probe.analyses.data.digits import CANVAS, Digits
 
-__all__ = ["DIRECTIONS", "FRAMES", "Clips", "TASKS", "move_digits", "swapped", "task_clips"]
+__all__ = ["DIRECTIONS", "FRAMES", "TASKS", "Clips", "move_digits", "shuffled", "swapped", "task_clips"]
 
 FRAMES = 16
 """Frames of a clip."""
@@ -20,7 +20,7 @@ TASKS = ("directions", "place", "time")
 of the time."""
 
 _RIGHT, _LEFT = 0, 4
-_NOISE = 0.1
+_NOISE = 0.7
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,13 @@ def task_clips(task: str, digits: Digits, *, count: int, generator: torch.Genera
         shown = torch.arange(FRAMES // 2) + labels[:, None] * (FRAMES // 2)
     frames = move_digits(strokes, steps, middles, shown)
     return Clips(frames + _NOISE * torch.randn(frames.shape, generator=generator), labels)
+
+
+def shuffled(clips: Clips, *, seed: int) -> Clips:
+    """Return the same clips, the frames of each in an order of its own."""
+    order = torch.rand(clips.frames.shape[0], FRAMES, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
+    clip = torch.arange(len(order))[:, None]
+    return Clips(clips.frames[:, 0][clip, order][:, None], clips.labels)
 
 
 def swapped(task: str, clips: Clips) -> Clips:

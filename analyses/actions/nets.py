@@ -1,6 +1,7 @@
 """Networks of clips whose convolutions are truncated, full or circular, in space or in space and time."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,12 @@ class Arm:
     time_stride
         Of the first convolution of a residual network, along time.
     mode
-        Of the padding: ``zeros`` or ``circular``.
+        Of the padding.
     """
 
     full: tuple[bool, bool, bool] = (False, False, False)
     time_stride: int = 1
-    mode: str = "zeros"
+    mode: Literal["zeros", "circular"] = "zeros"
 
     def padding(self, window: int) -> tuple[int, int, int]:
         """Return the padding of a convolution with so many places along each axis."""

@@ -1,6 +1,6 @@
 """Images to train and to test classifiers on, from folders of classes: all in memory, or read as they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,25 +286,31 @@ class RandomCrops(Dataset[Any]):
         Rows and columns that windows are brought to.
     seed
         Of all draws.
+    chosen
+        Numbers of the files; by default all.
+    anew
+        Whether windows are drawn; else they are the largest squares in the middle, and only mirrored at random.
     """
 
-    def __init__(self, files: ClassFolder, size: int, *, seed: int) -> None:
-        self.files, self.size, self.seed, self.epoch = files, size, seed, 0
+    def __init__(
+        self, files: ClassFolder, size: int, *, seed: int, chosen: Sequence[int] | None = None, anew: bool = True
+    ) -> None:
+        self.files, self.size, self.seed, self.anew, self.epoch = files, size, seed, anew, 0
+        self.chosen = range(len(files)) if chosen is None else chosen
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.chosen)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Unreadable:
         """Return a window of an image, in [0, 1], and its class."""
-        image = self.files.picture(index)
+        number = self.chosen[index]
+        image = self.files.picture(number)
         if isinstance(image, Unreadable):
             return image
-        generator = np.random.default_rng((self.seed, self.epoch, index))
-        window = image.resize(
-            (self.size, self.size), Image.Resampling.BILINEAR, box=_drawn_box(image.width, image.height, generator)
-        )
-        pixels = as_tensor(window)
-        return (pixels.flip(2) if generator.random() < 0.5 else pixels), self.files.labels[index]
+        generator = np.random.default_rng((self.seed, self.epoch, number))
+        box = _drawn_box(image.width, image.height, generator) if self.anew else _middle_box(image.width, image.height)
+        pixels = as_tensor(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box))
+        return (pixels.flip(2) if generator.random() < 0.5 else pixels), self.files.labels[number]
 
     def batches(self, *, steps: int, batch_size: int, num_workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (windows, labels), in a new order each epoch.
@@ -340,6 +346,10 @@ def _drawn_box(width: int, height: int, generator: np.random.Generator) -> tuple
         if 0 < w <= width and 0 < h <= height:
             left, upper = int(generator.integers(width - w + 1)), int(generator.integers(height - h + 1))
             return left, upper, left + w, upper + h
+    return _middle_box(width, height)
+
+
+def _middle_box(width: int, height: int) -> tuple[int, int, int, int]:
     side = min(width, height)
     left, upper = (width - side) // 2, (height - side) // 2
     return left, upper, left + side, upper + side

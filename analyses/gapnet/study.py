@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 from probe.analyses.data.digits import load_digits
 from probe.analyses.data.photographs import read_classes
 from probe.analyses.data.shown import keep_shown
+from probe.analyses.data.splits import WHERE, open_splits
 from probe.analyses.gapnet.nets import NETS, PooledNet
 from probe.analyses.studies import Study, check_preset, study_result
-from probe.analyses.training import side_by_side, training_device
-from probe.errors import ArgumentError, ImagesError
+from probe.analyses.training import check_stopped, side_by_side, training_device
+from probe.errors import ArgumentError
 from probe.images.batches import evenly_spaced
 from probe.images.canvases import assign_cells, place_on_grid
 from probe.measures.pooling import pooled
@@ -248,9 +249,7 @@ def _settings(
         raise ArgumentError(f"grids={grids!r}: expected a list of whole numbers of at least 2.")
     if preset == "paper" and images is None:
         raise ArgumentError(
-            "images: none given, and the preset 'paper' needs CIFAR-10. Get it from "
-            "https://www.cs.toronto.edu/~kriz/cifar.html, write its images as files train/<class>/<number>.png and "
-            "test/<class>/<number>.png into a folder, and pass that folder."
+            f"images: none given, and the preset 'paper' needs CIFAR-10. {WHERE['CIFAR-10']}; then pass that folder."
         )
     settings = PRESETS[preset]
     if preset == "quick" and images is None:
@@ -280,16 +279,11 @@ def _read(preset: str, images: str | Path | None, settings: Preset) -> tuple[_Sp
 
 
 def _read_folders(folder: Path, settings: Preset) -> tuple[_Split, _Split]:
+    files = open_splits(folder, where="CIFAR-10")
     parts = [
-        read_classes(folder / part, size=settings.size, max_images=count)
-        for part, count in (("train", settings.n_training), ("test", settings.n_test))
+        read_classes(part.root, size=settings.size, max_images=count)
+        for part, count in zip(files, (settings.n_training, settings.n_test), strict=True)
     ]
-    different = set(parts[0][2]) ^ set(parts[1][2])
-    if different:
-        raise ImagesError(
-            f"images {folder}: the classes of train/ and test/ differ in {', '.join(sorted(different)[:5])}. "
-            "Both need one folder for each class."
-        )
     training, test = (_Split(*part[:2]) for part in parts)
     return training, test
 
@@ -323,6 +317,7 @@ def _train(network: PooledNet, training: _Split, test: _Split, case: _Case, epoc
     for epoch in range(epochs):
         network.train()
         for chosen in torch.randperm(len(training.labels), generator=generator).split(_BATCH):
+            check_stopped()
             chosen = chosen.to(training.labels.device)
             cells = torch.randint(case.grid**2, (len(chosen),), generator=generator).to(chosen.device)
             flipped = (torch.rand(len(chosen), 1, 1, 1, generator=generator) < 0.5).to(chosen.device)

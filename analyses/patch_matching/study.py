@@ -1,7 +1,7 @@
 """Descriptors learned from few matching patches, with truncated and with full convolution, and their controls."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -16,7 +16,8 @@ import xarray as xr
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
 
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.patch_matching.brown import NAMES, find_sets, read_patches, read_test
@@ -25,7 +26,7 @@ from probe.analyses.patch_matching.pair import Pair, found_share, read_pair
 from probe.analyses.patch_matching.patches import Patches, TestPairs, draw_pairs, draw_test_pairs, made_patches
 from probe.analyses.patch_matching.scores import false_positives, hardest_in_batch
 from probe.analyses.studies import Study, choose_preset, study_result
-from probe.analyses.training import side_by_side, training_device
+from probe.analyses.training import Recipe, side_by_side, train, training_bar, training_device
 from probe.errors import ArgumentError, ImagesError
 from probe.images.batches import evenly_spaced
 from probe.images.rows import Folder, Unreadable
@@ -243,13 +244,13 @@ def run(
     wanted = list(_runs(settings, nets))
     # Made here, since the random state is shared by all threads.
     networks = [HardNet(NETS[one.net], width=settings.width, seed=one.seed) for one in wanted]
-    with side_by_side(place) as pool:
+    steps = sum(_steps(one, settings) for one in wanted)
+    with training_bar(STUDY.name, steps, progress) as done, side_by_side(place) as pool:
         work = [
-            pool.submit(_measure, network, one, data, drawn[one.seed, one.batch], scene, settings, place)
+            pool.submit(_measure, network, one, data, drawn[one.seed, one.batch], scene, settings, place, done)
             for network, one in zip(networks, wanted, strict=True)
         ]
-        bar = tqdm(work, unit="network", desc="patch_matching", disable=None if progress else True)
-        measured = {one: done.result() for one, done in zip(wanted, bar, strict=True)}
+        measured = {one: job.result() for one, job in zip(wanted, work, strict=True)}
     pixels = _scored(nn.Sequential(_Pixels()), data, scene, place)
     whole = _arrays(measured, pixels, settings, nets)
     return study_result(
@@ -274,7 +275,13 @@ def run(
 
 
 def train_descriptors(
-    network: nn.Module, patches: Patches, pairs: np.ndarray, *, batch: int, steps: int, device: torch.device
+    network: nn.Module,
+    patches: Patches,
+    pairs: np.ndarray,
+    *,
+    batch: int,
+    steps: int,
+    done: Callable[[], Any] = lambda: None,
 ) -> list[float]:
     """Train a network in place, and return the loss of each step; it is left in evaluation mode.
 
@@ -287,31 +294,36 @@ def train_descriptors(
     pairs
         Shape (pair, 2). They are gone through in order, again and again.
     batch, steps
-        Pairs of each step, and their number.
-    device
-        Where the network is.
+        Pairs of each step, and the number of steps.
+    done
+        As in `probe.analyses.training.train`.
     """
-    optimiser = torch.optim.SGD(
-        network.parameters(), _LEARNING_RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     starts = range(0, len(pairs), batch)
     losses = []
-    network.train()
-    with torch.enable_grad():
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for step in range(steps):
             start = starts[step % len(starts)]
-            anchors, positives = (
-                network(_taken(patches, pairs[start : start + batch, side]).to(device)) for side in (0, 1)
-            )
-            loss = hardest_in_batch(anchors, positives)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-    network.eval()
+            chosen = pairs[start : start + batch]
+            yield _taken(patches, chosen[:, 0]), _taken(patches, chosen[:, 1])
+
+    def loss(network: nn.Module, anchors: Tensor, positives: Tensor) -> Tensor:
+        found = hardest_in_batch(network(anchors), network(positives))
+        losses.append(float(found.detach()))
+        return found
+
+    train(network, batches(), steps=steps, recipe=_Falling(), loss=loss, done=done)
     return losses
+
+
+class _Falling(Recipe):
+    """SGD whose steps have the size of the learning rate, which falls to 0 in a line."""
+
+    def start(self, model: nn.Module, steps: int) -> tuple[SGD, LambdaLR]:
+        optimiser = SGD(
+            model.parameters(), _LEARNING_RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
+        )
+        return optimiser, LambdaLR(optimiser, lambda step: 1 - step / steps)
 
 
 class _Pixels(nn.Module):
@@ -328,6 +340,11 @@ def _runs(settings: Preset, nets: Sequence[str]) -> Iterator[_Run]:
                 yield _Run(seed, net, pairs, steps, batch)
 
 
+def _steps(one: _Run, settings: Preset) -> int:
+    length = one.pairs if one.steps == STEPS[0] else max(settings.pairs)
+    return settings.epochs * -(-length // one.batch) if one.pairs else 0
+
+
 def _measure(
     network: HardNet,
     one: _Run,
@@ -336,15 +353,13 @@ def _measure(
     scene: Pair | None,
     settings: Preset,
     device: torch.device,
+    done: Callable[[], Any],
 ) -> dict[str, float]:
     network.to(device).eval()
     losses = [float("nan")]
-    if one.pairs:
-        length = one.pairs if one.steps == STEPS[0] else max(settings.pairs)
-        steps = settings.epochs * -(-length // one.batch)
-        losses = train_descriptors(
-            network, data.training, pairs[: one.pairs], batch=one.batch, steps=steps, device=device
-        )
+    if steps := _steps(one, settings):
+        chosen = pairs[: one.pairs]
+        losses = train_descriptors(network, data.training, chosen, batch=one.batch, steps=steps, done=done)
     found = _scored(network, data, scene, device)
     network.cpu()
     return {**found, "loss": float(np.mean(losses[-(-len(losses) * (_LATE - 1) // _LATE) :] or losses))}

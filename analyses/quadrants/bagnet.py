@@ -78,6 +78,7 @@ def bagnet33(*, n_classes: int = 1000) -> BagNet:
 
     Examples
     --------
+    >>> import torch
     >>> bagnet33(n_classes=2)(torch.zeros(2, 3, 33, 33)).shape
     torch.Size([2, 2])
     """

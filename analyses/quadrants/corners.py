@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from probe.analyses.quadrants.bagnet import bagnet33
+from probe.analyses.training import check_stopped
 from probe.images.canvases import place_at
 from probe.models.capture import reading, survey
 from probe.models.copies import copied
@@ -216,6 +217,7 @@ def train_from_scratch(
     for _ in range(epochs):
         model.train()
         for canvases, classes in training.batches(torch.randperm(len(training), generator=generator)):
+            check_stopped()
             optimiser.zero_grad()
             functional.cross_entropy(model(canvases), classes).backward()
             optimiser.step()

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -258,37 +259,39 @@ def _of_trained(task: Task, preset: str, chosen: Preset, device: torch.device, p
     steps = chosen.steps or _EPOCHS * max(n_training // chosen.batch_size, 1)
     num_workers = 0 if chosen.n_training is not None else torch.get_num_threads()
     arms = [arm for arm in ARMS if arm != "F, S's pool" or SMALL_NET not in chosen.nets]
-    key = [(seed, net, arm) for seed in range(chosen.seeds) for net in chosen.nets for arm in arms]
+    n_networks = chosen.seeds * len(chosen.nets) * len(arms)
     laws: dict[str, dict[str, Any]] = {"consistency": {"law": "crop", "reach": task.room}}
     if preset == "paper":
         laws[PUBLISHED_LAW] = {"law": "kayhan"}
     measured = []
     with (
-        training_bar(STUDY.name, steps * len(key), progress) as done,
+        training_bar(STUDY.name, steps * n_networks, progress) as done,
         side_by_side(device) as pool,
     ):
-        jobs, models = [], []
-        for seed, net, arm in key:
-            # Made here, since the random state is shared by all threads.
-            given: dict[str, Any] = {"n_classes": task.n_classes, "window": task.window, "width": chosen.width}
-            models.append(make_arm(net, arm, seed=seed, **given))
-            batches = task.batches(steps=steps, batch_size=chosen.batch_size, seed=seed, num_workers=num_workers)
-            jobs.append(
-                pool.submit(_trained, models[-1], device, batches, steps=steps, recipe=chosen.recipe, done=done)
-            )
         counts: dict[tuple[str, str], int] = {}
-        for (seed, net, arm), model, job in zip(key, models, jobs, strict=True):
-            job.result()
-            results = {
-                score: shift_consistency(
-                    model, task.test, labels=True, pairs=chosen.pairs, transform=task.transform, device=device,
-                    num_workers=num_workers, seed=seed, progress=False, **law,
+        for seed in range(chosen.seeds):  # one seed's networks at a time are kept in memory
+            jobs = {}
+            for net, arm in product(chosen.nets, arms):
+                # Made here, since the random state is shared by all threads.
+                model = make_arm(net, arm, n_classes=task.n_classes, window=task.window, seed=seed, width=chosen.width)
+                batches = task.batches(steps=steps, batch_size=chosen.batch_size, seed=seed, num_workers=num_workers)
+                jobs[net, arm] = (
+                    model,
+                    pool.submit(_trained, model, device, batches, steps=steps, recipe=chosen.recipe, done=done),
                 )
-                for score, law in laws.items()
-            }  # fmt: skip
-            if (net, arm) not in counts:
-                counts[net, arm] = multiply_adds(model.to("cpu"), (3, task.window, task.window))
-            measured.append(_numbers(results, model, counts[net, arm]))
+            for case, (model, job) in jobs.items():
+                job.result()
+                results = {
+                    score: shift_consistency(
+                        model, task.test, labels=True, pairs=chosen.pairs, transform=task.transform, device=device,
+                        num_workers=num_workers, seed=seed, progress=False, **law,
+                    )
+                    for score, law in laws.items()
+                }  # fmt: skip
+                model.to("cpu")
+                if case not in counts:
+                    counts[case] = multiply_adds(model, (3, task.window, task.window))
+                measured.append(_numbers(results, model, counts[case]))
     by_place: dict[str, Sequence[Any]] = {"seed": range(chosen.seeds), "net": list(chosen.nets), "arm": arms}
     return on_dims(measured, by_place)
 

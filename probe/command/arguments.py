@@ -43,6 +43,7 @@ __all__ = [
     "Studies",
     "Task",
     "choose_device",
+    "collecting_options",
     "device_option",
     "frames_option",
     "json_option",
@@ -64,6 +65,7 @@ __all__ = [
     "source_options",
     "tell",
     "weights_option",
+    "with_clips",
 ]
 
 OWN_SIZE = "own"
@@ -274,14 +276,13 @@ preset_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
-_SOURCE = (
-    model_argument,
-    weights_option,
-    model_args_option,
-    click.option("--images", type=FOLDER, required=True, help="Folder of image files, searched recursively."),
+_MODEL = (model_argument, weights_option, model_args_option)
+_IMAGES = {"type": FOLDER, "help": "Folder of image files, searched recursively."}
+_RESULT = (
     click.option("-o", "--output", type=RESULT, required=True, metavar="FILE.nc", help="Result file to write."),
     overwrite_option,
 )
+_SOURCE = (*_MODEL, click.option("--images", required=True, **_IMAGES), *_RESULT)  # type: ignore[arg-type]
 _READING = (
     click.option("--padding", type=click.Choice(PADDINGS), help="Measure a copy under this padding."),
     click.option(
@@ -314,8 +315,7 @@ frames_option = click.option(
     metavar="N",
     help="Show clips of N frames: --images has a folder of frames for each video, such as CLASS/VIDEO/image_00001.jpg.",
 )
-_MEASUREMENT = (
-    *_SOURCE,
+_COLLECTING = (
     frames_option,
     click.option(
         "--frame-sampling",
@@ -344,12 +344,32 @@ _MEASUREMENT = (
         "content cannot tell position; noise; constant; of clips rolled_space and rolled_time roll the image, or the "
         "frames, alone.",
     ),
-    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
     click.option(
         "--folds", type=click.IntRange(min=2), default=5, metavar="N", help="Folds of images, for cross-validation."
     ),
     layout_option,
     *_READING,
+    click.option(
+        "--checkpoint",
+        type=FILE,
+        metavar="FILE",
+        help="Write the sums there every so often; the same command goes on from them after it was killed.",
+    ),
+    click.option("--checkpoint-every", type=COUNT, metavar="N", help="In images.  [default: about every two minutes]"),
+)
+_MEASUREMENT = (
+    *_MODEL,
+    click.option("--images", **_IMAGES),  # type: ignore[arg-type]
+    *_RESULT,
+    several("--maps", metavar="GLOB,...", help="Layers whose maps to keep, which `probe show --figures` draws."),
+    *_COLLECTING,
+)
+_SUMS = (
+    *_MODEL,
+    click.option("--images", required=True, **_IMAGES),  # type: ignore[arg-type]
+    click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="File of sums to write."),
+    overwrite_option,
+    *_COLLECTING,
 )
 
 
@@ -362,6 +382,11 @@ def measurement_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _with_options(_MEASUREMENT, function)
 
 
+def collecting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all that `probe.collect` takes."""
+    return _with_options(_SUMS, function)
+
+
 def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the model, the images and the file that it writes."""
     return _with_options(_SOURCE, function)
@@ -370,6 +395,17 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command what tells how images are read."""
     return _with_options(_READING, function)
+
+
+def with_clips(images: Path | None, frames: int | None, frame_sampling: str | None, **given: Any) -> dict[str, Any]:
+    """Return the arguments of a measurement, with the folder of images as one of clips where there are frames."""
+    if frames is None and frame_sampling is not None:
+        raise click.UsageError("--frame-sampling needs --frames, the number of frames of a clip.")
+    if frames is None or images is None:
+        return {"images": images, **given}
+    from probe.images.clips import Clips
+
+    return {"images": Clips(images, frames=frames, sampling=frame_sampling or "middle"), **given}  # type: ignore[arg-type]
 
 
 def open_source(

@@ -30,11 +30,13 @@ from probe.command.arguments import (
     source_options,
     tell,
     weights_option,
+    with_clips,
 )
 from probe.command.names import LAWS
 from probe.command.overviews import report_compare, report_model
 from probe.command.reports import class_folder, report
 from probe.command.studies import analyse, audit
+from probe.command.sums import collect, is_file_of_sums, measure_sums, merge
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -125,6 +127,7 @@ def layers(
         "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
         "probe layerwise timm:vit_small_patch16_224 --position-embedding mean --images photos -o told-none.nc",
         "probe layerwise r3d_18 --images videos --frames 16 --size 112 -o r3d.nc --stimuli natural,rolled,rolled_space",
+        "probe layerwise all.h5 -o resnet18.nc        # sums of `probe collect` or `probe merge`",
     ],
 )
 @measurement_options
@@ -144,7 +147,7 @@ def layerwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.layerwise, command, **_with_clips(**given))
+    _measure(probe.layerwise, command, **with_clips(**given))
 
 
 @main.command(
@@ -163,7 +166,7 @@ def channelwise(command: str, **given: Any) -> None:
     """
     import probe
 
-    _measure(probe.channelwise, command, **_with_clips(**given))
+    _measure(probe.channelwise, command, **with_clips(**given))
 
 
 @main.command(
@@ -264,20 +267,11 @@ def show(file: Path, figures: Path | None, overwrite: bool, as_json: bool, quiet
 
 report.add_command(report_model)
 report.add_command(report_compare)
+main.add_command(collect)
+main.add_command(merge)
 main.add_command(report)
 main.add_command(analyse)
 main.add_command(audit)
-
-
-def _with_clips(images: Path, frames: int | None, frame_sampling: str | None, **given: Any) -> dict[str, Any]:
-    """Return the arguments of a measurement, with the folder of images as one of clips where there are frames."""
-    if frames is None and frame_sampling is not None:
-        raise click.UsageError("--frame-sampling needs --frames, the number of frames of a clip.")
-    if frames is None:
-        return {"images": images, **given}
-    from probe.images.clips import Clips
-
-    return {"images": Clips(images, frames=frames, sampling=frame_sampling or "middle"), **given}  # type: ignore[arg-type]
 
 
 def _noise_image(source: "ModelSource", frames: int | None) -> Any:
@@ -299,7 +293,7 @@ def _measure(
     model_args: dict[str, Any],
     size: int | None,
     seed: int,
-    images: Any,
+    images: Any = None,
     output: Path,
     overwrite: bool,
     device: str,
@@ -310,11 +304,20 @@ def _measure(
     sampling: str | None,
     **settings: Any,
 ) -> None:
-    """Run a measurement of many images, save what it returns and tell of it."""
+    """Run a measurement of many images, or of sums, save what it returns and tell of it."""
+    is_of_sums = is_file_of_sums(model, images)
+    if images is None and not is_of_sums:
+        raise click.UsageError("Missing option '--images'. A file of `probe collect` alone does without.")
     from probe.command.named_models import varied
     from probe.results import check_writable, save
 
     check_writable(output, overwrite=overwrite)
+    if is_of_sums:
+        result = measure_sums(click.get_current_context(), measurement, model, **settings)
+        result.attrs["command"] = command
+        save(result, output, overwrite=overwrite)
+        tell(result, output, as_json)
+        return
     source = open_source(model, weights, size, seed, quiet, model_args)
     source = varied(source, padding=padding, position_embedding=position_embedding, sampling=sampling, seed=seed)
     result = measurement(

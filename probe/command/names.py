@@ -31,9 +31,11 @@ _MOVES = ("flip", "shift")
 _SIDES = ("left", "right", "top", "bottom", "vertical", "both")
 RANKINGS = (*_MOVES, "omega2", "readout", "attribution", *(f"{move}-{side}" for move in _MOVES for side in _SIDES))
 STUDIES = (
+    "actions",
     "audit",
     "augshift",
     "border_reach",
+    "data_efficiency",
     "erasing",
     "gapnet",
     "location_dependent",

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from probe.command.names import DEVICES, near_names
 from probe.models.notation import LAYOUTS, read_layout
 
-__all__ = ["Device", "ExistingFolder", "KeyValues", "Layout", "Names", "PageFile", "Parts", "ResultFile"]
+__all__ = ["Device", "ExistingFolder", "KeyValues", "Layout", "Names", "PageFile", "Parts", "ResultFile", "Shard"]
 
 _NUMBERED = re.compile(r"([a-z]+)(:\d+)?")
 
@@ -112,6 +112,21 @@ class Device(click.ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete a name."""
         return [CompletionItem(name) for name in DEVICES if name.startswith(incomplete)]
+
+
+class Shard(click.ParamType):
+    """One of several shares, ``3/8``."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Take it apart, and refuse what is none."""
+        if isinstance(value, tuple):
+            return value
+        parts = re.fullmatch(r"(\d+)/(\d+)", value)
+        if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
+            self.fail(f"{value!r} is not K/N, the K-th of N shards, from 1/N to N/N, such as 3/8.", param, ctx)
+        return int(parts[1]), int(parts[2])
 
 
 class Layout(click.ParamType):

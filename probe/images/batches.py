@@ -1,4 +1,4 @@
-"""Every accepted form of data set becomes numbered batches.
+"""Every accepted form of data set becomes numbered batches, of all its images or of a part.
 
 A tensor, a data set, a list of images and a folder are read fold by fold, so that most batches fall into one
 cross-validation fold; a loader or an iterable is read once, in its own order. Results depend on the image numbers
@@ -28,13 +28,14 @@ from probe.images.rows import Folder, Rows, Transform, as_tensor, axes_of, colla
 from probe.images.shapes import axes_of_row, check_shape
 from probe.images.streams import Stream, refuse_transform
 
-__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "check_reread", "evenly_spaced", "open_images"]
+__all__ = ["Batch", "ImageSource", "Transform", "Wanted", "as_floats", "check_reread", "evenly_spaced", "open_images"]
 
 _MOST_UNREADABLE = 0.05
 _BRIGHTEST_NORMALISED = 20.0
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 FoldOf = Callable[[int, int], int]
+Wanted = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Batch:
     pixels: Tensor
     labels: list[Any] = field(default_factory=list)
 
+    def only(self, wanted: Wanted) -> "Batch":
+        """Return the images whose numbers are wanted."""
+        places = [place for place, number in enumerate(self.numbers) if wanted(number)]
+        if len(places) == len(self.numbers):
+            return self
+        numbers, folds = ([values[place] for place in places] for values in (self.numbers, self.folds))
+        return Batch(numbers, folds, self.pixels[places], [self.labels[place] for place in places if self.labels])
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -60,37 +69,70 @@ class _Place:
 
 
 class ImageSource:
-    """Numbered batches of images.
+    """Numbered batches of images, of all or of those that are wanted.
+
+    Parameters
+    ----------
+    batches
+        Of a data set that has rows, those of the wanted images alone; else of all.
+    wanted
+        Which images of `batches` to give, by their numbers; None for all of them.
 
     Attributes
     ----------
     length : int or None
-        Number of images that will be read, where it is known beforehand.
+        Number of images, those that are not wanted among them, where it is known beforehand.
     corrupt : dict
         Files that could not be read, with the reason.
     warned : list of str
         The warnings that were given.
+    left : int or None
+        Number of images that will be read, where it is known beforehand.
+    numbers : list of int
+        Those of all images, where the data set has rows.
+    image_at : callable or None
+        Number -> the image as batches hold it, or None if it cannot be read; where the data set has rows.
     """
 
     def __init__(
-        self, length: int | None, batches: Iterator[Batch], corrupt: dict[str, str], warned: list[str]
+        self,
+        length: int | None,
+        batches: Iterator[Batch],
+        corrupt: dict[str, str],
+        warned: list[str],
+        *,
+        wanted: Wanted | None = None,
+        left: int | None = None,
+        numbers: Sequence[int] = (),
+        image_at: Callable[[int], Tensor | None] | None = None,
     ) -> None:
-        self.length = length
+        self.length, self.left = length, length if left is None else left
         self.corrupt = corrupt
         self.warned = warned
-        self._batches = batches
+        self.numbers, self.image_at = numbers, image_at
+        self._batches, self._wanted = batches, wanted
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._batches
+        for batch in self._batches:
+            kept = batch if self._wanted is None else batch.only(self._wanted)
+            if kept.numbers:
+                yield kept
 
     def peek(self) -> Tensor:
-        """Return a copy of the first image, shape (1, channel, *size), which will still be read.
+        """Return a copy of the first image in the order of reading all, which will still be read if it is wanted.
+
+        Its shape is (1, channel, *size).
 
         Raises
         ------
         ImagesError
             If there is none.
         """
+        if self.left != self.length and self.image_at is not None:
+            images = (self.image_at(number) for number in self.numbers)
+            image = next((image for image in images if image is not None), None)
+            if image is not None:
+                return check_shape(image[None]).clone()
         first = next(self._batches, None)
         if first is None:
             raise ImagesError("images: there are none. Pass at least as many images as folds.")
@@ -111,6 +153,7 @@ def open_images(
     labels: bool = False,
     grey: bool = False,
     n_axes: int | None = None,
+    wanted: Wanted | None = None,
 ) -> ImageSource:
     """Open any accepted form of data set.
 
@@ -143,6 +186,8 @@ def open_images(
     n_axes
         Number of axes of the maps that the model takes: 2, rows and columns, or 3, with frames; None for either, and
         what has four axes in a list or an iterable is then a batch of images.
+    wanted
+        Which images to read, by their numbers: a share, or what an earlier run has not read; None for all.
 
     Raises
     ------
@@ -158,15 +203,30 @@ def open_images(
         if labels:
             label_in(rows)
         order = _reading_order(len(check_shape(rows, n_axes)), max_images, first_image, fold_of)
-        return ImageSource(len(order), _tensor_batches(rows, order, batch_size), corrupt, warned)
+        index_of = {place.number: place.index for place in order}
+        chosen = [place for place in order if wanted is None or wanted(place.number)]
+        return ImageSource(
+            len(order), _tensor_batches(rows, chosen, batch_size), corrupt, warned,
+            left=len(chosen), numbers=list(index_of), image_at=lambda number: as_tensor(rows[[index_of[number]]])[0],
+        )  # fmt: skip
     if _has_rows(rows, input_key, n_axes):
         if isinstance(rows, Folder):
             for guess in rows.guesses():
                 warn(guess, warned)
         order = _reading_order(len(rows), max_images, first_image, fold_of)
-        chosen = Rows(rows, [image.index for image in order], transform, input_key, labels, grey, n_axes)
-        loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
-        return ImageSource(len(order), _row_batches(loader, order, corrupt, warned, labels), corrupt, warned)
+        place_of = {image.number: place for place, image in enumerate(order)}
+        sampler = [place for number, place in place_of.items() if wanted is None or wanted(number)]
+        every = Rows(rows, [image.index for image in order], transform, input_key, labels, grey, n_axes)
+        loader = DataLoader(every, batch_size=batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)
+
+        def image_at(number: int) -> Tensor | None:
+            image = every[place_of[number]][1]
+            return image if isinstance(image, Tensor) else None
+
+        return ImageSource(
+            len(order), _row_batches(loader, order, corrupt, warned, labels), corrupt, warned,
+            left=len(sampler), numbers=list(place_of), image_at=image_at,
+        )  # fmt: skip
     _check_iterable(rows)
     stream = Stream(rows, batch_size, transform, input_key, max_images, labels, grey, n_axes)
     length = _known_length(rows)
@@ -181,7 +241,8 @@ def open_images(
     chunks: Any = stream
     if isinstance(rows, IterableDataset) and num_workers:
         chunks = DataLoader(stream, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
-    return ImageSource(length, _arriving_batches(chunks, max_images, first_image, fold_of, labels), corrupt, warned)
+    arriving = _arriving_batches(chunks, max_images, first_image, fold_of, labels)
+    return ImageSource(length, arriving, corrupt, warned, wanted=wanted)
 
 
 def _has_rows(images: Any, input_key: str | int | None, n_axes: int | None) -> bool:

@@ -48,6 +48,8 @@ def check_shape(images: Any, n_axes: int | None = 2, from_loader: bool = False) 
     shape = tuple(images.shape)
     if len(shape) not in ((4, 5) if n_axes is None else (2 + n_axes,)):
         cure = _cure_of_loader(shape) if from_loader else _cure(shape, n_axes)
+        if len(shape) == 3 and n_axes is None:
+            cure += " Signals of one axis, such as spectra and sound, are not read."
         raise ImagesError(f"images: expected shape {_expected(n_axes, ('image',))}, found {shape}. {cure}")
     if 0 in shape[1:]:
         raise ImagesError(f"images: shape {shape} holds no pixels. Pass images of at least 1 by 1.")

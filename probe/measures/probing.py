@@ -1,5 +1,6 @@
 """The measurements: where a model knows position, by layer and by channel."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -114,6 +115,9 @@ def collect(
     forward: Forward | None = None,
     max_images: int | None = None,
     first_image: int = 0,
+    shard: tuple[int, int] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Statistics:
@@ -191,6 +195,16 @@ def collect(
         Read so many images: evenly spaced over a data set or list, the first of an iterable.
     first_image
         Number of the first image: continue the numbering in a second run, and merge.
+    shard
+        (k, n): read the k-th of n shares, every n-th image from the k-th on, with its number in the whole, and merge.
+        `Statistics.missing` tells what the other shards hold.
+    checkpoint
+        A file to which the sums are written every so often, atomically. A run that was killed goes on from there when
+        the same call is made again, and gives the same result. SIGTERM writes a last one, and the process exits with
+        143. The file stays in the end, and takes as much as the sums; writing it takes as much memory besides.
+    checkpoint_every
+        Number of images after which it is written; by default about every two minutes, and no more often than takes
+        a hundredth of the time.
     seed
         Seed of rolls, noise, cells and shuffles, which are drawn for each image from (seed, image number).
     progress
@@ -220,7 +234,8 @@ def collect(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
         input_key=input_key, layout=layout, forward=forward, max_images=max_images, first_image=first_image,
-        seed=seed, progress=progress, task="collect",
+        shard=shard, checkpoint=checkpoint, checkpoint_every=checkpoint_every, seed=seed, progress=progress,
+        task="collect",
     )  # fmt: skip
     return collect_statistics(model, images, options, grams=True, moments=True)[0]
 
@@ -246,6 +261,8 @@ def layerwise(
     layout: LayoutOption = None,
     forward: Forward | None = None,
     max_images: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -265,7 +282,7 @@ def layerwise(
     model
         A model, or statistics from `collect`, beside which only `alpha` and `maps` are accepted.
     images, layers, targets, stimuli, folds, groups, positions, batch_size, num_workers, device, autocast, transform, \
-input_key, layout, forward, max_images, seed, progress
+input_key, layout, forward, max_images, checkpoint, checkpoint_every, seed, progress
         As in `collect`.
     alpha
         Ridge penalty, relative to the variance of each channel.
@@ -308,8 +325,8 @@ input_key, layout, forward, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress,
-        task="layerwise",
+        input_key=input_key, layout=layout, forward=forward, max_images=max_images, checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every, seed=seed, progress=progress, task="layerwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
@@ -338,6 +355,8 @@ def channelwise(
     layout: LayoutOption = None,
     forward: Forward | None = None,
     max_images: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -354,7 +373,7 @@ def channelwise(
     model
         A model, or statistics from `collect`, beside which only `maps` is accepted.
     images, layers, targets, stimuli, folds, groups, batch_size, num_workers, device, autocast, transform, \
-input_key, layout, forward, max_images, seed, progress
+input_key, layout, forward, max_images, checkpoint, checkpoint_every, seed, progress
         As in `collect`.
     maps
         Layers whose mean maps to add, as in `layers`.
@@ -383,8 +402,8 @@ input_key, layout, forward, max_images, seed, progress
     options = Options(
         layers=layers, targets=targets, stimuli=stimuli, folds=folds, groups=groups,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
-        input_key=input_key, layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress,
-        task="channelwise",
+        input_key=input_key, layout=layout, forward=forward, max_images=max_images, checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every, seed=seed, progress=progress, task="channelwise",
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)

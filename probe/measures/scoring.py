@@ -8,6 +8,7 @@ import xarray as xr
 
 from probe.axes import AXES, axes_of_size, on_cells
 from probe.errors import ArgumentError, IllConditionedError, ImagesError, warn
+from probe.images.numbering import first_few
 from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.readouts.channels import ChannelScores, score_channels
 from probe.readouts.scores import ReadoutScores, decode, position_bits, score_readout
@@ -25,6 +26,7 @@ def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection)
         raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
     _check_folds(statistics)
     warned: list[str] = []
+    _warn_of_missing(statistics, warned)
     unscored: dict[str, str] = {}
     scores = {
         (stimulus, layer.name): _score(statistics, stimulus, layer, alpha, unscored)
@@ -63,6 +65,7 @@ def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Datas
     """Score the single channels of all layers; see `probe.channelwise`."""
     _check_folds(statistics)
     warned: list[str] = []
+    _warn_of_missing(statistics, warned)
     parts = []
     for layer in statistics.layers:
         scores = [_score_channels(statistics, stimulus, layer) for stimulus in statistics.stimuli]
@@ -184,6 +187,12 @@ def _layer_maps(statistics: Statistics, layer: Layer, index: int, alpha: float |
 def _first_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _warn_of_missing(statistics: Statistics, warned: list[str]) -> None:
+    if missing := statistics.missing:
+        total = sum(map(len, statistics.expected))
+        warn(f"statistics: {first_few(missing)} of {total} are missing: those of shards that were not merged.", warned)
 
 
 def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int, warned: list[str]) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import on_cells
-from probe.errors import warn
+from probe.errors import ImagesError, warn
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
-from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers
+from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.models.layouts import Grid
+from probe.models.loan import resolve_device
 from probe.reading.cells import cells_per_image, draw_cells
+from probe.reading.checkpoints import open_checkpoint
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
+from probe.reading.ranks import Share
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps, target_offsets
 from probe.sums.expansion_gram import add_samples, expansion_gram_bytes
@@ -52,7 +57,22 @@ def collect_statistics(
     with_maps : list of str
         Names of the layers in `maps`.
     """
-    with open_reader(model, images, options) as reader:
+    share = Share() if options.shard is None else Share(options.shard[0] - 1, options.shard[1])
+    path = None if options.checkpoint is None else Path(options.checkpoint).expanduser()
+    device = resolve_device(options.device, unwrap(model))
+    with ExitStack() as stack:
+        checkpoint = stack.enter_context(open_checkpoint(path, share, options.checkpoint_every, device))
+
+        def is_wanted(number: int) -> bool:
+            return share.has(number, options.first_image) and not checkpoint.has(number)
+
+        reads_all = share.of == 1 and path is None
+        reader = stack.enter_context(open_reader(model, images, options, wanted=None if reads_all else is_wanted))
+        if share.of > 1 and reader.image_at is None:
+            raise ImagesError(
+                f"images: a {type(images).__name__} is read from its beginning on, so that no share of it can be read "
+                "alone. Pass its data set, a tensor or a folder."
+            )
         layers, skipped = reader.layers(options.layers)
         options = options.on(layers)
         if skipped:
@@ -73,9 +93,21 @@ def collect_statistics(
         # What makes maps of an output is of use only here, and cannot be saved.
         kept = [replace(layer, view=None) for layer in layers]
         statistics = Statistics(kept, _settings(reader, options, layers, cells))
+        checkpoint.restore(statistics, reader, share, [*["Grams"] * grams, *(layer.name for layer in with_moments)])
         collector = _Collector(statistics, options, cells, grams, with_moments)
-        statistics.images = _ranges(_run(reader, collector, layers, options))
-        statistics.facts = reader.facts(skipped)
+        with reader.reading(layers, collector.add, collector.add) as run, checkpoint.guarding():
+            for batch, pixels in reader.batches():
+                for stimulus in options.stimulus_names:
+                    collector.begin(batch, stimulus)
+                    run(pixels, stimulus)
+                checkpoint.after(batch, statistics, reader.facts(skipped))
+            checkpoint.write(statistics, reader.facts(skipped))
+        statistics.facts = checkpoint.facts(reader.facts(skipped))
+        statistics.images, statistics.expected = checkpoint.images, checkpoint.images
+        if reader.image_at is not None:  # then the numbers are known, those of files that could not be read among them
+            assert reader.length is not None
+            whole = range(options.first_image, options.first_image + reader.length)
+            statistics.images, statistics.expected = [whole[share.place :: share.of]], [whole]
     return statistics, [layer.name for layer in with_maps]
 
 
@@ -139,29 +171,6 @@ def _settings(
         "autocast": None if options.precision is None else str(options.precision),
         "seed": options.seed,
     }
-
-
-def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """Return the ranges that image numbers cover, as (first, last plus one)."""
-    ranges: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if ranges and ranges[-1][1] == number:
-            ranges[-1] = (ranges[-1][0], number + 1)
-        else:
-            ranges.append((number, number + 1))
-    return ranges
-
-
-def _run(reader: Reader, collector: "_Collector", layers: list[Layer], options: Options) -> list[int]:
-    """Run the model on all images under all stimuli; return the image numbers."""
-    numbers: list[int] = []
-    with reader.reading(layers, collector.add, collector.add) as run:
-        for batch, pixels in reader.batches():
-            numbers.extend(batch.numbers)
-            for stimulus in options.stimulus_names:
-                collector.begin(batch, stimulus)
-                run(pixels, stimulus)
-    return numbers
 
 
 class _Collector:

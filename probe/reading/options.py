@@ -1,5 +1,6 @@
 """The arguments that all measurements share, checked once."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,6 +44,9 @@ class Options:
     forward: Forward | None = None
     max_images: int | None = None
     first_image: int = 0
+    shard: tuple[int, int] | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: int | None = None
     seed: int = 0
     progress: bool = True
     task: str = "probe"
@@ -60,6 +64,12 @@ class Options:
         for name in ("folds", "batch_size", "num_workers", "first_image", "seed", "max_images", "positions"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
+        if self.checkpoint_every is not None:
+            _check_whole("checkpoint_every", self.checkpoint_every, 1, "None (about every two minutes) or ")
+            if self.checkpoint is None:
+                raise ArgumentError("checkpoint_every: given without checkpoint=, the file that would be written.")
+        if self.shard is not None:
+            _check_shard(self.shard)
         if self.forward is not None and not callable(self.forward):
             raise ArgumentError(
                 f"forward: expected a function (model, images) -> output, found {type(self.forward).__name__}."
@@ -101,6 +111,14 @@ class Options:
 def _check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ArgumentError(f"{name}={value!r}: expected {otherwise}a whole number of at least {least}.")
+
+
+def _check_shard(shard: Any) -> None:
+    is_pair = isinstance(shard, tuple | list) and len(shard) == 2
+    for value in shard if is_pair else ():
+        _check_whole("shard", value, 1, "(k, n), each ")
+    if not is_pair or shard[0] > shard[1]:
+        raise ArgumentError(f"shard={shard!r}: expected (k, n) for the k-th of n shards, such as (3, 8).")
 
 
 def _resolve_precision(precision: str | torch.dtype | None) -> torch.dtype | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from probe.errors import ArgumentError, noting, warn
-from probe.images.batches import Batch, ImageSource, as_floats, open_images
+from probe.images.batches import Batch, ImageSource, Wanted, as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
 from probe.images.stimuli import apply_stimulus
 from probe.models.capture import Reduce, ReduceExpansion, reading, survey_fast
@@ -41,7 +41,11 @@ class Reader:
     warned : list of str
         The warnings that were given; add one's own with `probe.errors.warn`.
     length : int or None
-        Number of images that will be read, where it is known beforehand.
+        Number of images that will be read, by this process or by others, where it is known beforehand.
+    first_digest : str
+        Digest of the first image of all.
+    image_at : callable or None
+        See `probe.images.batches.ImageSource`.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class Reader:
         parameters = [p for p in model.parameters() if p.is_floating_point()]
         self._dtype = parameters[0].dtype if parameters else None
         self._latest: Batch | None = None
+        self.image_at = source.image_at
         image = source.peek()
+        self.first_digest = pixels_digest(image, [options.first_image])
         with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"):
             self.found, self._memory_format = survey_fast(
                 model, self._prepared(image, [options.first_image]), options.layout, options.forward
@@ -79,7 +85,7 @@ class Reader:
     def batches(self) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch, and its images as the model takes them."""
         shown = self._options.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        with tqdm(total=self._source.length, unit="image", desc=self._options.task, disable=not shown) as bar:
+        with tqdm(total=self._source.left, unit="image", desc=self._options.task, disable=not shown) as bar:
             for batch in self._source:
                 self._n_images += len(batch.numbers)
                 self._digest = joined_digests(self._digest, pixels_digest(batch.pixels, batch.numbers))
@@ -147,7 +153,13 @@ class Reader:
 
 @contextmanager
 def open_reader(
-    model: nn.Module, images: Any, options: Options, stage: Staging | None = None, *, labels: bool = False
+    model: nn.Module,
+    images: Any,
+    options: Options,
+    stage: Staging | None = None,
+    *,
+    labels: bool = False,
+    wanted: Wanted | None = None,
 ) -> Iterator[Reader]:
     """Lend a model, open the images, and list the layers; the model is handed back as it was on any exit.
 
@@ -160,6 +172,8 @@ def open_reader(
         image on a canvas.
     labels
         Whether the batches are to hold labels.
+    wanted
+        Which images to read, by their numbers; None for all.
     """
     model = unwrap(model)
     device = resolve_device(options.device, model)
@@ -177,6 +191,7 @@ def open_reader(
             labels=labels,
             grey=takes_grey(model),
             n_axes=axes_taken(model) if options.forward is None else None,
+            wanted=wanted,
         )
         yield Reader(model, device, source, options, stage)
 

@@ -140,9 +140,9 @@ class ExpansionGram:
         """Add the sums of `other`, which is left as it is; see `merged` for one of other weights."""
         self.sources.merge(other.sources)
 
-    def state(self) -> dict[str, Any]:
-        """Return what `gram_from_state` restores."""
-        return {"sources": self.sources.state(), "weight": self.weight, "bias": self.bias}
+    def state(self, *, settled: bool = True) -> dict[str, Any]:
+        """Return what `gram_from_state` restores; see `Gram.state`."""
+        return {"sources": self.sources.state(settled=settled), "weight": self.weight, "bias": self.bias}
 
     @property
     def _columns(self) -> Tensor:

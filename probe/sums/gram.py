@@ -271,14 +271,26 @@ class Gram:
                 block[fold] = of_fold[start : start + block.shape[1], start:]
         return gram
 
-    def state(self) -> dict[str, Any]:
-        """Return what `from_state` restores."""
-        return {"pilot": self.pilot, "dtype": self.dtype, "blocks": self.blocks}
+    def state(self, *, settled: bool = True) -> dict[str, Any]:
+        """Return what `from_state` restores.
+
+        Parameters
+        ----------
+        settled
+            Whether the latest samples are added to the sums before, as for good. A reading that goes on leaves them, so
+            that it gives the same bits as one that was not asked.
+        """
+        if settled:
+            return {"pilot": self.pilot, "dtype": self.dtype, "blocks": self.blocks}
+        return vars(self).copy()
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Gram":
         """Restore the statistic from its `state`."""
         gram = cls.__new__(cls)
+        if "blocks" not in state:
+            vars(gram).update(state)
+            return gram
         gram.pilot, gram.dtype, gram._blocks = state["pilot"], state["dtype"], state["blocks"]
         gram._begin()
         return gram

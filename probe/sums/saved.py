@@ -14,7 +14,14 @@ from probe.results import write_atomically
 __all__ = ["read_saved", "write_saved"]
 
 
-def write_saved(content: dict[str, Any], path: str | os.PathLike[str], *, form: str, overwrite: bool) -> Path:
+def write_saved(
+    content: dict[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    form: str,
+    overwrite: bool,
+    temporary: Path | None = None,
+) -> Path:
     """Write tensors and plain values to a file, atomically.
 
     Parameters
@@ -27,6 +34,8 @@ def write_saved(content: dict[str, Any], path: str | os.PathLike[str], *, form: 
         Name of the format, which `read_saved` asks for.
     overwrite
         Replace an existing file.
+    temporary
+        See `probe.results.write_atomically`.
 
     Raises
     ------
@@ -35,10 +44,12 @@ def write_saved(content: dict[str, Any], path: str | os.PathLike[str], *, form: 
     """
     buffer = io.BytesIO()
     torch.save({"format": form, **content}, buffer)
-    return write_atomically(Path(path).expanduser(), buffer.getbuffer(), overwrite=overwrite)
+    return write_atomically(Path(path).expanduser(), buffer.getbuffer(), overwrite=overwrite, temporary=temporary)
 
 
-def read_saved(path: str | os.PathLike[str], *, form: str, what: str, cure: str) -> dict[str, Any]:
+def read_saved(
+    path: str | os.PathLike[str], *, form: str, what: str, cure: str, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
     """Read a file that `write_saved` wrote. Nothing in it is executed.
 
     Parameters
@@ -49,6 +60,8 @@ def read_saved(path: str | os.PathLike[str], *, form: str, what: str, cure: str)
         What the file should hold, for errors.
     cure
         How to get it anew.
+    device
+        Where the tensors come to lie.
 
     Raises
     ------
@@ -57,7 +70,7 @@ def read_saved(path: str | os.PathLike[str], *, form: str, what: str, cure: str)
     """
     try:
         with Path(path).expanduser().open("rb") as file:
-            content = torch.load(file, weights_only=True, map_location="cpu")
+            content = torch.load(file, weights_only=True, map_location=device)
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except UnpicklingError as error:

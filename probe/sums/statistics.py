@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from probe.errors import ArgumentError, ImagesError
 from probe.images.digests import joined_digests
+from probe.images.numbering import common_numbers, first_few, missing_numbers, ranges_of_both
 from probe.models.layers import Layer
 from probe.results import Facts
 from probe.sums.expansion_gram import ChannelGram, gram_from_state, merged
 from probe.sums.moments import PositionMoments
 from probe.sums.saved import read_saved, write_saved
 
-__all__ = ["Statistics", "check_folds"]
+__all__ = ["Statistics", "check_folds", "merged_facts"]
 
 _FORMAT = "position-probe statistics 4"
 
@@ -38,8 +40,10 @@ class Statistics:
         (stimulus, layer name) -> `probe.sums.gram.Gram`, or `probe.sums.expansion_gram.ExpansionGram`.
     moments : dict
         (stimulus, layer name) -> `probe.sums.gram.PositionMoments`.
-    images : list of tuple
-        Ranges of image numbers that were read, (first, last plus one).
+    images : list of range
+        Numbers of the images that were read, and of those in `Facts.corrupt`, which could not be.
+    expected : list of range
+        Numbers of the images of which these are a part: more than `images` where shards are still to be merged.
     facts : Facts
         Provenance: digests, devices, durations, warnings, layers skipped and files left out.
     """
@@ -48,7 +52,8 @@ class Statistics:
     settings: dict[str, Any]
     grams: dict[Key, ChannelGram] = field(default_factory=dict)
     moments: dict[Key, PositionMoments] = field(default_factory=dict)
-    images: list[tuple[int, int]] = field(default_factory=list)
+    images: list[range] = field(default_factory=list)
+    expected: list[range] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
 
     @property
@@ -60,6 +65,11 @@ class Statistics:
     def stimuli(self) -> list[str]:
         """Names of the stimuli."""
         return list(self.settings["stimuli"])
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the images that other shards hold."""
+        return missing_numbers(self.images, self.expected)
 
     def __repr__(self) -> str:
         return (
@@ -80,12 +90,17 @@ class Statistics:
         _check_same_layers(self.layers, other.layers)
         _check_same_settings(self.settings, other.settings)
         _check_disjoint(self.images, other.images)
+        # A share of few images may have none at all, and so no sums.
         for key, gram in other.grams.items():
-            self.grams[key] = merged(self.grams[key], gram)
+            self.grams[key] = merged(self.grams[key], gram) if key in self.grams else deepcopy(gram)
         for key, moments in other.moments.items():
-            self.moments[key].merge(moments)
-        self.images = sorted([*self.images, *other.images])
-        self.facts = _merged_facts(self.facts, other.facts)
+            if key in self.moments:
+                self.moments[key].merge(moments)
+            else:
+                self.moments[key] = deepcopy(moments)
+        self.images = ranges_of_both(self.images, other.images)
+        self.expected = ranges_of_both(self.expected, other.expected)
+        self.facts = merged_facts(self.facts, other.facts)
         return self
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -96,15 +111,7 @@ class Statistics:
         ResultFileError
             If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
         """
-        content = {
-            "layers": [asdict(layer) for layer in self.layers],
-            "settings": self.settings,
-            "grams": {key: gram.state() for key, gram in self.grams.items()},
-            "moments": {key: moments.state() for key, moments in self.moments.items()},
-            "images": self.images,
-            "facts": asdict(self.facts),
-        }
-        return write_saved(content, path, form=_FORMAT, overwrite=overwrite)
+        return write_saved(self.content(), path, form=_FORMAT, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Statistics":
@@ -115,13 +122,30 @@ class Statistics:
         ResultFileError
             If the file is absent, damaged, or holds something else.
         """
-        content = read_saved(path, form=_FORMAT, what="statistics", cure="Collect them again.")
+        return cls.of(read_saved(path, form=_FORMAT, what="statistics", cure="Collect them again."))
+
+    def content(self, *, settled: bool = True) -> dict[str, Any]:
+        """Return all that they hold, as plain values and tensors; see `Gram.state` for `settled`."""
+        return {
+            "layers": [asdict(layer) for layer in self.layers],
+            "settings": self.settings,
+            "grams": {key: gram.state(settled=settled) for key, gram in self.grams.items()},
+            "moments": {key: moments.state() for key, moments in self.moments.items()},
+            "images": [(numbers.start, numbers.stop, numbers.step) for numbers in self.images],
+            "expected": [(numbers.start, numbers.stop, numbers.step) for numbers in self.expected],
+            "facts": asdict(self.facts),
+        }
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Statistics":
+        """Return the statistics whose `content` this is."""
         return cls(
             layers=[Layer(**layer) for layer in content["layers"]],
             settings=content["settings"],
             grams={key: gram_from_state(state) for key, state in content["grams"].items()},
             moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
-            images=content["images"],
+            images=[range(*numbers) for numbers in content["images"]],
+            expected=[range(*numbers) for numbers in content["expected"]],
             facts=Facts(**content["facts"]),
         )
 
@@ -148,7 +172,7 @@ def _check_same_layers(first: list[Layer], second: list[Layer]) -> None:
 
 def _check_same_settings(first: dict[str, Any], second: dict[str, Any]) -> None:
     for name, value in first.items():
-        if second[name] == value:
+        if second.get(name) == value:
             continue
         if name == "cells_per_image":
             layer = next(layer for layer in value if value[layer] != second[name][layer])
@@ -158,21 +182,21 @@ def _check_same_settings(first: dict[str, Any], second: dict[str, Any]) -> None:
                 "layer is measured: collect both with positions= a number."
             )
         raise ArgumentError(
-            f"merge: {name} differs: {value!r} and {second[name]!r}. Collect both with the same model and arguments."
+            f"merge: {name} differs: {value!r} and {second.get(name)!r}. "
+            "Collect both with the same model and arguments."
         )
 
 
-def _check_disjoint(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> None:
-    for start, stop in first:
-        for other_start, other_stop in second:
-            if max(start, other_start) < min(stop, other_stop):
-                raise ArgumentError(
-                    f"merge: images {other_start} to {other_stop - 1} overlap images {start} to {stop - 1}. "
-                    "Continue the numbering in the second run with first_image=."
-                )
+def _check_disjoint(first: list[range], second: list[range]) -> None:
+    if common := common_numbers(first, second):
+        raise ArgumentError(
+            f"merge: {first_few(common)} {'are' if len(common) > 1 else 'is'} in both of the statistics, so that they "
+            "overlap. Merge each shard once, and continue the numbering of a second run with first_image=."
+        )
 
 
-def _merged_facts(facts: Facts, other: Facts) -> Facts:
+def merged_facts(facts: Facts, other: Facts) -> Facts:
+    """Return the facts of two readings of other images of one model."""
     return replace(
         facts.warned(other.warnings),
         n_images=facts.n_images + other.n_images,

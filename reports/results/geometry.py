@@ -11,6 +11,7 @@ from probe.plots.auditing import plot_audit, plot_foveation
 from probe.plots.bordering import plot_border
 from probe.plots.strips import strip_of, strip_width
 from probe.reports.page.estimates import Estimate, interval, joined
+from probe.reports.page.legends import move_legend_above
 
 __all__ = [
     "audit_figures",
@@ -148,13 +149,14 @@ def _change(one: xr.Dataset, result: xr.Dataset) -> Estimate:
 def border_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     """Draw the change by distance from the border."""
     if result.change.notnull().any():
-        figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-        plot_border(result, figure.subplots())
+        figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+        ax = plot_border(result, figure.subplots())
+        move_legend_above(figure, np.array([ax]))
         yield (
             figure,
             "Squared distance of the mean activation from that in the middle of the map, in variances of a channel, by "
-            "distance from the border, with 95 % intervals; dotted: the threshold of the reach, above which the scale "
-            "is logarithmic. Triangles: as far as windows can read beyond the border.",
+            "distance from the border, with 95 % intervals; dotted: the threshold of the reach of the border, above "
+            "which the scale is logarithmic. Triangles: as far as windows can read beyond the border.",
         )
 
 
@@ -166,7 +168,7 @@ def border_table(result: xr.Dataset) -> pd.DataFrame:
         row: dict[str, object] = {"layer": str(layer), "windows read beyond, pixels": float(windows.sel(layer=layer))}
         for stimulus in map(str, result.stimulus.values):
             one = result.sel(layer=layer, stimulus=stimulus)
-            row[f"reach, pixels, {stimulus}"] = float(one.reach)
+            row[f"reach of the border, {stimulus}, pixels"] = float(one.reach)
             row[f"change at the border, {stimulus}"] = _change(one.isel(distance=0), result)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -32,8 +32,13 @@ def position_findings(result: xr.Dataset) -> list[str]:
     """Say for each stimulus where position is read best."""
     targets = [name for name in map(str, result.target.values) if name in _POSITION] or [str(result.target.values[0])]
     what = "position (mean of row and column)" if len(targets) == 2 else targets[0]
+    read = {what: targets}
+    if "frame" in result.target.values and targets != ["frame"]:
+        read["the frame"] = ["frame"]
     return [
-        _peak(result.sel(stimulus=stimulus, target=targets), str(stimulus), what) for stimulus in result.stimulus.values
+        _peak(result.sel(stimulus=stimulus, target=chosen), str(stimulus), told)
+        for stimulus in result.stimulus.values
+        for told, chosen in read.items()
     ]
 
 

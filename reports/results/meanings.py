@@ -36,8 +36,8 @@ MEANINGS = {
     "reference; 1: the layer does not tell position.",
     "change at the border": "Squared difference of the mean activation at the outermost cells from that in the middle, "
     "over the channel's variance, mean over channels and sides: 0 where position plays no part.",
-    "reach": "Pixels from the border within which the change exceeds the threshold beyond its error, on the side where "
-    "it goes farthest.",
+    "reach of the border": "Pixels from it within which the change exceeds the threshold beyond its error, on the side "
+    "where it goes farthest.",
     "padding that is never read": "Rows, columns or frames of padding that no window reaches, because sizes and "
     "strides do not match. They make opposite borders unlike.",
     "linear readout of a cell": "Sees the channels at one cell, and weighs them. What it does not find may still be "

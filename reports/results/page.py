@@ -110,7 +110,11 @@ _FORMATS = {
     "similarity": {"global similarity": ".4f", "local roughness": "#.2g"},
     "ranking": {"score": "#.3g"},
     "border_profile": dict.fromkeys(
-        ["windows read beyond, pixels", *(f"reach, pixels, {stimulus}" for stimulus in ("natural", "rolled"))], ".3g"
+        [
+            "windows read beyond, pixels",
+            *(f"reach of the border, {stimulus}, pixels" for stimulus in ("natural", "rolled")),
+        ],
+        ".3g",
     ),
 }
 

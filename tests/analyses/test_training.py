@@ -236,6 +236,19 @@ def test_ctrl_c_stops_training_at_the_next_step_and_says_how_far_it_was():
         job.result(timeout=10)
 
 
+def test_without_a_bar_ctrl_c_still_says_what_became_of_it():
+    with pytest.raises(KeyboardInterrupt, match="training was stopped; no result was written"), side_by_side():
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["gapnet.study", "quadrants.corners", "red_green", "training"])
+def test_every_loop_that_trains_in_a_pool_can_be_stopped(name):
+    tree = ast.parse(inspect.getsource(import_module(f"probe.analyses.{name}")))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    training = [node for node in functions if ".backward()" in ast.unparse(node)]
+    assert training and all("check_stopped()" in ast.unparse(node) for node in training)
+
+
 def test_the_bar_counts_steps_of_all_networks():
     batches = [(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))] * 4
     with pytest.raises(KeyboardInterrupt, match="after 8 of 9 steps"), training_bar("rook", 9, progress=False) as done:

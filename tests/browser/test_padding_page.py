@@ -1,14 +1,13 @@
 import pytest
 
-from probe.analyses.padding_comparison.study import run
 from probe.reports.padding_comparison.page import build, findings
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def result():
-    return run(paddings=["zeros", "circular", "valid"], seeds=2, preset="tiny", progress=False)
+def result(tiny_comparison):
+    return tiny_comparison
 
 
 @pytest.fixture(scope="module")

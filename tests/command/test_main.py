@@ -33,6 +33,8 @@ COMMANDS = (
     "channelwise",
     "neighbours",
     "shift-consistency",
+    "collect",
+    "merge",
     "show",
     "report",
     "report padding",
@@ -101,6 +103,8 @@ class TestProgram:
             ["layers", "resnet18", "--size", "0"],
             ["layers", "resnet18", "--size", "theirs"],
             ["layerwise", "resnet18", "-o", "x.nc"],
+            ["collect", "resnet18", "-o", "x.h5"],
+            ["merge", "-o", "x.h5"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", "absent"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--positions", "some"],
             ["layerwise", "resnet18", "-o", "x.nc", "--images", ".", "--targets", "rows"],
@@ -178,6 +182,8 @@ REFUSED = {
     "report layerwise": "The page of a saved result is written by `probe report FILE.nc`",
     "layerwise --layout NCWH": "'NCWH' is none of NCHW, NHWC, NLC",
     "layerwise --layout NLC[5-201]": "as NLC[5:201]",
+    "collect --shard 9/8": "'9/8' is not K/N, the K-th of N shards, from 1/N to N/N, such as 3/8",
+    "collect --shard 3": "'3' is not K/N",
     "layerwise --device gpu": "is cuda",
     "channelwise --device cuda0": "Did you mean cuda:0?",
     "shift-consistency resnet18 --law roll": "'roll' is not one of 'crop', 'circular'",
@@ -281,6 +287,8 @@ class TestClips:
             transform=lambda frame: (pil_to_tensor(frame) / 255 - mean) / deviation,
         )  # fmt: skip
         np.testing.assert_allclose(result.r2, expected.r2, atol=1e-3)
+        measured("collect", *words[1:5], "clips.h5", *words[6:])
+        np.testing.assert_allclose(probe.layerwise(probe.Statistics.load("clips.h5")).r2, result.r2, atol=1e-5)
 
     def test_layers_of_a_model_of_clips_are_listed_with_frames(self, run):
         outcome = run("layers", "r3d_18", "--frames", "4", "--size", "16")

@@ -60,6 +60,19 @@ def test_an_existing_file_is_kept_unless_told(made, run):
     assert outcome.exit_code == 1 and "exists already" in outcome.stderr
 
 
+def test_ctrl_c_is_told_with_how_far_training_was_and_nothing_is_written(tmp_path, monkeypatch, run):
+    def train(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probe.analyses.augshift.study._train", train)
+    outcome = run("analyse", "augshift", "--preset", "tiny", "-o", tmp_path / "new.nc")
+    assert outcome.exit_code == 130
+    assert outcome.stderr.splitlines()[-1] == (
+        "interrupted: augshift: stopped after 0 of 30 steps of training; no result was written"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -25,7 +25,7 @@ import probe
 from probe.errors import ArgumentError, ImagesError, ProbeWarning
 from probe.images.batches import open_images
 from probe.images.rows import Folder
-from probe.testing import padded_net
+from probe.testing import noise_images, padded_net
 
 GENERATOR = np.random.default_rng(0)
 BYTES = GENERATOR.integers(0, 256, (23, 12, 10, 3), dtype=np.uint8)
@@ -661,3 +661,37 @@ class TestGreyModels:
 def layerwise_of(model, images, left_as_found, **options):
     with left_as_found(model):
         return probe.layerwise(model, images, positions=None, progress=False, **options)
+
+
+class TestWanted:
+    """A part of the images has the numbers and folds that they have in the whole, and knows the first one of all."""
+
+    @pytest.mark.parametrize("form", ["tensor", "rows", "batches"])
+    def test_the_images_that_are_wanted_and_a_look_at_the_first_of_all(self, form):
+        images = noise_images(11, 4)
+        given = {"tensor": images, "rows": TensorDataset(images), "batches": list(images.split(3))}[form]
+        source = open_images(
+            given, batch_size=2, num_workers=0, transform=None, input_key=None, max_images=None, first_image=100,
+            fold_of=lambda number, origin: number % 3, wanted=lambda number: number % 4 == 1,
+        )  # fmt: skip
+        assert torch.equal(source.peek(), images[2:3])  # 102, the first of fold 0
+        batches = list(source)
+        numbers = [number for batch in batches for number in batch.numbers]
+        assert sorted(numbers) == [101, 105, 109]
+        assert [fold for batch in batches for fold in batch.folds] == [number % 3 for number in numbers]
+        assert torch.equal(torch.cat([batch.pixels for batch in batches]), images[[n - 100 for n in numbers]])
+        if form != "batches":
+            assert (source.length, source.left) == (11, 3)
+            assert torch.equal(source.image_at(107), images[7])
+
+    def test_a_first_file_that_cannot_be_read_is_passed_over(self, tmp_path):
+        (tmp_path / "0.png").write_bytes(b"no image")
+        for name, value in (("1", 51), ("2", 102), ("3", 153)):
+            Image.new("RGB", (4, 4), (value,) * 3).save(tmp_path / f"{name}.png")
+        source = open_images(
+            tmp_path, batch_size=2, num_workers=0, transform=None, input_key=None, max_images=None, first_image=0,
+            fold_of=lambda number, origin: number % 2, wanted=lambda number: number == 3,
+        )  # fmt: skip
+        assert source.peek()[0, 0, 0, 0].item() == pytest.approx(0.4)  # of fold 0 the second
+        assert [batch.numbers for batch in source] == [[3]]
+        assert source.corrupt == {}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import probe
 from probe.errors import ImagesError
 from probe.images.shapes import axes_of_row, channels_first, check_row, check_shape
 
@@ -31,9 +32,13 @@ def test_rows_have_an_axis_less(n_axes, taken):
                 check_row(row, n_axes, "in the data set")
 
 
-def test_spectra_and_sound_have_an_axis_too_few():
-    with pytest.raises(ImagesError, match=r"expected shape \(image, channel, row, column\), found \(5, 2, 100\)"):
-        check_shape(np.zeros((5, 2, 100)))
+def test_spectra_and_sound_are_refused():
+    net = torch.nn.Sequential(torch.nn.Conv1d(2, 4, 3))
+    message = (
+        r"expected shape \(image, channel, row, column\), .*found \(9, 2, 100\).*Signals of one axis.*are not read"
+    )
+    with pytest.raises(ImagesError, match=message):
+        probe.layerwise(net, torch.zeros(9, 2, 100), progress=False)
 
 
 def test_decoded_clips_get_their_channels_first():

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import probe
 from probe.images.stimuli import apply_stimulus
 from probe.reading.cells import draw_cells
-from probe.reading.collecting import _ranges, statistics_bytes
+from probe.reading.collecting import statistics_bytes
 from probe.reading.options import Options
 from probe.readouts.targets import control_maps, target_maps
 from probe.testing import noise_images, padded_net
@@ -59,7 +59,7 @@ class TestInvariance:
         assert_same(probe.layerwise(expected, maps="conv2"), probe.layerwise(merged, maps="conv2"))
         assert_same(probe.channelwise(expected, maps="conv2"), probe.channelwise(merged, maps="conv2"))
         assert merged.facts.images_digest == expected.facts.images_digest
-        assert merged.images == [(0, 9), (9, 23)]
+        assert merged.images == [range(23)]
 
     def test_collected_statistics_give_what_the_model_gives(self):
         net = padded_net("zeros", depth=2).double()
@@ -125,13 +125,8 @@ def test_sums_are_those_of_targets_positions_and_maps_by_hand(count):
             columns = np.array(rows)
             columns[:, -4:] -= gram.pilot.numpy()
             np.testing.assert_allclose(gram.upper([fold]).triu(), np.triu(columns.T @ columns), atol=1e-9)
-    assert statistics.images == [(4, 17)]
+    assert statistics.images == statistics.expected == [range(4, 17)]
     assert statistics.settings["cells_per_image"] == {"conv1": count}
-
-
-def test_image_numbers_are_kept_as_ranges():
-    assert _ranges([4, 2, 3, 9, 10, 12]) == [(2, 5), (9, 11), (12, 13)]
-    assert _ranges([]) == []
 
 
 def test_layers_left_out_are_told_with_a_reason():

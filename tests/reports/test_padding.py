@@ -96,10 +96,8 @@ def sentences(result):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    from probe.analyses.padding_comparison.study import run
-
-    return run(paddings=["zeros", "circular", "valid"], seeds=2, preset="tiny", command="probe", progress=False)
+def tiny(tiny_comparison):
+    return tiny_comparison
 
 
 # ---- Estimates

@@ -171,3 +171,16 @@ def test_what_is_not_known_of_the_border_is_said():
     assert told_of_border(4, window=np.nan).endswith("is not known: windows could not be followed.")
     assert "changes towards the border by more than 1 % of a channel's variance in no layer" in told_of_border(0, 0)
     assert told_of_border(np.nan) == "How far the border reaches is not known: no layer varies on rolled images."
+
+
+def test_of_clips_the_frame_is_told_beside_rows_and_columns():
+    net = padded_net("zeros", depth=3, width=6, n_axes=3)
+    result = probe.layerwise(net, noise_images(30, (5, 8, 8)), stimuli="rolled", maps="conv3", progress=False)
+    sentences = [each.replace("\N{NO-BREAK SPACE}", " ") for each in KINDS["layerwise"].findings(result)]
+    r2 = result.r2.sel(stimulus="rolled")
+    layers = {"position (mean of row and column)": ["row", "column"], "the frame": ["frame"]}
+    for sentence, (what, targets) in zip(sentences, layers.items(), strict=True):
+        best = r2.layer.values[r2.sel(target=targets).mean("target").values.argmax()]
+        assert sentence.startswith(f"On rolled images {what} is read best from {best}: R²")
+    figures = list(KINDS["layerwise"].figures(result))
+    assert len(figures[1][0].axes) == 3 * 5 + 1

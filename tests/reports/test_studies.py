@@ -83,12 +83,14 @@ def test_what_is_neither_published_nor_measured_has_no_row():
     assert table.padding.tolist() == ["zeros"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_nothing_is_published_there_is_no_column_for_it():
     unpublished = result_of([[100, 50]], [np.nan, np.nan])
     assert "published" not in comparison_table(unpublished) and "difference" not in comparison_table(unpublished)
     assert "No published numbers are at hand." in build(unpublished).html()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_distances_from_published_numbers_are_told():
     page = text_of(build(result_of([[99, 53]], [100, 50])).html())
     assert "2 of these numbers have been published. Ours differ from them by 2.0 points in the mean, and by 3.0" in page
@@ -97,6 +99,7 @@ def test_distances_from_published_numbers_are_told():
 # ---- The page
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("values", "shown"),
     [([0.978, 0.00054], "0.00054"), ([0.978, 0.5], "0.978"), ([0.978, 1e-9], "0.97800"), ([0.0, 0.5], "0.000")],
@@ -127,6 +130,7 @@ def test_the_page_tells_everything_in_order(result):
         assert expected in text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("preset", "note"), [("tiny", "A trial"), ("quick", "shortens the protocol"), ("paper", None)])
 def test_short_presets_are_told(preset, note):
     text = text_of(build(result_of([[100, 50]], [100, np.nan], preset=preset)).html())

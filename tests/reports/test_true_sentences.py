@@ -12,9 +12,11 @@ from probe.reports.studies import build, findings
 
 # What each study's numbers are where there is no effect, and what no page may then say.
 NULL = {
+    "actions": (50.0, r"these networks go by|changes no accuracy|reaches without the order|(better|worse) than S|adds"),
     "audit": (0.0, r"leave padding unread|read unequally"),
     "augshift": (50.0, r"beyond its error|as it must be"),
     "border_reach": (0.0, r"the first that it reaches|Beyond what paths"),
+    "data_efficiency": (50.0, r"(ahead|behind) beyond"),
     "erasing": (0.0, r"changes the score \(|changed most by (?!.*within its error)|zeroing channels takes"),
     "gapnet": ("chance", r"So the cell stands"),
     "location_dependent": ("chance", r"padding.* is told beyond chance|is highest|lower there|higher there"),

@@ -88,14 +88,14 @@ def test_other_classes_in_the_test_set_are_refused(folder):
 
 
 def test_a_folder_without_training_images_is_refused(tmp_path):
-    with pytest.raises(ImagesError, match="train' is no folder"):
+    with pytest.raises(ImagesError, match=r"it has no folder train/\. Get CIFAR-10 from"):
         run(preset="quick", images=tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "paper"}, "images: none given, and the preset 'paper' needs CIFAR-10. Get it from https://"),
+        ({"preset": "paper"}, "images: none given, and the preset 'paper' needs CIFAR-10. Get CIFAR-10 from https://"),
         ({"preset": "huge"}, "preset='huge'"),
         ({"nets": ["NIN"]}, "nets=['NIN']: expected a list of some of GAPNet"),
         ({"nets": "GAPNet"}, "nets='GAPNet'"),

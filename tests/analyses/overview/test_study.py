@@ -191,7 +191,15 @@ def test_of_a_wide_layer_the_neighbourhoods_are_left_out_and_the_rest_is_read():
 
 
 def test_a_change_that_changes_nothing_does_not_apply():
-    net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.AdaptiveMaxPool2d(1), nn.Flatten())
     images = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    result = made_overview(model=net, images=images, labelled=None, untrained=None, parts=["padding_circular"])
-    assert "every number is as before" in json.loads(result.attrs["absent"])["padding_circular"]
+    padded = nn.Conv2d(3, 8, 3, padding=1)
+    with torch.no_grad():
+        padded.weight[:, :, [0, 2]] = padded.weight[:, :, :, [0, 2]] = (
+            0  # it reads its padding, and makes nothing of it
+        )
+    reasons = {}
+    for name, layer in {"unpadded": nn.Conv2d(3, 8, 4, stride=4), "padded": padded}.items():
+        net = nn.Sequential(layer, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        result = made_overview(model=net, images=images, labelled=None, untrained=None, parts=["padding_circular"])
+        reasons[name] = json.loads(result.attrs["absent"])["padding_circular"]
+    assert "no layer pads" in reasons["unpadded"] and "every number is as before" in reasons["padded"]

@@ -25,8 +25,8 @@ def digits(**options):
 
 
 @pytest.fixture(scope="module")
-def result():
-    return digits(command="probe report")
+def result(tiny_comparison):
+    return tiny_comparison
 
 
 @pytest.fixture(scope="module")

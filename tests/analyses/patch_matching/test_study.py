@@ -82,7 +82,7 @@ def test_steps_are_counted_and_pairs_gone_through_in_order():
     count = len(patches.points) // 2 * 2
     patches.pixels[:, 0, 0, 0] = torch.arange(len(patches.points)) / 100
     pairs = np.arange(count).reshape(-1, 2)[:5]
-    losses = train_descriptors(Spy(), patches, pairs, batch=2, steps=4, device=torch.device("cpu"))
+    losses = train_descriptors(Spy(), patches, pairs, batch=2, steps=4)
     assert len(losses) == 4
     firsts = [np.round(100 * np.array(batch)).astype(int).tolist() for batch in seen[::2]]
     assert firsts == [[0, 2], [4, 6], [8], [0, 2]]  # 3 batches hold the 5 pairs, then from the beginning
@@ -104,7 +104,7 @@ def test_the_learning_rate_falls_to_0_and_dampening_keeps_the_step():
         patch.setattr(study, "hardest_in_batch", lambda anchors, positives: anchors.mean())
         patch.setattr(study, "_WEIGHT_DECAY", 0.0)
         patches = made_patches([smooth(0)], views=2, seed=0)
-        train_descriptors(net, patches, np.array([[0, 1]]), batch=1, steps=3, device=torch.device("cpu"))
+        train_descriptors(net, patches, np.array([[0, 1]]), batch=1, steps=3)
     velocity, place = 0.0, 0.0
     for step in range(3):
         velocity = 1.0 if step == 0 else 0.9 * velocity + 0.1  # the first step is not dampened in PyTorch
@@ -116,7 +116,7 @@ def test_training_makes_descriptors_of_one_point_alike():
     patches = made_patches([smooth(number) for number in range(3)], views=4, seed=0)
     pairs = study.draw_pairs(patches.points, count=64, batch=16, seed=0)
     net = HardNet(NETS["S-Conv, 7×7 outputs"], width=0.125, seed=0)
-    losses = train_descriptors(net, patches, pairs, batch=16, steps=24, device=torch.device("cpu"))
+    losses = train_descriptors(net, patches, pairs, batch=16, steps=24)
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1
 
 

@@ -1,0 +1,171 @@
+"""Networks of clips trained on videos, and the accuracy of clips and of videos, epoch by epoch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
+
+from probe.analyses.actions.videos import Videos, middle_clip, scored_starts, training_clips, whole_starts
+from probe.analyses.training import ONE_CYCLE, Recipe, train
+
+__all__ = ["Schedule", "Splits", "score_clips", "score_videos", "train_on_videos"]
+
+_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.1, 0.9, 1e-3  # with as much dampening as momentum
+_PATIENCE, _FACTOR = 10, 0.1
+_AT_ONCE = 32  # clips that are scored
+_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Videos to train on, to choose the epoch with, and to test with, and the names of their classes."""
+
+    training: Videos
+    validation: Videos
+    test: Videos
+    classes: Sequence[str]
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many videos there are of each."""
+        parts = {"training": self.training, "validation": self.validation, "test": self.test}
+        return {"videos": {name: len(part) for name, part in parts.items()}, "classes": len(self.classes)}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How networks are trained on videos.
+
+    Attributes
+    ----------
+    epochs, visits
+        Number of epochs, and how often each video is seen in one.
+    batch, size
+        Clips of a batch, and their rows and columns.
+    is_published
+        SGD whose learning rate falls where the validation loss does not, with frames read by other processes; else
+        AdamW on a one-cycle schedule.
+    """
+
+    epochs: int
+    visits: int
+    batch: int
+    size: int
+    is_published: bool
+
+    def steps(self, n_videos: int) -> int:
+        """Return the steps of one epoch."""
+        return self.visits * -(-n_videos // self.batch)
+
+
+class _Begun(Recipe):
+    """An optimiser and its schedule that go on from epoch to epoch."""
+
+    def __init__(self, optimiser: Optimizer, schedule: LRScheduler) -> None:
+        super().__init__()
+        object.__setattr__(self, "begun", (optimiser, schedule))
+
+    def start(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+        begun: tuple[Optimizer, LRScheduler] = self.begun  # type: ignore[attr-defined]
+        return begun
+
+
+def train_on_videos(
+    model: nn.Module,
+    splits: Splits,
+    schedule: Schedule,
+    *,
+    seed: int,
+    device: torch.device,
+    done: Callable[[], Any] = lambda: None,
+) -> dict[str, Any]:
+    """Train a network in place, and score it after each epoch.
+
+    Parameters
+    ----------
+    model
+        Takes clips of shape (clip, 3, frame, row, column), gives the scores of classes.
+    splits, schedule
+        What it is trained with, and how.
+    seed
+        Of the order of the videos, and of what is taken of them.
+    device
+        Where it is trained.
+    done
+        As in `probe.analyses.training.train`.
+
+    Returns
+    -------
+    dict
+        In per cent, ``clips`` and ``videos`` of the test in the ``chosen epoch``, the first with the highest accuracy
+        on the clips of validation, and in the ``last epoch``; ``clips, best epoch``: the highest on the test clips;
+        ``by_epoch``: of the clips of validation and of test, two lists.
+    """
+    model.to(device)
+    n_steps = schedule.steps(len(splits.training))
+    plateau = None
+    if schedule.is_published:
+        optimiser: Optimizer = SGD(
+            model.parameters(), _RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
+        )
+        plateau = ReduceLROnPlateau(optimiser, factor=_FACTOR, patience=_PATIENCE)
+        recipe = _Begun(optimiser, ConstantLR(optimiser, factor=1.0, total_iters=0))
+    else:
+        recipe = _Begun(*ONE_CYCLE.start(model, schedule.epochs * n_steps))
+    curves: tuple[list[float], list[float]] = ([], [])
+    scores: dict[str, Any] = {}
+    for epoch in range(schedule.epochs):
+        visits = range(epoch * schedule.visits, (epoch + 1) * schedule.visits)
+        clips = training_clips(
+            splits.training,
+            visits=visits,
+            batch=schedule.batch,
+            size=schedule.size,
+            seed=seed,
+            workers=_WORKERS if schedule.is_published else 0,
+        )
+        train(model, clips, steps=n_steps, recipe=recipe, done=done)
+        loss, accuracy = score_clips(model, splits.validation, size=schedule.size, device=device)
+        _, tested = score_clips(model, splits.test, size=schedule.size, device=device)
+        if plateau is not None:
+            plateau.step(loss)
+        is_chosen, is_last = accuracy > max(curves[0], default=-1.0), epoch == schedule.epochs - 1
+        curves[0].append(accuracy)
+        curves[1].append(tested)
+        if is_chosen or is_last:
+            of_videos = score_videos(model, splits.test, size=schedule.size, device=device)
+            for name in [name for name, wanted in (("chosen", is_chosen), ("last", is_last)) if wanted]:
+                scores |= {f"clips, {name} epoch": tested, f"videos, {name} epoch": of_videos}
+    model.cpu()
+    return {**scores, "clips, best epoch": max(curves[1]), "by_epoch": list(curves)}
+
+
+def score_clips(model: nn.Module, videos: Videos, *, size: int, device: torch.device) -> tuple[float, float]:
+    """Return the mean cross-entropy over about three clips of each video, and their accuracy in per cent."""
+    logits = _logits(model, videos, [scored_starts(videos.length(index)) for index in range(len(videos))], size, device)
+    labels = torch.tensor(videos.labels).repeat_interleave(torch.tensor([len(own) for own in logits]))
+    scores = torch.cat(logits)
+    accuracy = 100 * float((scores.argmax(dim=1) == labels).double().mean())
+    return float(functional.cross_entropy(scores, labels)), accuracy
+
+
+def score_videos(model: nn.Module, videos: Videos, *, size: int, device: torch.device) -> float:
+    """Return the accuracy of videos, by the mean probability over clips that cover each, in per cent."""
+    logits = _logits(model, videos, [whole_starts(videos.length(index)) for index in range(len(videos))], size, device)
+    predicted = torch.stack([own.softmax(dim=1).mean(dim=0).argmax() for own in logits])
+    return 100 * float((predicted == torch.tensor(videos.labels)).double().mean())
+
+
+def _logits(model: nn.Module, videos: Videos, starts: Sequence[range], size: int, device: torch.device) -> list[Tensor]:
+    """Return the class scores of the clips of each video, shape (clip, class)."""
+    asked = [(index, start) for index, own in enumerate(starts) for start in own]
+    found = []
+    with torch.no_grad():
+        for first in range(0, len(asked), _AT_ONCE):
+            clips = [middle_clip(videos, *one, size=size) for one in asked[first : first + _AT_ONCE]]
+            found.append(model(torch.stack(clips).to(device)).cpu())
+    return list(torch.cat(found).split([len(own) for own in starts]))

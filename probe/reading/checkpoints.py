@@ -1,0 +1,270 @@
+"""The sums of a reading and what it has read, in a file from which the same call goes on."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from probe.errors import ArgumentError, ResultFileError, warn
+from probe.images.batches import Batch
+from probe.images.digests import pixels_digest
+from probe.images.numbering import as_ranges
+from probe.reading.ranks import Share
+from probe.reading.reader import Reader
+from probe.results import Facts, check_writable
+from probe.sums.saved import read_saved, write_saved
+from probe.sums.statistics import Statistics, merged_facts
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Checkpoint", "open_checkpoint"]
+
+_FORMAT = "position-probe checkpoint 1"
+_SECONDS = 120
+_LONGEST_SHARE = 0.01  # of the time, that writing takes
+_COMPARED = 16  # images, to know whether they are still the same
+_TERMINATED = 143
+
+
+class Checkpoint:
+    """The file of one reading; without a path it does nothing. From `open_checkpoint`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    every
+        Number of images after which it is written anew; None for about every two minutes, and so seldom that writing
+        takes no more than a hundredth of the time.
+    found
+        What an earlier run left in it.
+    """
+
+    def __init__(self, path: Path | None, every: int | None, found: dict[str, Any] | None) -> None:
+        self.path, self.every = path, every
+        self._found = found
+        self._earlier = None if found is None else Statistics.of(found["statistics"])
+        self._done = frozenset(chain(*self._earlier.images)) if self._earlier else frozenset()
+        self._digests: dict[int, str] = {} if found is None else dict(found["digests"])
+        self._stride = 1
+        self._numbers: list[int] = []
+        self._n_batches = self._n_unwritten = 0
+        self._identity: dict[str, Any] = {}
+        self._written, self._took = time.monotonic(), 0.0
+        self._is_ending = False
+
+    def has(self, number: int) -> bool:
+        """Tell whether an earlier run has read an image."""
+        return number in self._done
+
+    def restore(self, statistics: Statistics, reader: Reader, share: Share, kept: Sequence[str]) -> None:
+        """Give statistics that are to be collected what an earlier run has collected, if it was one of the same.
+
+        Parameters
+        ----------
+        statistics
+            Of no images yet.
+        reader, share
+            What will be read.
+        kept
+            Names of what is kept: of Grams and of the layers whose moments are.
+
+        Raises
+        ------
+        ArgumentError
+            If it was another one: the model, the arguments or the images differ.
+        """
+        if self.path is None:
+            return
+        self._identity = {
+            "shard": str(share),
+            "number of images": reader.length,
+            "the first image": reader.first_digest,
+            **statistics.settings,
+            "layers": [f"{layer.name} ({layer.layout}, {layer.n_channels})" for layer in statistics.layers],
+            "kept": list(kept),
+        }
+        if self._found is None or self._earlier is None:
+            return
+        for name, value in self._identity.items():
+            if self._found["identity"].get(name) != value:
+                raise self._differs(name, *_difference(self._found["identity"].get(name), value))
+        if reader.image_at is not None:
+            for number, digest in self._digests.items():
+                image = reader.image_at(number)
+                if image is None or pixels_digest([image], [number]) != digest:
+                    raise self._differs(f"image {number}", digest, "another one")
+        statistics.grams, statistics.moments = self._earlier.grams, self._earlier.moments
+
+    def _differs(self, name: str, old: Any, new: Any) -> ArgumentError:
+        return ArgumentError(
+            f"checkpoint: {self.path} is of another run: {name} differs, {old!r} there and {new!r} here. Continue with "
+            "the same model, arguments and images, name another file, or delete it to begin anew."
+        )
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Take SIGTERM, which ends a process, as the wish for a last checkpoint.
+
+        It is written after the batch that runs; then the user's own handler is called, or, where there is none, the
+        process exits with 143.
+        """
+        previous = signal.getsignal(signal.SIGTERM)
+        is_main = threading.current_thread() is threading.main_thread()
+        if self.path is None or not is_main or previous in (signal.SIG_IGN, None):
+            yield
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._is_ending = True
+
+        signal.signal(signal.SIGTERM, note)
+        self._on_end = previous
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def after(self, batch: Batch, statistics: Statistics, facts: Facts) -> None:
+        """Take note of a batch that was read, and write if it is time."""
+        self._numbers += batch.numbers
+        if self.path is None:
+            return
+        self._n_unwritten += len(batch.numbers)
+        self._remember(batch)
+        since = time.monotonic() - self._written
+        is_due = self._n_unwritten >= self.every if self.every else since > max(_SECONDS, self._took / _LONGEST_SHARE)
+        if is_due or self._is_ending:
+            self.write(statistics, facts)
+        if self._is_ending:
+            self._is_ending = False
+            if callable(self._on_end):
+                self._on_end(signal.SIGTERM, None)
+            else:
+                raise SystemExit(_TERMINATED)
+
+    def write(self, statistics: Statistics, facts: Facts) -> None:
+        """Write the sums and what was read; where it cannot be written, the last good file stays, with a warning."""
+        if self.path is None or (not self._n_unwritten and self._found is not None):
+            return
+        start = time.monotonic()
+        statistics.images, statistics.facts = self.images, self.facts(facts)
+        content = {
+            "identity": self._identity,
+            "digests": self._digests,
+            "statistics": statistics.content(settled=False),
+        }
+        part = self.path.with_name(f".{self.path.name}.part")
+        try:
+            write_saved(content, self.path, form=_FORMAT, overwrite=True, temporary=part)
+        except ResultFileError as error:
+            warn(f"checkpoint: {error} The reading goes on, and the last good one stays.", [])
+        self._written, self._n_unwritten = time.monotonic(), 0
+        self._took = self._written - start
+
+    @property
+    def images(self) -> list[range]:
+        """Numbers of the images that this run and earlier ones have read."""
+        return as_ranges(chain(*(self._earlier.images if self._earlier else ()), self._numbers))
+
+    def facts(self, facts: Facts) -> Facts:
+        """Return the facts of this run and earlier ones."""
+        return facts if self._earlier is None else merged_facts(self._earlier.facts, facts)
+
+    def _remember(self, batch: Batch) -> None:
+        """Keep the digests of a few images, about evenly spaced over what was read."""
+        if self._n_batches % self._stride == 0:
+            self._digests[batch.numbers[0]] = pixels_digest(batch.pixels[:1], batch.numbers[:1])
+        self._n_batches += 1
+        if len(self._digests) > _COMPARED:
+            self._digests = dict(list(self._digests.items())[::2])
+            self._stride *= 2
+
+
+@contextmanager
+def open_checkpoint(
+    path: Path | None, share: Share, every: int | None, device: torch.device | str
+) -> Iterator[Checkpoint]:
+    """Read the checkpoint of a share, if there is one, and lock it for as long as the context lasts.
+
+    Parameters
+    ----------
+    path
+        The file; None for no checkpoint. Where there are several shares, each has its own beside it.
+    share
+        What this process reads.
+    every
+        See `Checkpoint`.
+    device
+        Where the sums come to lie.
+
+    Raises
+    ------
+    ArgumentError
+        If another run is writing it.
+    ResultFileError
+        If it cannot be written, or holds something else.
+    """
+    if path is None:
+        yield Checkpoint(None, None, None)
+        return
+    path = share.beside(path)
+    check_writable(path, overwrite=True)
+    with _locked(path):
+        found = None
+        if path.exists():
+            cure = "Delete it to begin anew."
+            found = read_saved(path, form=_FORMAT, what="checkpoint", cure=cure, device=device)
+        yield Checkpoint(path, every, found)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file ``PATH.lock``, which goes free when the process ends in any way."""
+    lock = path.with_name(f"{path.name}.lock")
+    while True:
+        with lock.open("a") as file:
+            try:
+                if fcntl is None:
+                    raise OSError("this system has none")
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArgumentError(
+                    f"checkpoint: {path} is in use by another run. Wait for it, or name another file: each run needs "
+                    "one of its own."
+                ) from None
+            except OSError as error:  # as on some network file systems
+                reason = error.strerror or error
+                warn(f"checkpoint: {path} cannot be locked ({reason}). See that no other run writes it.", [])
+            try:
+                is_gone = not os.path.samestat(os.fstat(file.fileno()), lock.stat())
+            except FileNotFoundError:
+                is_gone = True
+            if is_gone:  # the run that held it has just ended, and removed it
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _difference(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return what differs of two values, of two dicts or lists the first such entry."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        name = next(name for name in [*old, *new] if old.get(name) != new.get(name))
+        return {name: old.get(name)}, {name: new.get(name)}
+    if isinstance(old, list) and isinstance(new, list):
+        return [entry for entry in old if entry not in new][:1] or old, [e for e in new if e not in old][:1] or new
+    return old, new
