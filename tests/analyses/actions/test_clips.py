@@ -28,7 +28,7 @@ from probe.errors import ImagesError
 
 @pytest.fixture
 def silent(monkeypatch):
-    monkeypatch.setattr(digits, "_NOISE", 0.0)
+    monkeypatch.setattr(digits, "_NOISE", dict.fromkeys(digits.TASKS, 0.0))
 
 
 def drawn(task, count=64, seed=0):
