@@ -135,7 +135,7 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(
-        seeds=2, clips=dict.fromkeys(TASKS, 16), steps=dict.fromkeys(TASKS, 3), test_clips=16, batch=8, epochs=2,
+        seeds=2, clips=dict.fromkeys(TASKS, 8), steps=dict.fromkeys(TASKS, 2), test_clips=8, batch=4, epochs=2,
         visits=1, size=16, short_side=18,
     ),
     "quick": Preset(
