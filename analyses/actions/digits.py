@@ -20,7 +20,7 @@ TASKS = ("directions", "place", "time")
 of the time."""
 
 _RIGHT, _LEFT = 0, 4
-_NOISE = 0.7
+_NOISE = {"directions": 0.7, "place": 1.0, "time": 0.7}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def task_clips(task: str, digits: Digits, *, count: int, generator: torch.Genera
     if task == "time":
         shown = torch.arange(FRAMES // 2) + labels[:, None] * (FRAMES // 2)
     frames = move_digits(strokes, steps, middles, shown)
-    return Clips(frames + _NOISE * torch.randn(frames.shape, generator=generator), labels)
+    return Clips(frames + _NOISE[task] * torch.randn(frames.shape, generator=generator), labels)
 
 
 def shuffled(clips: Clips, *, seed: int) -> Clips:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from probe.errors import ImagesError
 from probe.images.clips import Clips
 from probe.images.rows import Unreadable
+from probe.reading.memory import check_memory
 
 __all__ = [
     "LENGTH",
@@ -94,14 +95,25 @@ class Videos:
         return np.stack([np.asarray(frame.convert("RGB")) for frame in clip.frames])
 
     def keep(self, *, short_side: int) -> "Videos":
-        """Return the same videos with all frames in memory, brought to a short side of so many pixels."""
+        """Return the same videos with all frames in memory, brought to a short side of so many pixels.
+
+        Raises
+        ------
+        TooLargeError
+            If they do not fit.
+        """
+        size = _small_size(self.frames(0, [0]), short_side)
+        check_memory(
+            3 * size[0] * size[1] * sum(self.length(index) for index in range(len(self))),
+            torch.device("cpu"),
+            f"images: the frames of {len(self)} videos",
+            "Give a folder with fewer videos, or take the preset 'paper', which reads them anew each time.",
+        )
         kept = []
         for index in range(len(self)):
             frames = self.frames(index, range(self.length(index)))
-            height, width = frames.shape[1:3]
-            scale = short_side / min(height, width)
-            size = (max(short_side, round(height * scale)), max(short_side, round(width * scale)))
-            kept.append(_resized(frames, size).clamp(0, 255).round().byte().permute(1, 2, 3, 0).numpy())
+            small = _resized(frames, _small_size(frames, short_side))
+            kept.append(small.clamp(0, 255).round().byte().permute(1, 2, 3, 0).numpy())
         return Videos(self.source, self.numbers, self.labels, kept)
 
     def some(self, chosen: Sequence[int]) -> "Videos":
@@ -112,6 +124,12 @@ class Videos:
             [self.labels[index] for index in chosen],
             [self.kept[index] for index in chosen] if self.kept else (),
         )
+
+
+def _small_size(frames: np.ndarray, short_side: int) -> tuple[int, int]:
+    height, width = frames.shape[1:3]
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
 
 
 def _resized(frames: np.ndarray, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ from torchvision.datasets.phototour import read_info_file, read_matches_files
 
 from probe.analyses.patch_matching.patches import Patches, TestPairs
 from probe.errors import ImagesError
+from probe.reading.memory import check_memory
 
 __all__ = ["NAMES", "find_sets", "read_patches", "read_test"]
 
@@ -55,6 +56,12 @@ def read_patches(folder: Path) -> Patches:
         If its images hold fewer patches than its list, or one cannot be read.
     """
     points = read_info_file(str(folder), _INFO).numpy()
+    check_memory(
+        len(points) * (_SIDE // 2) ** 2,
+        torch.device("cpu"),
+        f"images: the {len(points):,} patches of {folder.name}",
+        "Take a machine with more of it.",
+    )
     pixels = torch.empty(len(points), 1, _SIDE // 2, _SIDE // 2, dtype=torch.uint8)
     count = 0
     for path in sorted(folder.glob("*.bmp")):

@@ -21,14 +21,14 @@ from probe.analyses.actions.videos import (
     whole_starts,
 )
 from probe.analyses.data.digits import load_digits
-from probe.errors import ImagesError
+from probe.errors import ImagesError, TooLargeError
 
 # ---- Moving digits
 
 
 @pytest.fixture
 def silent(monkeypatch):
-    monkeypatch.setattr(digits, "_NOISE", 0.0)
+    monkeypatch.setattr(digits, "_NOISE", dict.fromkeys(digits.TASKS, 0.0))
 
 
 def drawn(task, count=64, seed=0):
@@ -239,6 +239,13 @@ def test_damaged_and_missing_frames_are_told(folder):
     Image.new("RGB", (8, 8)).save(video / "image_00004.png")
     with pytest.raises(ImagesError, match=r"are of 2 sizes; expected one"):
         read_splits(folder)[0].frames(0, [2, 3])
+
+
+def test_frames_that_do_not_fit_into_memory_are_told(folder, monkeypatch):
+    training = read_splits(folder)[0]
+    monkeypatch.setattr(training.source, "length", lambda index: 10**12)
+    with pytest.raises(TooLargeError, match=r"the frames of 16 videos .* fewer videos, or take the preset 'paper'"):
+        training.keep(short_side=20)
 
 
 def test_frames_of_unlike_depths_become_rgb(folder):

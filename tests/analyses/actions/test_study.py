@@ -159,6 +159,7 @@ def test_paper_trains_the_published_networks_on_the_set_that_the_folder_names(tm
     small = replace(PRESETS["paper"], seeds=1, epochs=1, size=16)
     monkeypatch.setitem(PRESETS, "paper", small)
     monkeypatch.setattr(nets, "_CHANNELS", (2, 4, 4, 4))
+    monkeypatch.setattr(study, "_nets", lambda preset, arms: {"RN18": arms})
     monkeypatch.setattr(training, "_WORKERS", 0)
     found = run(images=tmp_path / "HMDB-frames", preset="paper", arms=["F-Conv in space"], progress=False)
     one = found.sel(data_set="HMDB51", net="RN18", arm="F-Conv in space", score="clips, best epoch")
