@@ -155,6 +155,12 @@ class Gram:
             block.copy_(moved)
         self.pilot = self.pilot + step
 
+    def move_pilot(self, pilot: Tensor) -> None:
+        """Take the sums about another pilot, shape (channel,)."""
+        self._settle()
+        self._move_pilot(pilot.to(self.pilot) - self.pilot)
+        self.pilot = pilot.to(self.pilot)
+
     @property
     def blocks(self) -> list[Tensor]:
         """The sums, shape (fold, row of the block, column from the first row on), double precision."""
