@@ -3,13 +3,14 @@
 #   make test     run all tests
 #   make lint     ruff and mypy
 #   make bench    print the ratios to the bare forward pass
+#   make gpu      test and measure on one GPU, in under five minutes; without one, say so
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: report test lint bench clean
+.PHONY: report test lint bench gpu clean
 
 report: $(VENV)/installed
 	$(BIN)/probe report padding --overwrite
@@ -28,6 +29,10 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(VENV)/installed-test
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m tests.benchmarks gpu
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import probe
 from probe.errors import ArgumentError
@@ -13,6 +14,7 @@ from probe.images.batches import Batch
 from probe.models.loan import resolve_device
 from probe.reading.collecting import _Collector
 from probe.reading.options import Options
+from probe.sums import gram, moments
 from probe.sums.statistics import Statistics
 from probe.testing import noise_images, padded_net
 
@@ -98,3 +100,65 @@ def test_a_model_on_several_devices_stays_there():
     assert resolve_device("auto", net) == torch.device("cpu")
     with pytest.raises(ArgumentError, match=r"device='cpu': the model lies on several devices \(cpu, meta\).*'auto'"):
         resolve_device("cpu", net)
+
+
+class Looks(TorchDispatchMode):
+    """Notes where values are looked at, for which all work on a GPU would be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name()
+        if any(part in name for part in ("_local_scalar_dense", "equal", "nonzero", "masked_select", "unique")):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+class TestWithoutWaiting:
+    """What a GPU runs, on this processor: values are not looked at in the midst of a forward pass."""
+
+    @pytest.fixture
+    def never(self, monkeypatch):
+        for module in (gram, moments):
+            monkeypatch.setattr(module, "can_look", lambda values: False)
+
+    @staticmethod
+    def measured(images, looks=None):
+        runs = []
+
+        def forward(model, images):
+            runs.append(None)
+            if looks is None or len(runs) < 6:  # the survey and the first batch of each stimulus decide
+                return model(images)
+            with looks:
+                return model(images)
+
+        options = {"batch_size": 8, "positions": None, "forward": forward, "progress": False}
+        statistics = probe.collect(NET, images, **options)
+        return probe.layerwise(statistics), probe.channelwise(statistics)
+
+    def test_nothing_is_looked_at(self, never):
+        looks = Looks()
+        self.measured(IMAGES, looks)
+        assert looks.found == []
+
+    def test_that_would_be_seen(self):
+        looks = Looks()
+        self.measured(IMAGES, looks)
+        assert "aten::_local_scalar_dense" in looks.found
+
+    @pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+    @pytest.mark.parametrize(
+        "images",
+        [IMAGES, torch.cat([IMAGES[:8], IMAGES[8:] + 100]), IMAGES * 1e-18, IMAGES * 1e18],
+        ids=["plain", "unlike the first", "tiny", "huge"],
+    )
+    def test_the_numbers_are_the_same(self, images, monkeypatch):
+        expected = self.measured(images)
+        for module in (gram, moments):
+            monkeypatch.setattr(module, "can_look", lambda values: False)
+        for result, other in zip(self.measured(images), expected, strict=True):
+            for name, values in other.data_vars.items():
+                np.testing.assert_allclose(result[name], values, atol=2e-4, err_msg=name)

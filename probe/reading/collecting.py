@@ -103,6 +103,8 @@ def collect_statistics(
                 for stimulus in options.stimulus_names:
                     collector.begin(batch, stimulus)
                     run(pixels, stimulus)
+                for gram in statistics.grams.values():
+                    gram.between_batches()
                 checkpoint.after(batch, statistics, reader.facts(skipped))
             if share.of > 1 and not (statistics.grams or statistics.moments):
                 # A share without any image has sums as well, to which the first image of all gives their form.

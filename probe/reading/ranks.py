@@ -72,9 +72,11 @@ class Share:
 
 def own_share() -> Share:
     """Return what this rank reads of all; all if it is alone."""
-    if not dist.is_available() or not dist.is_initialized():
-        return Share()
-    return Share(dist.get_rank(), dist.get_world_size())
+    return Share(dist.get_rank(), dist.get_world_size()) if _is_in_group() else Share()
+
+
+def _is_in_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
@@ -106,10 +108,9 @@ def _waiting() -> Iterator[None]:
 
 def gathered(value: Item) -> list[Item]:
     """Return what each rank has."""
-    share = own_share()
-    if share.of == 1:
+    if not _is_in_group():
         return [value]
-    found: list[Any] = [None] * share.of
+    found: list[Any] = [None] * dist.get_world_size()
     with _waiting():
         dist.all_gather_object(found, value)
     return found

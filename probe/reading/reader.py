@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -239,10 +239,19 @@ def open_reader(
         yield Reader(model, device, source, options, stage, share)
 
 
-def noting_images(numbers: Sequence[int], stimulus: str, images: Tensor) -> AbstractContextManager[None]:
-    """Note on an exception of the model on which images it ran."""
+@contextmanager
+def noting_images(numbers: Sequence[int], stimulus: str, images: Tensor) -> Iterator[None]:
+    """Note on an exception of the model on which images it ran, and where memory ended, how to need less."""
     key = f"images {min(numbers)} to {max(numbers)} ({stimulus})"
-    return noting(f"while the model ran on {key}, shape {tuple(images.shape)}")
+    try:
+        with noting(f"while the model ran on {key}, shape {tuple(images.shape)}"):
+            yield
+    except torch.OutOfMemoryError as error:
+        error.add_note(
+            f"probe: memory ended in a batch of {len(images)}. Choose a smaller batch_size=; fewer layers=, stimuli= "
+            "and folds= take less as well."
+        )
+        raise
 
 
 def single(layers: Sequence[Layer], request: Any) -> Layer:

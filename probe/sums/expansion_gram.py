@@ -53,6 +53,10 @@ class ExpansionGram:
         """Add samples, of which `features` are the sources, shape (sample, source); see `Gram.update`."""
         self.sources.update(design, features, parts)
 
+    def between_batches(self) -> None:
+        """See `Gram.between_batches`."""
+        self.sources.between_batches()
+
     @property
     def kept(self) -> Gram:
         """The Gram whose sums are kept: that of the sources."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from probe.errors import ArgumentError
-from probe.sums.products import add_products, empty_columns
+from probe.sums.products import add_products, can_look, empty_columns
 from probe.sums.rounding import is_rounding, varies
 
 __all__ = ["Gram", "Part", "check_alike", "gram_bytes", "pilot_mean", "summing_dtype", "symmetric"]
@@ -94,7 +94,7 @@ class Gram:
 
     def _begin(self) -> None:
         self._latest = [torch.zeros_like(block[0], dtype=self.dtype) for block in self._blocks]
-        self._latest_fold, self._n_latest = 0, 0
+        self._latest_fold = self._n_latest = self._n_settled = self._n_looked = 0
         self._scale: Tensor | None = None
 
     def update(self, design: Tensor, features: Tensor, parts: Sequence[Part]) -> None:
@@ -139,7 +139,21 @@ class Gram:
                 scale = self._scale[-latest.shape[1] :].double()
                 block[fold] += latest.double() / scale[: len(latest), None] / scale
             latest.zero_()
-        # The first images may be unlike the others: about their mean, products in single precision would lose digits.
+        self._n_settled += 1
+        if can_look(self.pilot):
+            self._recentre()
+
+    def between_batches(self) -> None:
+        """Do what is not done in the midst of a forward pass; on a GPU, at ever longer intervals."""
+        if not can_look(self.pilot) and self._n_settled >= max(1, 2 * self._n_looked):
+            self._n_looked = self._n_settled
+            self._recentre()
+
+    def _recentre(self) -> None:
+        """Move the pilot to the mean, where it is far from it.
+
+        The first images may be unlike the others: about their mean, products in single precision would lose digits.
+        """
         features = slice(-len(self.pilot), None)
         totals, squares = self.totals.sum(dim=0), self.squares.sum(dim=0)[features]
         offset = totals[features] / totals[0]
@@ -325,10 +339,13 @@ def _shifted(blocks: Sequence[Tensor], shift: Tensor) -> Iterator[Tensor]:
 
 
 def _power_of_two(columns: Tensor) -> Tensor | None:
-    """Return by what to multiply columns, shape (column,), whose squares would leave their precision; None for none."""
+    """Return by what to multiply columns, shape (column,), whose squares would leave their precision.
+
+    None stands for ones, where it can be known.
+    """
     size = columns.abs().amax(dim=1).double()
     leaves = ((size < _SMALLEST) | (size > 1 / _SMALLEST)) & (size > 0) & size.isfinite()
-    if not leaves.any():
+    if can_look(leaves) and not leaves.any():
         return None
     return torch.where(leaves, torch.exp2(-size.clamp(min=2.0**-120, max=2.0**120).log2().round()), 1.0).to(columns)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from probe.axes import on_cells
 from probe.sums.gram import Part, check_alike
+from probe.sums.products import can_look
 
 __all__ = ["PositionMoments"]
 
@@ -163,6 +164,10 @@ def _cells(values: Tensor) -> tuple[int, ...]:
 def _summed_squares(values: Tensor) -> Tensor:
     """Return the sum of squares of each channel, shape (channel,), also where single squares leave their precision."""
     over = (0, *_cells(values))
+    if values.dtype != torch.float64 and not can_look(values):
+        size = values.abs().amax(dim=over).clamp(min=2.0**-60, max=2.0**60)
+        scale = torch.exp2(-size.log2().round())
+        return (values * scale[on_cells(values.shape[2:])]).square().sum(dim=over).double() / scale.double().square()
     squares = values.square().sum(dim=over).double()
     if values.dtype == torch.float64 or ((squares > _SMALLEST) & squares.isfinite()).all():
         return squares

@@ -1,11 +1,11 @@
-"""Products of columns of samples, on the processor's fastest way."""
+"""Products of columns of samples, on the processor's fastest way, and what a device is not to be waited for."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["add_products", "empty_columns"]
+__all__ = ["add_products", "can_look", "empty_columns"]
 
 
 def _onednn_product(rows: Tensor, columns: Tensor) -> Tensor:
@@ -57,6 +57,15 @@ def add_products(sums: Tensor, rows: Tensor, columns: Tensor) -> None:
         sums += _onednn_product(rows, columns)
     else:
         sums.addmm_(rows, columns.T)
+
+
+def can_look(values: Tensor) -> bool:
+    """Tell whether to decide by values in the midst of a forward pass.
+
+    On a GPU all work before them would have to end first, and it would then wait for the next: there what may be needed
+    is always done, and what is costly is decided between the batches.
+    """
+    return values.device.type == "cpu"
 
 
 def _goes_to_onednn(dtype: torch.dtype, device: torch.device) -> bool:

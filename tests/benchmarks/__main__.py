@@ -8,7 +8,7 @@ again with an allocator that keeps what it has, for both sides of every ratio.
 import os
 import sys
 
-from tests.benchmarks import ablation, matching, memory, naive, ranking, sampling, similarity, speed
+from tests.benchmarks import ablation, gpu, matching, memory, naive, ranking, ranks, sampling, similarity, speed
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 30), "MALLOC_TRIM_THRESHOLD_": str(32 << 30)}
 if os.environ.get("MALLOC_TRIM_THRESHOLD_") is None:
@@ -17,7 +17,7 @@ if os.environ.get("MALLOC_TRIM_THRESHOLD_") is None:
 BENCHMARKS = {
     "speed": speed.run,
     "long": lambda: speed.run(n_images=2000, repetitions=1),
-    "gpu": speed.run_on_gpu,
+    "gpu": gpu.run,
     "naive": naive.run,
     "memory": memory.run,
     "sampling": sampling.run,
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "ranking": ranking.run,
     "neighbours": matching.run,
     "ablation": ablation.run,
+    "ranks": ranks.run,
 }
 
 for name in sys.argv[1:] or BENCHMARKS:

@@ -27,24 +27,3 @@ def run(n_images: int = 512, repetitions: int = 3) -> None:
     sampled = probe.layerwise(model, images, layers=STAGES, **options)
     every = probe.layerwise(model, images, layers=STAGES, positions=None, **options)
     print(f"  largest |Δr2| against every position, one layer a stage: {abs(sampled.r2 - every.r2).max().item():.4f}")
-
-
-def run_on_gpu(repetitions: int = 5) -> None:
-    """The same on a GPU, batches of 128, in float32 with TF32 and in bfloat16."""
-    if not torch.cuda.is_available():
-        print("layerwise on a GPU: none at hand")
-        return
-    warnings.simplefilter("ignore", probe.ProbeWarning)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    for dtype in (torch.float32, torch.bfloat16):
-        model = torchvision.models.resnet50(weights=None).eval().cuda().to(dtype)
-        images = torch.randn(2048, 3, 224, 224, device="cuda", dtype=dtype)
-        forward = forward_pass(model, images, batch_size=128)
-        ratio, ratios = compare(
-            forward,
-            lambda model=model, images=images: probe.layerwise(
-                model, images, batch_size=128, stimuli="natural", progress=False
-            ),
-            repetitions,
-        )
-        report(f"layerwise on a GPU, resnet50, {dtype}", ratio, ratios, "aim ≤ 1.2")

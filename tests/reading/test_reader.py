@@ -89,6 +89,18 @@ class TestUsersCode:
         assert first.identical(again)
         assert not first.identical(other)
 
+    def test_where_memory_ends_the_cure_is_told_and_the_model_is_as_it_was(self, left_as_found):
+        class Greedy(LivedInNet):
+            def forward(self, images):
+                if len(images) == 16:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return super().forward(images)
+
+        model = Greedy()
+        with pytest.raises(torch.OutOfMemoryError) as raised, left_as_found(model):
+            scores(model, batch_size=16)
+        assert "memory ended in a batch of 16. Choose a smaller batch_size=" in raised.value.__notes__[-1]
+
     def test_inside_inference_mode_statistics_can_be_merged_outside(self):
         model = padded_net(depth=1)
         with torch.inference_mode():
