@@ -6,6 +6,8 @@ Ray takes the same two functions: ``ray.get([ray.remote(collect_shard).remote(k,
 import functools
 
 import dask
+import xarray as xr
+
 import probe
 from probe.testing import noise_images, padded_net
 
@@ -16,7 +18,7 @@ def collect_shard(k: int, n: int) -> probe.Statistics:
     return probe.collect(model, images, shard=(k, n), progress=False)
 
 
-def measure(n_shards: int, scheduler: str = "processes"):
+def measure(n_shards: int, scheduler: str = "processes") -> xr.Dataset:
     """Return the scores of all images."""
     shards = [dask.delayed(collect_shard)(k, n_shards) for k in range(1, n_shards + 1)]
     merged = functools.reduce(probe.Statistics.merge, dask.compute(*shards, scheduler=scheduler))

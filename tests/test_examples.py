@@ -4,12 +4,19 @@ Their cells are plain Python, so they are run here without a kernel: no process,
 """
 
 import json
+import re
+import runpy
+import shlex
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import xarray as xr
 
+import probe
+from probe.command.main import main
 from probe.reports.channels.page import findings
+from probe.testing import noise_images, padded_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,3 +71,25 @@ def test_notebooks_are_kept_without_outputs(path):
     code = [cell for cell in cells_of(path) if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     assert cells_of(path)[0]["cell_type"] == "markdown"
+
+
+def test_shards_with_dask_give_what_one_process_does():
+    """Here in threads of this process; `examples/shards_with_dask.py` starts processes."""
+    example = runpy.run_path(str(NOTEBOOKS[0].with_name("shards_with_dask.py")))
+    net, images = padded_net("zeros"), noise_images(100)
+    xr.testing.assert_allclose(
+        example["measure"](3, scheduler="synchronous"), probe.layerwise(net, images, progress=False), atol=1e-5
+    )
+
+
+def test_the_lines_for_slurm_are_commands_of_probe():
+    """Each is parsed as the shell would, with a task's number, and by the commands, of which none runs."""
+    text = NOTEBOOKS[0].with_name("slurm-array.sh").read_text(encoding="utf-8")
+    joined = text.replace("\\\n", " ").replace("$SLURM_ARRAY_TASK_ID", "3").replace("part*.h5", "part3.h5")
+    found = re.findall(r"probe (collect|merge|layerwise) ([^&\n]*)", joined.replace('"', ""))
+    assert [name for name, _ in found] == ["merge", "layerwise", "collect"]
+    for name, words in found:
+        command = main.commands[name]
+        arguments = [word for word in shlex.split(words.split("#")[0]) if word]
+        arguments = ["." if word == "images" else word for word in arguments]
+        assert command.make_context(name, arguments).params["output"]

@@ -198,9 +198,12 @@ class Gram:
 
     def move_pilot(self, pilot: Tensor) -> None:
         """Take the sums about another pilot, shape (channel,)."""
-        self._settle()
-        self._move_pilot(pilot.to(self.pilot) - self.pilot)
-        self.pilot = pilot.to(self.pilot)
+        pilot = pilot.to(self.pilot)
+        shift = torch.zeros_like(self.totals[0])
+        shift[-len(pilot) :] = self.pilot - pilot
+        for block, moved in zip(self.blocks, _shifted(self.blocks, shift), strict=True):
+            block.copy_(moved)
+        self.pilot = pilot
 
     @property
     def blocks(self) -> list[Tensor]:

@@ -159,3 +159,18 @@ def test_a_channel_that_is_constant_in_a_fold_stays_so_about_another_pilot(const
     everything = gram.upper([0, 1, 2])
     expected = direct(torch.linspace(-1, 1, 240)[:, None].double(), features.double() - gram.pilot)
     torch.testing.assert_close(everything.triu(), expected.triu(), rtol=1e-5, atol=1e-4)
+
+
+def test_sums_about_another_pilot_are_those_that_would_have_been_taken_about_it():
+    """Of a channel that is constant as well, whose pilot is not moved to 0."""
+    generator = torch.Generator().manual_seed(0)
+    features, design = torch.randn(40, 3, generator=generator).double() + 5, torch.randn(40, 2, generator=generator)
+    features[:, 1] = 7
+    gram = Gram(2, 2, torch.tensor([4.0, 7.0, 5.0], dtype=torch.float64))
+    gram.update(design.double(), features, [(0, 0, 15), (1, 15, 40)])
+    pilot = torch.tensor([1.0, -2.0, 6.0], dtype=torch.float64)
+    gram.move_pilot(pilot)
+    assert torch.equal(gram.pilot, pilot)
+    columns = torch.cat([torch.ones(40, 1), design, features - pilot], dim=1)
+    for fold, part in ((0, columns[:15]), (1, columns[15:])):
+        torch.testing.assert_close(gram.upper([fold]).triu(), (part.T @ part).triu(), rtol=0, atol=1e-9)
