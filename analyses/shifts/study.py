@@ -199,9 +199,9 @@ def run(
         seed: ``diagonal_accuracy`` on (net, arm, diagonal), ``subset_consistency`` of images that are classified right
         and wrong as they stand, ``unchanged``, the share of images that never change, ``distance_consistency`` by the
         distance of windows; ``error``, the standard error over images of each number of ``here``; ``same_share``, on
-        (arm, image), the share of its pairs that agree; ``multiplications`` and ``parameters`` of the networks. Of a
-        given model ``agreement``, the share of images that a copy predicts as the model as it is does, and ``commonest``, the
-        share of its commonest prediction.
+        (arm, image), the share of its pairs that agree; ``multiplications`` and ``parameters`` of the networks.
+        Of a given model ``agreement``, the share of images that a copy predicts as the model as it is does, and
+        ``commonest``, the share of its commonest prediction.
 
     Raises
     ------
