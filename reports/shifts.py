@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from probe.intervals import half_width
 from probe.plots.axes import RESULT_COLOURS, RESULT_MARKERS
 from probe.reports.page.document import Report
-from probe.reports.page.estimates import Estimate, bars, estimate, interval, joined
+from probe.reports.page.estimates import Estimate, bars, estimate, interval, joined, written
 
 __all__ = ["add_figures", "findings"]
 
@@ -27,12 +27,13 @@ _CONTROLS = ("F, S's pool", "F, S's arithmetic")
 _OWN = "as it is"
 _SCORES = {"diagonal": "accuracy along the diagonal", "consistency": "consistency"}
 _PERCENT = (0.0, 100.0)
+_BROKEN = 50.0  # per cent of predictions that a copy shares with the model as it is
 
 
 def findings(result: xr.Dataset) -> list[str]:
     """Return what came out, the most important first."""
     if _OWN in result.arm:
-        sentences = [_as_it_is(result), *_copies(result), _cause(result)]
+        sentences = [_as_it_is(result), *_copies(result), _collapsed(result), _cause(result)]
     else:
         sentences = [*_contrasts(result), *_controls(result), _cost(result), *_accuracy_apart(result)]
     return [sentence for sentence in sentences if sentence]
@@ -181,6 +182,21 @@ def _copies(result: xr.Dataset) -> Iterator[str]:
         ]
         if parts:
             yield f"Copies with the same weights that are {words}: {'; '.join(parts)}."
+
+
+def _collapsed(result: xr.Dataset) -> str:
+    """Name the copies that predict little of what the model does, since what always says the same is consistent."""
+    parts = []
+    for arm in map(str, result.arm.values):
+        agreement, commonest = (estimate(result[name].sel(arm=arm).values) for name in ("agreement", "commonest"))
+        if arm != _OWN and agreement.is_known and agreement.mean < _BROKEN:
+            parts.append(f"{arm} {written(agreement.mean, 1)} % (its commonest answer: {written(commonest.mean, 1)} %)")
+    return (
+        "The consistency of these copies tells little: what always says the same is consistent, and they predict as "
+        f"the model as it is for few images. {'; '.join(parts)}."
+        if parts
+        else ""
+    )
 
 
 def _accuracy_of(result: xr.Dataset, arm: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import nn
+from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
 from probe.analyses.data.shown import keep_shown
@@ -20,12 +21,21 @@ from probe.analyses.nets import multiply_adds
 from probe.analyses.predictions import find_labels
 from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_arm, small_task
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
-from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
+from probe.analyses.training import (
+    ONE_CYCLE,
+    Recipe,
+    predicted_classes,
+    side_by_side,
+    train,
+    training_bar,
+    training_device,
+)
 from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
 from probe.images.batches import Transform
 from probe.images.rows import Folder, Unreadable, as_tensor, evenly_spaced, image_in
 from probe.measures.consistency import shift_consistency
 from probe.models.layers import unwrap
+from probe.reading.options import Options
 from probe.results import Facts
 from probe.variants.padding import with_padding
 from probe.variants.sampling import with_sampling
@@ -190,6 +200,8 @@ def run(
         and wrong as they stand, ``unchanged``, the share of images that never change, ``distance_consistency`` by the
         distance of windows; ``error``, the standard error over images of each number of ``here``; ``same_share``, on
         (arm, image), the share of its pairs that agree; ``multiplications`` and ``parameters`` of the networks.
+        Of a given model ``agreement``, the share of images that a copy predicts as the model as it is does, and
+        ``commonest``, the share of its commonest prediction.
 
     Raises
     ------
@@ -402,6 +414,15 @@ def _of_given(
     known = _known_labels(model, images, labels)
     if known is not None:
         rows = _Labelled(rows, known)
+    middles = Options(
+        transform=_middle_of(transform, chosen.reach),
+        device=str(device),
+        max_images=given["max_images"],
+        progress=False,
+    )
+    # A tensor of images takes no transform, its rows do.
+    each = TensorDataset(torch.as_tensor(rows)) if isinstance(rows, torch.Tensor | np.ndarray) else rows
+    own = np.zeros(0, dtype=int)
     variants = _variants(paddings)
     numbers: dict[str, xr.Dataset] = {}
     facts = Facts()
@@ -411,6 +432,7 @@ def _of_given(
                 warnings.simplefilter("always", ProbeWarning)
                 copy = make(model)
                 result = shift_consistency(copy, rows, labels=known is not None, **given)
+                _, classes, _ = predicted_classes(copy, each, middles)
         except (ModelError, PaddingError) as error:
             if arm == OWN:
                 raise
@@ -420,9 +442,25 @@ def _of_given(
             warn(f"{arm}: {warning.message}", warned)
         if arm == OWN:
             facts = _facts(result, device)
+            own = classes
         numbers[arm] = _numbers({"consistency": result}, copy, None)
+        same = 100 * float((classes == own).mean())
+        numbers[arm]["agreement"] = ((), same, _about("prediction of the model as it is"))
+        counts = np.unique(classes, return_counts=True)[1]
+        numbers[arm]["commonest"] = ((), 100 * float(counts.max() / counts.sum()), _about("commonest prediction"))
     by_place: dict[str, Sequence[Any]] = {"seed": [0], "net": [type(unwrap(model)).__name__], "arm": list(numbers)}
     return on_dims(list(numbers.values()), by_place), facts, warned
+
+
+def _middle_of(transform: Transform | None, room: int) -> Transform:
+    """Return what shows the window that stands in the middle."""
+
+    def middle(image: Any) -> torch.Tensor:
+        pixels = as_tensor(transform(image) if transform else image)
+        start = room // 2
+        return pixels[:, start : pixels.shape[1] - room + start, start : pixels.shape[2] - room + start]
+
+    return middle
 
 
 def _rows(images: Any) -> Any:

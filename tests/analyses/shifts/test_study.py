@@ -149,6 +149,16 @@ def test_a_given_model_is_compared_with_its_copies(given):
         )
         assert here.sel(score="diagonal").item() == pytest.approx(100 * expected.accuracy.item())
         np.testing.assert_allclose(found.same_share.sel(arm=arm).squeeze(), 100 * expected.same.mean("pair"), atol=1e-9)
+    with torch.no_grad():
+        shown = images[np.arange(20) * 24 // 20, :, 2:18, 2:18]  # as many as asked for, evenly spaced
+        predicted = {
+            arm: copy(shown).argmax(1) for arm, copy in ((OWN, model), ("full", probe.with_padding(model, "full")))
+        }
+    same = (predicted["full"] == predicted[OWN]).float().mean().item()
+    assert found.agreement.sel(arm="full").item() == pytest.approx(100 * same)
+    assert found.agreement.sel(arm=OWN).item() == 100
+    commonest = predicted["full"].bincount().max().item() / 20
+    assert found.commonest.sel(arm="full").item() == pytest.approx(100 * commonest)
     assert found.attrs["model"] == "Sequential" and found.attrs["n_images"] == 20
     assert found.published.isnull().all()
 
@@ -162,6 +172,11 @@ def test_the_page_of_a_given_model_tells_what_its_copies_change(given, undrawn):
     changed.same_share.loc[{"arm": "blur"}] = np.where(np.arange(20) % 4, 100.0, 50.0)
     changed.same_share.loc[{"arm": OWN}] = 50.0
     changed.same_share.loc[{"arm": "full"}] = np.where(np.arange(20) % 4, 0.0, 50.0)
+    changed.agreement.loc[{"arm": "full"}] = 3.0
+    changed.commonest.loc[{"arm": "full"}] = 97.0
+    changed.agreement.loc[{"arm": "blur"}] = 80.0
+    (little,) = (sentence for sentence in findings(changed) if "tells little" in sentence)
+    assert "full 3.0 % (its commonest answer: 97.0 %)" in little and "blur" not in little
     more, less = (next(s for s in findings(changed) if f"{word} consistent" in s) for word in ("more", "less"))
     assert "blur (+37.5" in more.replace("\N{NO-BREAK SPACE}", " ") or "blur (+38" in more
     assert "full (−3" in less and "blur" not in less
