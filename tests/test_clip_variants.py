@@ -7,6 +7,7 @@ from torch import nn
 
 import probe
 from probe.errors import ArgumentError, ImagesError
+from probe.images.laws import resolve_law
 from probe.testing import CoordinateNet, noise_images, padded_net
 
 SPACE, TIME = ("row", "column"), ("frame",)
@@ -183,3 +184,76 @@ def test_the_curve_of_a_net_of_one_frame_is_that_of_images():
     for name in curves[0].data_vars:
         if curves[0][name].dtype.kind == "f":
             np.testing.assert_allclose(curves[1][name].values, curves[0][name].values, rtol=1e-5, atol=1e-6)
+
+
+# ---- Consistency under shifts
+
+
+def told(axes, shifted, law="circular", **options):
+    model = nn.Sequential(net(axes), nn.AdaptiveMaxPool3d(1), nn.Flatten())
+    return probe.shift_consistency(
+        model, CLIPS[:10], law=law, axes=shifted, compare="embedding", reach=2, progress=False, **options
+    )
+
+
+@pytest.mark.parametrize("axes", [SPACE, TIME])
+@pytest.mark.parametrize("shifted", [SPACE, TIME, ("row",), (*TIME, *SPACE)])
+def test_what_a_net_says_of_a_clip_moves_with_it_along_its_circular_axes(axes, shifted):
+    result = told(axes, shifted)
+    assert result.axis.values.tolist() == [axis for axis in (*TIME, *SPACE) if axis in shifted]
+    assert result.phase_consistency.dims == tuple(f"{axis}_phase" for axis in result.axis.values)
+    same = result.consistency.item()
+    assert same > 1 - 1e-6 if set(shifted) <= set(axes) else same < 1 - 1e-5
+    assert result.attrs["n_shifts"] == 5 ** len(shifted)
+
+
+@pytest.mark.parametrize("law", ["crop", "circular", "zero"])
+def test_clips_are_shifted_as_numpy_does(law):
+    clips = torch.randn(4, 2, 9, 10, 11)
+    for axes, offsets in ((TIME, [[0], [1], [2], [1]]), ((*TIME, "column"), [[0, 2], [1, 1], [2, 0], [2, 2]])):
+        moved = resolve_law(law, 2, [9 if axis == "frame" else 11 for axis in axes], axes).shifted(
+            clips, np.array(offsets)
+        )
+        for clip, found, offset in zip(clips.numpy(), moved.numpy(), offsets, strict=True):
+            expected = clip
+            for axis, step in zip(axes, offset, strict=True):
+                dim = {"frame": 1, "column": 3}[axis]
+                length = clip.shape[dim]
+                if law == "circular":
+                    expected = np.roll(expected, step, dim)
+                elif law == "crop":
+                    expected = np.take(expected, range(step, step + length - 2), dim)
+                else:
+                    padding = [(step, 0) if place == dim else (0, 0) for place in range(4)]
+                    expected = np.take(np.pad(expected, padding), range(length), dim)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_time_has_a_stride_of_its_own():
+    model = nn.Sequential(nn.Conv3d(3, 4, 3, (2, 3, 3), 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    clips = noise_images(4, (8, 12, 12))
+    options = {"law": "circular", "compare": "embedding", "progress": False, "pairs": 40}
+    result = probe.shift_consistency(model, clips, axes=("frame", "row"), reach=3, **options)
+    assert result.phase_pairs.shape == (2, 3) and result.attrs["stride"] == "[2, 3]"
+    assert (result.phase == result.distance % 6).all()
+    expected = np.zeros((2, 3), int)
+    for first, second in result.offset.values.reshape(-1, 2, 2).astype(int):
+        expected[(second[0] - first[0]) % 2, (second[1] - first[1]) % 3] += 1
+    np.testing.assert_array_equal(result.phase_pairs, expected)
+    assert probe.shift_consistency(model, clips, axes="frame", reach=3, **options).attrs["stride"] == 2
+
+
+def test_frames_that_are_shifted_are_named_in_figures():
+    assert [ax.get_xlabel() for ax in probe.plot_consistency(told(SPACE, TIME))] == ["frames apart"]
+    labels = [ax.get_xlabel() for ax in probe.plot_consistency(told(SPACE, (*TIME, *SPACE)))]
+    assert labels == ["pixels and frames apart, along all axes"]
+
+
+def test_axes_to_shift_along_are_those_that_there_are():
+    model = nn.Sequential(padded_net(depth=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ArgumentError, match=r"images have no frames to shift along; clips have"):
+        probe.shift_consistency(model, noise_images(4, 12), axes=TIME, progress=False)
+    with pytest.raises(ArgumentError, match="expected some of frame, row, column"):
+        probe.shift_consistency(model, noise_images(4, 12), axes=("time",), progress=False)
+    with pytest.raises(ImagesError, match="images: of 6 frames, they cannot be shifted by 32"):
+        probe.shift_consistency(net(()), CLIPS[:2], axes=TIME, law="zhang", progress=False)

@@ -379,3 +379,18 @@ def test_what_compares_places_of_single_images_refuses_clips():
     net = padded_net("zeros", depth=1, width=4, n_axes=3)
     with pytest.raises(ArgumentError, match="neighbours are sought in maps of rows and columns alone"):
         probe.neighbours(net, noise_images(20, (4, 6, 6)), "conv1", progress=False)
+
+
+def test_maps_of_clips_that_a_function_lays_out_are_erased():
+    """Features without position have none left, whichever way their maps were made."""
+    net = padded_net("zeros", depth=1, width=6, n_axes=3).double().requires_grad_(False)
+    turned = {"relu1": lambda output: output.transpose(3, 4)}
+    options = {"layers": "relu1", "stimuli": "rolled", "positions": None, "progress": False}
+    eraser = probe.fit_eraser(probe.collect(net, CLIPS, layout=turned, **options), "relu1", targets=("row", "frame"))
+    maps = activations(net, CLIPS, "rolled").transpose(3, 4)
+    erased = eraser(maps)
+    row = torch.linspace(-1, 1, maps.shape[3], dtype=torch.float64)[:, None]
+    covariance = ((erased - erased.mean((0, 2, 3, 4), keepdim=True)) * row).mean((0, 2, 3, 4))
+    torch.testing.assert_close(covariance, torch.zeros(6, dtype=torch.float64), atol=1e-10, rtol=0)
+    with pytest.raises(LayoutError, match="expected 4 or 5 axes with 6 channels on axis 1"):
+        eraser(maps[:, :, 0, 0])

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.axes import AXES, sized
 from probe.errors import ArgumentError, ImagesError
 
 __all__ = ["LAWS", "Law", "resolve_law"]
@@ -36,6 +37,8 @@ class Law:
         So many images, of consecutive numbers, share their draws.
     distinct : bool
         Whether the two offsets of a pair always differ.
+    axes : tuple of str
+        Along which they are shifted; all frames of a clip alike, where that is rows and columns alone.
 
     Examples
     --------
@@ -52,20 +55,21 @@ class Law:
     pairs: int = 5
     together: int = 1
     distinct: bool = True
+    axes: tuple[str, ...] = AXES[-2:]
 
     @property
     def n_shifts(self) -> int:
         """Number of different offsets that pairs are drawn from."""
-        return (self.last - self.first + 1) ** 2
+        return (self.last - self.first + 1) ** len(self.axes)
 
     @property
     def unshifted(self) -> int:
-        """The offset along both axes at which the image, or its central window, stands where it is."""
+        """The offset along each axis at which the image, or its central window, stands where it is."""
         return self.room // 2
 
     @property
     def diagonal(self) -> range:
-        """The offsets along both axes on the diagonal."""
+        """The offsets along each axis on the diagonal."""
         return range(self.first, self.last_on_diagonal + 1)
 
     def pair_offsets(self, number: int, *, pairs: int, from_unshifted: bool, seed: int) -> np.ndarray:
@@ -89,7 +93,7 @@ class Law:
         """
         generator = np.random.default_rng((seed, number // self.together))
         side = self.last - self.first + 1
-        home = (self.unshifted - self.first) * (side + 1)
+        home = (self.unshifted - self.first) * sum(side**axis for axis in range(len(self.axes)))
         drawn = np.empty((pairs, 2), dtype=np.int64)
         for pair in drawn:
             if from_unshifted:
@@ -100,40 +104,46 @@ class Law:
                 pair[:] = generator.choice(self.n_shifts, 2, replace=False)
             else:
                 pair[:] = generator.integers(self.n_shifts, size=2)
-        return np.stack([drawn // side, drawn % side], axis=-1) + self.first
+        return np.stack(np.unravel_index(drawn, (side,) * len(self.axes)), axis=-1) + self.first
 
-    def shifted(self, images: Tensor, offsets: Sequence[tuple[int, int]] | np.ndarray) -> Tensor:
+    def shifted(self, images: Tensor, offsets: Sequence[tuple[int, ...]] | np.ndarray) -> Tensor:
         """Return each image at an offset of its own.
 
         Parameters
         ----------
         images
-            Shape (image, channel, row, column).
+            Shape (image, channel, row, column), or with frames before the rows.
         offsets
             Shape (image, axis).
 
         Returns
         -------
         torch.Tensor
-            New, in the same memory format: shape (image, channel, row, column), smaller by `room`.
+            New, in the same memory format: shape (image, channel, *size), smaller by `room` along the law's axes.
         """
-        n_images, n_channels, height, width = images.shape
-        last_channels = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+        dims = [AXES.index(axis) - len(AXES) for axis in self.axes]
+        shape = [length - self.room * (place - images.ndim in dims) for place, length in enumerate(images.shape)]
+        last_channels = (
+            images.ndim == 4 and images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+        )
         result = torch.empty(
-            (n_images, n_channels, height - self.room, width - self.room), dtype=images.dtype, device=images.device,
+            shape, dtype=images.dtype, device=images.device,
             memory_format=torch.channels_last if last_channels else torch.contiguous_format,
         )  # fmt: skip
         result.zero_()
-        for target, image, (row, column) in zip(result, images, offsets, strict=True):
-            row, column = int(row), int(column)
-            if self.move == "crop":
-                target[:] = image[:, row : row + height - self.room, column : column + width - self.room]
-            elif self.move == "circular":
-                target[:] = image.roll((row, column), dims=(1, 2))
-            else:
-                target[:, max(row, 0) : height + row, max(column, 0) : width + column] = image[
-                    :, max(-row, 0) : height - row, max(-column, 0) : width - column
-                ]
+        for target, image, offset in zip(result, images, offsets, strict=True):
+            steps = [int(step) for step in offset]
+            if self.move == "circular":
+                target[:] = image.roll(steps, dims=dims)
+                continue
+            there, here = [slice(None)] * image.ndim, [slice(None)] * image.ndim
+            for dim, step in zip(dims, steps, strict=True):
+                length = image.shape[dim]
+                if self.move == "crop":
+                    here[dim] = slice(step, step + length - self.room)
+                else:
+                    there[dim], here[dim] = slice(max(step, 0), length + step), slice(max(-step, 0), length - step)
+            target[tuple(there)] = image[tuple(here)]
         return result
 
 
@@ -155,18 +165,20 @@ Gemert 2020, 224 of 288 pixels, offsets 0 to 63, diagonal 0 to 64. ``chaman`` an
 """
 
 
-def resolve_law(name: str, reach: int | None, size: tuple[int, int]) -> Law:
-    """Return the law of a name, for images of some rows and columns.
+def resolve_law(name: str, reach: int | None, size: Sequence[int], axes: tuple[str, ...] = AXES[-2:]) -> Law:
+    """Return the law of a name, for images of some size along the axes on which they are shifted.
 
     Parameters
     ----------
     name
         One of `LAWS`.
     reach
-        Largest shift in pixels; None for an eighth of the shorter side. For crops, by how much windows are smaller
-        than images. Published laws have their own.
+        Largest shift in pixels, or frames; None for an eighth of the shorter side. For crops, by how much windows are
+        smaller than images. Published laws have their own.
     size
-        Rows and columns of the images.
+        Of the images along the axes.
+    axes
+        Along which to shift them.
 
     Raises
     ------
@@ -177,11 +189,12 @@ def resolve_law(name: str, reach: int | None, size: tuple[int, int]) -> Law:
     """
     if name not in LAWS:
         raise ArgumentError(f"law={name!r}: expected one of {', '.join(LAWS)}.")
-    law = LAWS[name]
+    law = replace(LAWS[name], axes=axes)
+    unit = "frames" if axes == ("frame",) else "pixels"
     if law.last == law.first:
         found = max(min(size) // _PART, 1) if reach is None else reach
         if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
-            raise ArgumentError(f"reach={reach!r}: expected a whole number of pixels, at least 1.")
+            raise ArgumentError(f"reach={reach!r}: expected a whole number of {unit}, at least 1.")
         found = int(found)
         cropped = law.move == "crop"
         law = replace(law, room=found * cropped, first=-found * (not cropped), last=found, last_on_diagonal=found)
@@ -189,12 +202,12 @@ def resolve_law(name: str, reach: int | None, size: tuple[int, int]) -> Law:
         raise ArgumentError(f"reach={reach!r}: law={name!r} has its own. Leave it out, or pass law={law.move!r}.")
     if max(law.room, law.last, -law.first) >= min(size):
         raise ImagesError(
-            f"images: of {size[0]}×{size[1]} pixels, they cannot be shifted by {max(law.room, law.last)}. Pass larger "
+            f"images: of {sized(size)} {unit}, they cannot be shifted by {max(law.room, law.last)}. Pass larger "
             "images, or a smaller reach=."
         )
     if law.move == "circular" and law.last - law.first >= min(size):
         raise ArgumentError(
-            f"reach={law.last}: of images of {size[0]}×{size[1]} pixels, rolls by {law.first} and {law.last} are the "
+            f"reach={law.last}: of images of {sized(size)} {unit}, rolls by {law.first} and {law.last} are the "
             f"same. Pass at most {(min(size) - 1) // 2}."
         )
     return law

@@ -8,11 +8,12 @@ import torch
 import xarray as xr
 from torch import nn
 
+from probe.axes import AXES
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
 from probe.images.batches import Transform, check_reread
 from probe.intervals import half_width
 from probe.models.capture import LayoutOption, survey
-from probe.models.layers import INPUT, Layer, LayerSelection
+from probe.models.layers import INPUT, Layer, LayerSelection, axes_taken, unwrap
 from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
@@ -115,7 +116,9 @@ layout, forward, max_images, seed, progress
     if not (isinstance(threshold, int | float) and 0 < threshold < np.inf):
         raise ArgumentError(f"threshold={threshold!r}: expected a number above 0.")
     check_reread(images, "windows are followed on the first one after they are measured")
+    _check_flat(len(AXES) if axes_taken(unwrap(model)) == len(AXES) else 2)
     statistics, _ = collect_statistics(model, images, options, grams=False, moments=True)
+    _check_flat(max(len(layer.size) for layer in statistics.layers))
     warned: list[str] = []
     with open_reader(model, images, options) as reader:
         size = next((layer.height, layer.width) for layer in reader.found if layer.name == INPUT)
@@ -138,6 +141,15 @@ layout, forward, max_images, seed, progress
         middle=min(size) / 2,
         folds=folds,
     )
+
+
+def _check_flat(n_axes: int) -> None:
+    """Refuse maps with frames: a distance is in pixels, and from the first or last frame it would be in frames."""
+    if n_axes > 2:
+        raise ArgumentError(
+            "model: it takes clips, whose maps have frames; the distance from the border is in pixels, of rows and "
+            "columns alone. probe.layerwise measures clips with the target 'border', and probe.audit follows windows."
+        )
 
 
 def _cell(layer: Layer, size: tuple[int, int]) -> np.ndarray:

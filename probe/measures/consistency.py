@@ -1,5 +1,6 @@
 """Whether a model says the same of an image wherever it is shifted."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from probe.axes import AXES
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.images.labels import LabelCheck, named_classes
@@ -32,6 +34,7 @@ def shift_consistency(
     images: Any,
     *,
     law: str = "crop",
+    axes: Sequence[str] = ("row", "column"),
     reach: int | None = None,
     pairs: int | None = None,
     reference: str = "pair",
@@ -56,7 +59,7 @@ def shift_consistency(
 
         probe.shift_consistency(model, images)
         probe.shift_consistency(model, data_set, law="circular", reach=4, labels=True)
-        probe.shift_consistency(model, "photos/", law="zhang", transform=transform)
+        probe.shift_consistency(video_model, clips, law="circular", axes=("frame",))
 
     Each image is shown at pairs of shifts, which are drawn from (seed, image number) and differ, and at every shift
     along the diagonal: 2 · pairs + reach + 1 runs an image for crops, 2 · pairs + 2 · reach + 1 else. Crops are of real
@@ -74,8 +77,11 @@ def shift_consistency(
         mean colour; ``"zhang"``, ``"kayhan"``, ``"chaman"``, ``"chaman_zero"``: the published ones, see
         `probe.images.laws.LAWS`. There a pair may coincide, and is shared by the images of a batch of the published
         size, here by as many consecutive image numbers.
+    axes
+        Along which to shift: by default rows and columns, of clips all frames alike; ``("frame",)`` shifts them in time
+        alone, ``("frame", "row", "column")`` along all three.
     reach
-        In pixels; by default an eighth of the shorter side of the images. Published laws have their own.
+        In pixels, or frames; by default an eighth of the shorter side of the images. Published laws have their own.
     pairs
         For each image; by default that of the law, 5 where it is not published.
     reference
@@ -90,8 +96,9 @@ def shift_consistency(
         ``"classes"``: the largest output; ``"embedding"``: the cosine similarity of the outputs, for models without
         classes.
     stride
-        Pixels from one cell of the last map to the next, the size of a patch; by default the size of the image by that
-        of the last map of several cells, rounded. Name it where padding is none or full.
+        Pixels, or frames, from one cell of the last map to the next, the size of a patch; by default the size of the
+        image by that of the last map of several cells, rounded; along each axis its own. Name it where padding is none
+        or full.
 
     Returns
     -------
@@ -102,13 +109,13 @@ def shift_consistency(
         of images with one prediction at all shifts that were shown. Each with ``_se`` (jackknife over images, or over
         the groups that share draws), ``_low`` and ``_high``, its 95 % interval.
 
-        On `distance`: ``distance_consistency``, that of all windows on the diagonal so many pixels apart along both
-        axes; coordinate ``phase``, the distance modulo the stride: what sub-sampling changes comes back at multiples
-        of it, what the border and new content change does not. On (row_phase, column_phase):
+        On `distance`: ``distance_consistency``, that of all windows on the diagonal so many pixels apart along each
+        axis; coordinate ``phase``, the distance modulo the stride: what sub-sampling changes comes back at multiples
+        of it, what the border and new content change does not. On (row_phase, column_phase), or on those of the axes:
         ``phase_consistency`` of the pairs whose shifts differ by so much modulo the stride, and how many there are,
         ``phase_pairs``.
 
-        With labels, on `diagonal`, the offset along both axes: ``diagonal_accuracy`` with interval;
+        With labels, on `diagonal`, the offset along each axis: ``diagonal_accuracy`` with interval;
         ``diagonal_correct`` on (image, diagonal), NaN without a label; and ``accuracy``, the mean over both. For
         embeddings, ``same_neighbour``: the share of images whose nearest among the others (each at its first shift) is
         the same from the first and from the second shift of its first pair.
@@ -143,28 +150,30 @@ def shift_consistency(
         task="shift consistency",
     )  # fmt: skip
     _check(pairs, reference, labels, compare, stride)
-    stage = Stage(law, reach)
+    along = _check_axes(axes)
+    stage = Stage(law, reach, along)
     with open_reader(model, images, options, stage, labels=labels) as reader:
         chosen = stage.law
         assert chosen is not None
         plan = Plan(chosen, pairs or chosen.pairs, reference, diagonal, seed)
-        stride = stride or _stride(reader.found)
+        strides = [stride or _stride(reader.found, axis) for axis in along]
         read = read_views(reader, options, stage, plan, compare, LabelCheck(named_classes(images)) if labels else None)
         facts = reader.facts()
-    result = _summarise(read, plan, stride, compare)
+    result = _summarise(read, plan, strides, compare)
+    told: Any = strides[0] if len(set(strides)) == 1 else strides
     return finish(
         result,
         kind="shift_consistency",
         facts=facts.warned(reader.warned),
         settings={
             "law": law, "reach": chosen.room or chosen.last, "pairs": plan.pairs, "reference": reference,
-            "diagonal": diagonal, "labels": labels, "compare": compare, "stride": stride,
+            "diagonal": diagonal, "labels": labels, "compare": compare, "stride": told,
             "images_sharing_draws": chosen.together, "distinct": chosen.distinct,
             "autocast": options.precision and str(options.precision),
         },
         law=law,
         compare=compare,
-        stride=stride,
+        stride=told,
         n_shifts=chosen.n_shifts,
         void_labels=read.void,
     )  # fmt: skip
@@ -187,13 +196,23 @@ def _check(pairs: Any, reference: str, labels: bool, compare: str, stride: Any) 
         raise ArgumentError("labels=True: an embedding has no accuracy. Pass compare='classes', or leave labels out.")
 
 
-def _stride(found: Sequence[Layer]) -> int:
-    """Return the pixels of the image for each row of the last map of several cells."""
-    maps = [layer for layer in found if not layer.problem and layer.height > 1]
-    return max(round(maps[0].height / maps[-1].height), 1) if maps else 1
+def _check_axes(axes: Any) -> tuple[str, ...]:
+    """Return the axes in their order."""
+    given = (axes,) if isinstance(axes, str) else tuple(axes)
+    if not given or not set(given) <= set(AXES):
+        raise ArgumentError(f"axes={axes!r}: expected some of {', '.join(AXES)}.")
+    return tuple(axis for axis in AXES if axis in given)
 
 
-def _summarise(read: Readings, plan: Plan, stride: int, compare: str) -> xr.Dataset:
+def _stride(found: Sequence[Layer], axis: str) -> int:
+    """Return the pixels of the image for each cell along an axis of the last map of several cells along it."""
+    place = AXES.index(axis) - len(AXES)
+    maps = [layer.size[place] for layer in found if not layer.problem and len(layer.size) >= -place]
+    maps = [length for length in maps if length > 1]
+    return max(round(maps[0] / maps[-1]), 1) if maps else 1
+
+
+def _summarise(read: Readings, plan: Plan, strides: Sequence[int], compare: str) -> xr.Dataset:
     order = np.argsort(read.numbers)
     numbers = np.array(read.numbers)[order]
     units = np.unique(numbers // plan.law.together, return_inverse=True)[1]
@@ -215,13 +234,13 @@ def _summarise(read: Readings, plan: Plan, stride: int, compare: str) -> xr.Data
         **_variables("consistency", ("subset",), of_parts(_mean_of_known(same), plan.pairs), what),
         "same": (("image", "pair"), same, _described("whether it is the same, or the cosine, of each pair")),
         "offset": (("image", "pair", "view", "axis"), offsets, {"long_name": "offset of each view", "units": "pixel"}),
-        **_by_phase(same, offsets, stride, what),
+        **_by_phase(same, offsets, strides, plan.law.axes, what),
     }
-    coordinates: dict[str, Any] = {"subset": list(parts), "image": numbers, "axis": ["row", "column"]}
-    coordinates |= {"row_phase": np.arange(stride), "column_phase": np.arange(stride)}
+    coordinates: dict[str, Any] = {"subset": list(parts), "image": numbers, "axis": list(plan.law.axes)}
+    coordinates |= {f"{axis}_phase": np.arange(stride) for axis, stride in zip(plan.law.axes, strides, strict=True)}
     if apart.shape[1]:
         coordinates["distance"] = np.arange(1, apart.shape[1] + 1)
-        coordinates["phase"] = ("distance", coordinates["distance"] % stride)
+        coordinates["phase"] = ("distance", coordinates["distance"] % math.lcm(*strides))
         alike = f"{what}, of windows on the diagonal"
         found |= _variables(
             "distance_consistency",
@@ -252,18 +271,20 @@ def _summarise(read: Readings, plan: Plan, stride: int, compare: str) -> xr.Data
     return xr.Dataset(found, coordinates)
 
 
-def _by_phase(same: np.ndarray, offsets: np.ndarray, stride: int, what: str) -> dict[str, Any]:
-    """Return the mean and number of pairs by the difference of their shifts modulo the stride."""
-    phases = (offsets[:, :, 1] - offsets[:, :, 0]) % stride
-    cells = (phases[..., 0] * stride + phases[..., 1]).ravel()
+def _by_phase(
+    same: np.ndarray, offsets: np.ndarray, strides: Sequence[int], axes: Sequence[str], what: str
+) -> dict[str, Any]:
+    """Return the mean and number of pairs by the difference of their shifts modulo the strides."""
+    phases = (offsets[:, :, 1] - offsets[:, :, 0]) % np.array(strides)
+    cells, n_cells = np.ravel_multi_index(tuple(np.moveaxis(phases, -1, 0)), strides).ravel(), math.prod(strides)
     known = np.isfinite(same).ravel()
-    counts = np.bincount(cells[known], minlength=stride**2)
-    sums = np.bincount(cells[known], weights=same.ravel()[known], minlength=stride**2)
-    means = np.divide(sums, counts, out=np.full(stride**2, np.nan), where=counts > 0)
-    dims = ("row_phase", "column_phase")
+    counts = np.bincount(cells[known], minlength=n_cells)
+    sums = np.bincount(cells[known], weights=same.ravel()[known], minlength=n_cells)
+    means = np.divide(sums, counts, out=np.full(n_cells, np.nan), where=counts > 0)
+    dims = tuple(f"{axis}_phase" for axis in axes)
     return {
-        "phase_consistency": (dims, means.reshape(stride, stride), _described(f"{what}, by phase of the stride")),
-        "phase_pairs": (dims, counts.reshape(stride, stride), _described("number of pairs")),
+        "phase_consistency": (dims, means.reshape(strides), _described(f"{what}, by phase of the stride")),
+        "phase_pairs": (dims, counts.reshape(strides), _described("number of pairs")),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.axes import axes_of_size
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.labels import LabelCheck, Labels
 from probe.images.laws import Law, resolve_law
@@ -28,17 +29,20 @@ _UNKNOWN = -1
 class Stage:
     """Shows the reader each image as it stands, and keeps the images of the latest batch, of which shifts are made."""
 
-    def __init__(self, name: str, reach: int | None) -> None:
-        self._name, self._reach = name, reach
+    def __init__(self, name: str, reach: int | None, axes: tuple[str, ...]) -> None:
+        self._name, self._reach, self._axes = name, reach, axes
         self.law: Law | None = None
         self.whole = torch.empty(0, device="cpu")
 
     def __call__(self, shown: Tensor, numbers: Sequence[int]) -> Tensor:
         """Return each image as it stands, for crops its central window."""
         if self.law is None:
-            self.law = resolve_law(self._name, self._reach, (shown.shape[2], shown.shape[3]))
+            along = dict(zip(axes_of_size(shown.shape[2:]), shown.shape[2:], strict=True))
+            if missing := [axis for axis in self._axes if axis not in along]:
+                raise ArgumentError(f"axes={self._axes!r}: images have no {missing[0]}s to shift along; clips have.")
+            self.law = resolve_law(self._name, self._reach, [along[axis] for axis in self._axes], self._axes)
         self.whole = shown
-        return self.law.shifted(shown, [(self.law.unshifted,) * 2] * len(shown))
+        return self.law.shifted(shown, [(self.law.unshifted,) * len(self._axes)] * len(shown))
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Plan:
 
     @property
     def shared(self) -> list[int]:
-        """Offsets along both axes: the diagonal, or the image as it stands."""
+        """Offsets along each axis: the diagonal, or the image as it stands."""
         return list(self.law.diagonal) if self.has_diagonal else [self.law.unshifted]
 
     def of_pairs(self, number: int) -> np.ndarray:
@@ -103,7 +107,7 @@ def read_views(
     agree = _same_class if compare == "classes" else _cosine
     for batch, as_they_stand in reader.batches():
         offsets = np.stack([plan.of_pairs(number) for number in batch.numbers])
-        shifts = [np.full((len(batch.numbers), 2), offset) for offset in plan.shared]
+        shifts = [np.full((len(batch.numbers), len(plan.law.axes)), offset) for offset in plan.shared]
         shifts += [offsets[:, pair, view] for pair in range(plan.pairs) for view in range(2)]
         whole = stage.whole.contiguous(memory_format=_memory_format(as_they_stand))
         outputs = []

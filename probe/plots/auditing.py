@@ -159,7 +159,10 @@ def draw_foveation(ax: Axes, values: np.ndarray, limits: tuple[float, float]) ->
     ticks: dict[str, Any] = {"xticks": [], "yticks": []}
     if values.ndim == 3:
         values, middles, numbers = strip_of(values)
-        ticks |= {"xticks": middles, "xticklabels": [f"frame {numbers[0]}", *numbers[1:]]}
+        ticks |= {
+            "xticks": middles,
+            "xticklabels": [f"frame {numbers[0] + 1}", *(number + 1 for number in numbers[1:])],
+        }
     norm = LogNorm(max(limits[0], _FAINTEST), max(limits[1], 2 * _FAINTEST), clip=True)
     image = ax.imshow(values, cmap="viridis", norm=norm, interpolation="nearest")
     ax.set(**ticks)

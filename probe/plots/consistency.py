@@ -44,7 +44,8 @@ def plot_consistency(
     numpy.ndarray of matplotlib.axes.Axes
         By distance along the diagonal, with the 95 % interval as a band, dotted at multiples of the stride, and that
         of the drawn pairs as a dashed line; with labels, the accuracy at each offset of the diagonal; and by the
-        difference of shifts modulo the stride, where there are at least 10 pairs of each.
+        difference of shifts modulo the stride, where there are at least 10 pairs of each and rows and columns were
+        shifted.
 
     Raises
     ------
@@ -63,9 +64,7 @@ def plot_consistency(
     >>> [ax.get_xlabel() for ax in axes]
     ['pixels apart, along both axes']
     """
-    result = check_result(
-        result, "shift_consistency", {"consistency": (), "phase_pairs": ("row_phase", "column_phase")}
-    )
+    result = check_result(result, "shift_consistency", {"consistency": (), "phase_pairs": ()})
     panels = panels_of(result)
     if not panels:
         raise ArgumentError(
@@ -91,7 +90,8 @@ def plot_consistency(
 
 def panels_of(result: xr.Dataset) -> list[str]:
     """Return the panels that there are to draw of a result: ``distance``, ``accuracy``, ``phase``."""
-    enough = result.phase_pairs.size > 1 and result.phase_pairs.min() >= _FEWEST_PAIRS
+    in_space = result.phase_pairs.dims == ("row_phase", "column_phase")
+    enough = in_space and result.phase_pairs.size > 1 and result.phase_pairs.min() >= _FEWEST_PAIRS
     there = {"distance": "distance_consistency" in result, "accuracy": "diagonal_accuracy" in result, "phase": enough}
     return [panel for panel, is_there in there.items() if is_there]
 
@@ -115,16 +115,25 @@ def _by_distance(ax: Axes, result: xr.Dataset) -> None:
             multiples, 0, 1, transform=ax.get_xaxis_transform(), color="0.7", linestyle=":", linewidth=1, zorder=0,
             label="multiples of the stride",
         )  # fmt: skip
-    ax.set(xlabel="pixels apart, along both axes", ylabel=_what(result))
+    unit, along = _unit(result)
+    ax.set(xlabel=f"{unit} apart{along}", ylabel=_what(result))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=ax)
 
 
 def _accuracy(ax: Axes, result: xr.Dataset) -> None:
     _band(ax, result.diagonal, result, "diagonal_accuracy", RESULT_COLOURS[1], None)
-    ax.set(xlabel="offset along both axes, pixels", ylabel="accuracy")
+    unit, along = _unit(result)
+    ax.set(xlabel=f"offset{along.removeprefix(',')}, {unit}", ylabel="accuracy")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=ax)
+
+
+def _unit(result: xr.Dataset) -> tuple[str, str]:
+    """Return in what shifts are told, and along which axes where there are several."""
+    axes = [str(dim).removesuffix("_phase") for dim in result.phase_pairs.dims]
+    unit = " and ".join([*["pixels"] * (axes != ["frame"]), *["frames"] * ("frame" in axes)])
+    return unit, {1: "", 2: ", along both axes"}.get(len(axes), ", along all axes")
 
 
 def _by_phase(ax: Axes, result: xr.Dataset) -> None:

@@ -49,7 +49,7 @@ class ErasedPlace:
     Attributes
     ----------
     layout : str
-        As of `probe.models.layers.Layer`; ``given`` stands for maps of shape (image, channel, row, column).
+        As of `probe.models.layers.Layer`; ``given`` stands for maps of shape (image, channel, *size).
     n_before, n_behind : int
         Number of tokens before and behind the patches; they stay as they are.
     """
@@ -71,9 +71,9 @@ class ErasedPlace:
         return 1 if self.layout == GIVEN else self.layout.index("C")
 
     @property
-    def n_axes(self) -> int:
-        """Number of axes that an output has."""
-        return 4 if self.layout == GIVEN else LAYOUTS[self.layout]
+    def n_axes(self) -> tuple[int, ...]:
+        """Numbers of axes that an output may have."""
+        return (4, 5) if self.layout == GIVEN else (LAYOUTS[self.layout],)
 
 
 def erased(output: Tensor, projection: Projection, place: ErasedPlace) -> Tensor:
@@ -104,9 +104,10 @@ def erased(output: Tensor, projection: Projection, place: ErasedPlace) -> Tensor
 
 def check_features(output: Tensor, place: ErasedPlace, n_channels: int, layer: str) -> None:
     """Raise a `LayoutError` unless a tensor can be an output of a layer."""
-    if output.ndim != place.n_axes or output.shape[place.channel_axis] != n_channels:
+    if output.ndim not in place.n_axes or output.shape[place.channel_axis] != n_channels:
+        expected = " or ".join(map(str, place.n_axes))
         raise LayoutError(
-            f"eraser of {layer!r}: expected {place.n_axes} axes with {n_channels} channels on axis "
+            f"eraser of {layer!r}: expected {expected} axes with {n_channels} channels on axis "
             f"{place.channel_axis} ({place.layout}), found shape {tuple(output.shape)}."
         )
 

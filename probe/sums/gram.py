@@ -15,6 +15,7 @@ from torch import Tensor
 
 from probe.errors import ArgumentError
 from probe.sums.products import add_products, empty_columns
+from probe.sums.rounding import is_rounding, varies
 
 __all__ = ["Gram", "Part", "check_alike", "gram_bytes", "pilot_mean", "summing_dtype", "symmetric"]
 
@@ -147,13 +148,39 @@ class Gram:
             self._move_pilot(torch.where(is_far, offset, 0.0))
 
     def _move_pilot(self, step: Tensor) -> None:
-        """Take the sums about another pilot, that many units higher."""
+        """Take the sums about another pilot, that many units higher.
+
+        What a channel that is constant in a fold has left there is the rounding of sums about the pilot before, which
+        would pass for a variation about the new one.
+        """
+        count, features = self.totals[:, :1], slice(-len(step), None)
+        squares, totals = self.squares[:, features], self.totals[:, features]
+        deviations = squares - totals.square() / count.clamp(min=1)
+        is_flat = (step != 0) & is_rounding(deviations, squares, self.dtype) & (count > 0)
+        pilot = self.pilot + step
+        is_zero = is_flat.any(dim=0) & ~varies(pilot.abs(), self.pilot.abs(), self.dtype)
+        pilot = torch.where(is_zero, 0.0, pilot)
         shift = torch.zeros_like(self.totals[0])
-        shift[-len(step) :] = -step
+        shift[features] = self.pilot - pilot
         shifted = _shifted([block.clone() for block in self._blocks], shift)
         for block, moved in zip(self._blocks, shifted, strict=True):
             block.copy_(moved)
-        self.pilot = self.pilot + step
+        self.totals[:, features].masked_fill_(is_flat & is_zero, 0.0)
+        self._level(is_flat)
+        self.pilot = pilot
+
+    def _level(self, is_flat: Tensor) -> None:
+        """Take channels for constant in some folds, shape (fold, channel)."""
+        for fold in is_flat.any(dim=1).nonzero().flatten().tolist():
+            totals = self.totals[fold].clone()
+            flat = torch.zeros_like(totals, dtype=torch.bool)
+            flat[-is_flat.shape[1] :] = is_flat[fold]
+            for block in self._blocks:
+                start = len(totals) - block.shape[2]
+                rows = slice(start, start + block.shape[1])
+                chosen = flat[rows, None] | flat[start:]
+                constant = torch.outer(totals[rows], totals[start:]) / totals[0]
+                block[fold] = torch.where(chosen, constant, block[fold])
 
     @property
     def blocks(self) -> list[Tensor]:

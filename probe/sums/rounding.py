@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ROUNDING_ERRORS", "is_constant", "keeps_digits", "varies"]
+__all__ = ["ROUNDING_ERRORS", "is_constant", "is_rounding", "keeps_digits", "varies"]
 
 ROUNDING_ERRORS = 32
 """So many rounding errors of its magnitude carry no signal."""
 
 _ERRORS_OF_SQUARES = 1e4
+_ERRORS_OF_CONSTANT = 256  # of a sum of some thousand equal squares; up to 70 were found
 _SHARE_OF_CONSTANT = 1e-6
 
 
@@ -34,6 +35,17 @@ def keeps_digits(squares: Tensor, summed: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([ True, False])
     """
     return squares > _ERRORS_OF_SQUARES * torch.finfo(dtype).eps * summed
+
+
+def is_rounding(squares: Tensor, summed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Tell which sums of squares are no more than what rounding leaves of the sum of equal ones in this precision.
+
+    Examples
+    --------
+    >>> is_rounding(torch.tensor([1e-2, 1e-6]), torch.tensor([1.0, 1.0]), torch.float32)
+    tensor([False,  True])
+    """
+    return squares <= _ERRORS_OF_CONSTANT * torch.finfo(dtype).eps * summed
 
 
 def is_constant(deviations: Any, squares: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from probe.models.geometry import TRANSPOSED, pair
+from probe.models.geometry import TRANSPOSED, along_each, pair
 
 __all__ = ["NOT_PADDED", "SAMPLED", "Step", "Strided", "layer_of", "strided_calls"]
 
@@ -141,14 +141,16 @@ def _obstacle(node: fx.Node, module: nn.Module | None) -> str:
         if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
             return "" if set(pair(module.output_size)) == {1} else "adaptive pooling to several cells"
         stride = getattr(module, "stride", 1) or getattr(module, "kernel_size", 1)
-        is_strided = isinstance(stride, int | tuple) and not isinstance(module, TRANSPOSED) and max(pair(stride)) > 1
+        is_strided = (
+            isinstance(stride, int | tuple) and not isinstance(module, TRANSPOSED) and max(along_each(stride, 1)) > 1
+        )
         return type(module).__name__ if is_strided or isinstance(module, nn.PixelUnshuffle) else ""
     place = _STRIDED_FUNCTIONS.get(node.target) if node.op == "call_function" else None  # type: ignore[arg-type]
     if place is not None:
         kernel = node.args[1] if len(node.args) > 1 else node.kwargs.get("kernel_size", 1)
         given = node.args[place] if len(node.args) > place else node.kwargs.get("stride")
         stride = given or (kernel if place == 2 else 1)
-        is_strided = not isinstance(stride, int | tuple | list) or max(pair(stride)) > 1
+        is_strided = not isinstance(stride, int | tuple | list) or max(along_each(stride, 1)) > 1
         return f"{node.target.__name__} in its code" if is_strided else ""  # type: ignore[union-attr]
     is_slice = _largest_step(_index_of(node)) and max(_step(node, None)) == 1
     return "strided slice in its code" if is_slice else ""

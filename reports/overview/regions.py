@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from probe.intervals import half_width
 from probe.plots.axes import RESULT_COLOURS
 from probe.plots.erasing import METHOD_NAMES, degrees
-from probe.reports.page.erasures import told_first
+from probe.reports.page.erasures import score_name, told_first
 from probe.reports.page.estimates import Estimate
 from probe.reports.page.legends import move_legend_above
 
@@ -82,8 +82,9 @@ def draw_regions(curve: xr.Dataset) -> Figure:
         ax.errorbar(places + aside, one.values, ends, fmt=one.marker, color=one.colour, capsize=3, label=name)
     ax.set_xticks(places, regions)
     ax.set_xlim(-0.5, len(regions) - 0.5)
-    ax.set_ylabel(next(iter(regions_of(curve).values())).partition(":")[0])
+    ax.set_ylabel(score_name(next(iter(regions_of(curve).values())).partition(":")[0]))
     ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
     move_legend_above(figure, np.array([ax]))
     return figure
 

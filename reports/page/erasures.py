@@ -18,6 +18,7 @@ __all__ = [
     "matrix_table",
     "reader_findings",
     "reader_table",
+    "score_name",
     "told_first",
 ]
 
@@ -39,6 +40,20 @@ def _mean(result: xr.Dataset, name: str, targets: list[str]) -> Estimate:
 def _stimulus(result: xr.Dataset) -> str:
     stimuli = [str(name) for name in result.stimulus.values]
     return "rolled" if "rolled" in stimuli else stimuli[0]
+
+
+def score_name(score: str, *, first: bool = False) -> str:
+    """Return what a score is called in a sentence, and at its beginning.
+
+    Examples
+    --------
+    >>> score_name("miou:left", first=True), score_name("accuracy", first=True), score_name("accuracy")
+    ('mIoU (left)', 'Accuracy', 'accuracy')
+    """
+    name, _, region = score.partition(":")
+    known = {"miou": "mIoU"}.get(name)
+    called = known or (f"{name[0].upper()}{name[1:]}" if first else name)
+    return f"{called} ({region})" if region else called
 
 
 def told_first(result: xr.Dataset) -> int:
@@ -114,14 +129,14 @@ def _of_eraser(
     for score in map(str, result.score.values if "score" in result.dims else []):
         at = one.sel(score=score)
         after, intact = written(float(at.erased)), written(float(at.intact))
-        told = f"{score} after {name} of rank {rank} is {after}, with nothing erased {intact}"
+        told = f"{score_name(score, first=True)} after {name} of rank {rank} is {after}, with nothing erased {intact}"
         difference = interval(
             float(at.erased_minus_random), float(at.erased_minus_random_se), degrees=degrees(result, "score")
         )
         if difference.is_known:
             told += f"; its distance from random directions is {difference.formatted(sign=True)}"
             told += ", within its error" if difference.is_tie else ""
-        yield f"{told[0].upper()}{told[1:]}."
+        yield f"{told}."
         yield from _of_channels(result, score, left, stimulus, targets, str(one.fitted_to.item()))
 
 
@@ -166,7 +181,7 @@ def _of_channels(
         return
     first = channels.isel(eraser=int(reached[0]))
     count, score_left = int(first.n_directions), written(float(first.erased))
-    yield f"Of the numbers tried, zeroing {count} channels leaves as little; {score} is then {score_left}."
+    yield f"Of the numbers tried, zeroing {count} channels leaves as little; {score_name(score)} is then {score_left}."
 
 
 def erasing_table(result: xr.Dataset) -> pd.DataFrame:

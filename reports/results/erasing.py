@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from probe.plots.erasing import erased_targets, plot_erasure
+from probe.reports.page.erasures import score_name
 
 __all__ = ["curve_figures", "matrix_figures", "proof_figures", "reader_figures"]
 
@@ -31,10 +32,10 @@ def curve_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:
     for score in map(str, result.score.values):
         figure, n_panels = _panels(result, 3.8)
         plot_erasure(result, figure.subplots(1, n_panels, squeeze=False)[0], score=score)
-        name = f"{score[0].upper()}{score[1:]}"
         yield (
             figure,
-            f"{name} against what is left of position. Numbers, where there is room: directions or channels erased.",
+            f"{score_name(score, first=True)} against what is left of position. Numbers, where there is room: "
+            "directions or channels erased.",
         )
     yield from proof_figures(result.assign_attrs(kind="erasure_proof"))
 

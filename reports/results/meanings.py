@@ -38,8 +38,8 @@ MEANINGS = {
     "over the channel's variance, mean over channels and sides: 0 where position plays no part.",
     "reach of the border": "Pixels from it within which the change exceeds the threshold beyond its error, on the side "
     "where it goes farthest.",
-    "padding that is never read": "Rows or columns of padding that no window reaches, because sizes and strides do not "
-    "match. They make opposite borders unlike.",
+    "padding that is never read": "Rows, columns or frames of padding that no window reaches, because sizes and "
+    "strides do not match. They make opposite borders unlike.",
     "linear readout of a cell": "Sees the channels at one cell, and weighs them. What it does not find may still be "
     "there for others: erasing is linear, and cell by cell.",
     "perceptron": "Two layers with 64 hidden units, trained on cells of some images and scored on others; its error is "

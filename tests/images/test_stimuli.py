@@ -1,11 +1,13 @@
 """Each stimulus keeps of an image what it says, and is drawn from (seed, image number) alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from probe.errors import ArgumentError
-from probe.images.stimuli import STIMULI, apply_stimulus, check_stimuli
+from probe.images.stimuli import CLIP_STIMULI, STIMULI, apply_stimulus, check_stimuli
 from probe.testing import noise_images
 
 IMAGES = noise_images(6, 16, seed=3) * torch.tensor([1.0, 2.0, 3.0])[:, None, None] + 5
@@ -90,3 +92,55 @@ class TestCheck:
     def test_what_cannot_be_listed(self, stimuli):
         with pytest.raises(ArgumentError, match=r"stimuli=.*choose one or more"):
             check_stimuli(stimuli)
+
+
+CLIPS = noise_images(4, (5, 6, 7), seed=2) * 2 + 3
+
+
+class TestClips:
+    @pytest.mark.parametrize(("name", "dims"), [("rolled", (2, 3, 4)), ("rolled_space", (3, 4)), ("rolled_time", (2,))])
+    def test_a_roll_shifts_the_axes_that_it_names_and_no_other(self, name, dims):
+        sizes = [CLIPS.shape[dim] if dim in dims else 1 for dim in (2, 3, 4)]
+        found = []
+        for clip, rolled in zip(CLIPS, apply_stimulus(name, CLIPS, range(4), seed=0), strict=True):
+            shifts = [
+                shift
+                for shift in itertools.product(*map(range, sizes))
+                if torch.equal(clip.roll(shift, (1, 2, 3)), rolled)
+            ]
+            assert len(shifts) == 1
+            found += shifts
+        assert len(set(found)) > 1
+
+    def test_offsets_are_uniform_on_every_axis(self):
+        marked = torch.zeros(1, 1, 2, 3, 2)
+        marked[0, 0, 0, 0, 0] = 1
+        places = sum(apply_stimulus("rolled", marked, [number], seed=0)[0, 0] for number in range(1200))
+        # The count at each of 12 places is binomial with mean 100 and standard deviation 9.6.
+        assert (abs(places - 100) < 5 * 9.6).all()
+
+    def test_noise_and_constant_are_of_the_whole_clip(self):
+        constant = apply_stimulus("constant", CLIPS, range(4), seed=0)
+        torch.testing.assert_close(constant, CLIPS.mean(dim=(2, 3, 4), keepdim=True).expand_as(CLIPS))
+        large = noise_images(1, (20, 50, 50)) * 3 + 7
+        noise = apply_stimulus("noise", large, [0], seed=0)
+        # The mean of 50,000 draws of standard deviation 3 has a standard error of 0.013.
+        torch.testing.assert_close(noise.mean(dim=(2, 3, 4)), large.mean(dim=(2, 3, 4)), atol=5 * 0.013, rtol=0)
+        torch.testing.assert_close(noise.std(dim=(2, 3, 4)), large.std(dim=(2, 3, 4)), atol=5 * 0.01, rtol=0)
+
+    @pytest.mark.parametrize("name", [*STIMULI, *CLIP_STIMULI])
+    def test_the_draw_depends_on_seed_and_number_alone(self, name):
+        whole = apply_stimulus(name, CLIPS, [4, 0, 7, 2], seed=5)
+        alone = apply_stimulus(name, CLIPS[2:3], [7], seed=5)
+        assert torch.equal(alone[0], whole[2])
+        assert torch.equal(whole, apply_stimulus(name, CLIPS, [4, 0, 7, 2], seed=6)) == (
+            name in ("natural", "constant")
+        )
+
+    @pytest.mark.parametrize("name", CLIP_STIMULI)
+    def test_images_without_frames_are_refused(self, name):
+        assert check_stimuli(name) == (name,)
+        with pytest.raises(
+            ArgumentError, match=f"'{name}' is for clips and volumes, .*have no frames. Choose 'rolled'"
+        ):
+            apply_stimulus(name, IMAGES, NUMBERS, seed=0)

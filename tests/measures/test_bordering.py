@@ -120,3 +120,11 @@ def test_batches_change_nothing():
     )
     np.testing.assert_allclose(one.change, other.change, atol=1e-9)
     np.testing.assert_allclose(one.change_se, other.change_se, atol=1e-9)
+
+
+def test_clips_are_refused():
+    with pytest.raises(ArgumentError, match="it takes clips, whose maps have frames"):
+        probe.border_profile(padded_net(depth=1, n_axes=3), noise_images(10, (4, 8, 8)), progress=False)
+    patches = nn.Sequential(nn.AvgPool3d(2), nn.Conv3d(3, 2, 1))
+    with pytest.raises(ArgumentError, match="it takes clips"):
+        probe.border_profile(patches, noise_images(10, (4, 8, 8)), progress=False)

@@ -75,7 +75,10 @@ def test_audits_of_clips_show_six_sides_and_frames_in_a_row(clips, width, assert
     axes = probe.plot_foveation(clips, width=width)
     assert len(axes) == 2
     assert_readable(axes[0].figure)
-    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["frame 0", *map(str, (2, 4, 6, 9, 11, 13, 15))]
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == [
+        "frame 1",
+        *map(str, (3, 5, 7, 10, 12, 14, 16)),
+    ]
     image = axes[1].images[0].get_array()
     shown = clips.foveation_1.values[[0, 2, 4, 6, 9, 11, 13, 15]]
     assert image.compressed().tolist() == shown.transpose(1, 0, 2).ravel().tolist()

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from probe.errors import ArgumentError
-from probe.readouts.targets import N_CONTROLS, TARGETS, control_maps, pixel_centres, resolve_targets, target_maps
+from probe.readouts.targets import (
+    N_CONTROLS,
+    TARGETS,
+    control_maps,
+    pixel_centres,
+    resolve_targets,
+    target_maps,
+    targets_of,
+)
 
 
 def test_pixel_centres_tile_the_range():
@@ -89,3 +97,41 @@ def test_unknown_targets(targets, message):
 def test_wrong_target_maps(function, message):
     with pytest.raises(ArgumentError, match=message):
         target_maps({"mine": function}, 2, 3)
+
+
+class TestFrames:
+    def test_targets_on_a_cell_of_a_clip_are_those_of_their_definitions(self):
+        size = (3, 4, 5)
+        maps = dict(zip(TARGETS, target_maps(TARGETS, *size), strict=True))
+        for cell in np.ndindex(*size):
+            f, r, c = ((2 * i + 1) / n - 1 for i, n in zip(cell, size, strict=True))
+            expected = {
+                "frame": f, "row": r, "column": c, "radius": (f**2 + r**2 + c**2) ** 0.5,
+                "border": min(1 - abs(f), 1 - abs(r), 1 - abs(c)), "gaussian": np.exp(-(f**2 + r**2 + c**2) / 2),
+                "stripes_row": np.cos(2.5 * np.pi * (r + 1)), "stripes_column": np.cos(2.5 * np.pi * (c + 1)),
+            }  # fmt: skip
+            assert {name: maps[name][cell] for name in expected} == pytest.approx(expected)
+
+    def test_a_map_without_frames_is_one_of_a_single_frame(self):
+        with_frame, without = target_maps(TARGETS, 1, 4, 5)[:, 0], target_maps(TARGETS, 4, 5)
+        np.testing.assert_allclose(with_frame, without, atol=1e-15)
+        assert (without[list(TARGETS).index("frame")] == 0).all()
+
+    def test_controls_are_orthogonal_to_their_target_and_permute_the_whole_clip(self):
+        maps = target_maps(resolve_targets(("frame", "row")), 3, 4, 5)
+        controls = control_maps(maps, seed=0)
+        assert controls.shape == (8, 2, 3, 4, 5)
+        centred = maps - maps.mean(axis=(1, 2, 3), keepdims=True)
+        np.testing.assert_allclose((controls * centred).sum(axis=(2, 3, 4)), 0, atol=1e-12)
+        assert (controls.std(axis=(2, 3, 4)) > 0.5 * maps.std(axis=(1, 2, 3))).all()
+
+    def test_the_coordinates_are_those_that_maps_have(self):
+        assert targets_of([(4, 5)]) == ("row", "column")
+        assert targets_of([(4, 5), (2, 4, 5)]) == ("row", "column", "frame")
+
+    def test_a_function_of_rows_and_columns_is_none_of_clips(self):
+        with pytest.raises(TypeError) as caught:
+            target_maps({"mine": lambda height, width: np.ones((height, width))}, 2, 3, 4)
+        assert "the target 'mine' was evaluated on a grid of 2×3×4 (frame, row, column)" in caught.value.__notes__[0]
+        with pytest.raises(ArgumentError, match=r"shape \(3, 4\) for a grid of 2 frames, 3 rows and 4 columns"):
+            target_maps({"mine": lambda *size: np.ones(size[1:])}, 2, 3, 4)

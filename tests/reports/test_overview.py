@@ -231,6 +231,9 @@ def test_each_region_is_drawn_at_its_score(parts):
     own, erased, _ = ax.containers
     assert own[0].get_ydata().tolist() == [0.5, 0.6, 0.7, 0.8]
     assert erased[0].get_ydata().tolist() == [0.4, 0.5, 0.6, 0.7]
+    (legend,) = ax.figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["as it is", "LEACE, 2 directions erased"]
+    assert ax.get_ylabel() == "mIoU"
     assert [text.get_text() for text in ax.get_xticklabels()] == ["whole image", "left", "centre", "right"]
 
 
@@ -256,7 +259,9 @@ def test_without_classes_a_line_says_that_the_task_is_not_known(overview, parts)
 
 
 def test_the_model_as_it_is_stands_beside_the_changed_ones(overview, parts):
-    table = tables.variants_table(Overview.of(overview)).set_index("model")
+    circular = parts["padding_circular"].assign(accuracy=0.25)
+    table = tables.variants_table(Overview.of(changed(overview, {"padding_circular": circular}))).set_index("model")
+    assert table.loc["circular padding", "accuracy"] == 0.25
     own = table.loc["as it is"]
     assert own["predictions as before"] == 1
     assert own["one and the same class"] == float(parts["padding_circular"].constant_agreement)

@@ -180,7 +180,7 @@ def test_of_clips_the_frame_is_told_beside_rows_and_columns():
     r2 = result.r2.sel(stimulus="rolled")
     layers = {"position (mean of row and column)": ["row", "column"], "the frame": ["frame"]}
     for sentence, (what, targets) in zip(sentences, layers.items(), strict=True):
-        best = r2.layer.values[int(r2.sel(target=targets).mean("target").argmax())]
+        best = r2.layer.values[r2.sel(target=targets).mean("target").values.argmax()]
         assert sentence.startswith(f"On rolled images {what} is read best from {best}: R²")
     figures = list(KINDS["layerwise"].figures(result))
     assert len(figures[1][0].axes) == 3 * 5 + 1

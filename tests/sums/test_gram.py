@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.errors import ArgumentError
+from probe.readouts.fitting import live_channels
 from probe.sums.gram import Gram, pilot_mean
 from probe.sums.moments import PositionMoments
 
@@ -138,3 +139,23 @@ def test_a_pilot_that_is_far_from_most_samples_is_left_for_their_mean():
     assert both[0, 0] == 12_040
     everything = torch.cat([first, rest]).double()
     torch.testing.assert_close(both[0, 2:] + 12_040 * gram.pilot, everything.sum(dim=0), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3, -7e-4])
+def test_a_channel_that_is_constant_in_a_fold_stays_so_about_another_pilot(constant):
+    """A spike in the first batch moves the pilot away; the fold that comes first is read about it."""
+    features = torch.randn(240, 3, generator=torch.Generator().manual_seed(0))
+    features[:, :2] = constant
+    features[150, 0], features[200, 1] = constant + 0.09, constant + 0.6
+    gram = Gram(3, 1, pilot_mean(features), torch.float32)
+    gram.update(torch.linspace(-1, 1, 240)[:, None], features, [(0, 0, 100), (1, 100, 140), (2, 140, 240)])
+    upper = gram.upper([0, 1])
+    totals, diagonal = upper[0, 2:], upper.diagonal()[2:]
+    deviations = diagonal - totals.square() / 140
+    # No more than 1e-9 from one fold to the other, where there was 1e-6 within the first.
+    assert (deviations[:2].clamp(min=0) / 140).sqrt().max() < 1e-9 + 1e-7 * abs(constant)
+    live = live_channels(gram, deviations, diagonal, totals / 140, torch.tensor(140.0))
+    assert live.tolist() == [False, False, True]
+    everything = gram.upper([0, 1, 2])
+    expected = direct(torch.linspace(-1, 1, 240)[:, None].double(), features.double() - gram.pilot)
+    torch.testing.assert_close(everything.triu(), expected.triu(), rtol=1e-5, atol=1e-4)

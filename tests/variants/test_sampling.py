@@ -465,3 +465,9 @@ def test_pooling_that_averages_over_more_than_the_filter_stays():
     assert torch.allclose(blurred(images), expected, atol=0.02)
     with pytest.raises(ModelError, match="nothing to convert"):
         probe.with_sampling(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(8)), "blur")
+
+
+@pytest.mark.parametrize("sampling", ["blur", "polyphase"])
+def test_strides_of_clips_are_left_and_named(sampling):
+    with pytest.raises(ModelError, match=r"over rows and columns, .* Left as they are: 0 \(Conv3d\); 1 \(MaxPool3d\)"):
+        with_sampling(nn.Sequential(nn.Conv3d(3, 4, 3, stride=2), nn.MaxPool3d(2)), sampling)
