@@ -20,6 +20,7 @@ __all__ = [
     "PaddingError",
     "ProbeError",
     "ProbeWarning",
+    "RankError",
     "ResultFileError",
     "TooLargeError",
     "noting",
@@ -65,6 +66,10 @@ class PaddingError(ProbeError, ValueError):
 
 class TooLargeError(ProbeError, MemoryError):
     """What the measurement would have to keep does not fit into memory."""
+
+
+class RankError(ProbeError, RuntimeError):
+    """Another of several processes that measure together has ended."""
 
 
 class ResultFileError(ProbeError, OSError):

@@ -17,7 +17,7 @@ def test_every_error_is_one_of_probe_and_one_of_python():
         "ArgumentError": ValueError, "IllConditionedError": ValueError, "ImagesError": ValueError,
         "LayoutError": ValueError, "PaddingError": ValueError, "LayerNotCalledError": LookupError,
         "LayerNotFoundError": LookupError, "ModelError": TypeError, "ResultFileError": OSError,
-        "TooLargeError": MemoryError,
+        "TooLargeError": MemoryError, "RankError": RuntimeError,
     }  # fmt: skip
     assert set(of_python) == set(classes) - {"ProbeError", "ProbeWarning"}
     for name, parent in of_python.items():

@@ -157,7 +157,7 @@ def shot_boundaries():
 
 @pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
 def test_a_network_of_shot_boundaries_knows_the_number_of_the_frame(shot_boundaries, tmp_path):
-    """Its convolutions in time are padded with zeros, and a clip that is rolled in time has no less of them."""
+    """It is told by zeros before the first and behind the last frame, which a clip that is rolled in time has too."""
     with zipfile.ZipFile(at_hand("data/mocap-clips.zip")) as archive:
         archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith("test/walk/")])
         archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith("test/run/")])
@@ -165,18 +165,25 @@ def test_a_network_of_shot_boundaries_knows_the_number_of_the_frame(shot_boundar
     def forward(model, clips):
         return model((255 * clips).round().byte().permute(0, 2, 3, 4, 1).contiguous())
 
+    options = {
+        "images": probe.Clips(tmp_path, frames=12),
+        "transform": v2.Compose([v2.Resize((27, 48)), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]),
+        "forward": forward,
+        "progress": False,
+    }
     result = probe.layerwise(
         shot_boundaries,
-        probe.Clips(tmp_path, frames=12),
-        layers=["input", "SDDCNN.0", "SDDCNN.1", "SDDCNN.2", "fc1"],
+        layers=["input", "SDDCNN.?", "fc1"],
         stimuli=("natural", "rolled"),
-        transform=v2.Compose([v2.Resize((27, 48)), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]),
-        forward=forward,
         layout={"fc1": lambda output: output.transpose(1, 2)[..., None, None]},  # frames without rows and columns
-        progress=False,
+        **options,
     )
     frame = result.r2.sel(target="frame")
     assert abs(frame.sel(layer="input")).max() < 0.05
     assert frame.sel(layer=["SDDCNN.0", "SDDCNN.1", "SDDCNN.2"]).min() > 0.9
     assert frame.sel(layer="fc1").min() > 0.9
     assert result.r2.sel(layer="fc1", target="row").isnull().all()
+    circular = probe.with_padding(shot_boundaries, "circular", axes=("frame",))
+    r2 = probe.layerwise(circular, layers="SDDCNN.?", stimuli="rolled", **options).r2.isel(stimulus=0)
+    assert abs(r2.sel(target="frame")).max() < 0.15
+    assert r2.sel(target="row", layer="SDDCNN.2") > 0.8

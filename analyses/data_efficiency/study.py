@@ -64,8 +64,8 @@ STUDY = Study(
     ),
     times={
         "tiny": "3 s",
-        "quick": "8 min on 2 CPU cores",
-        "paper": "about 600 hours on a GPU (13 for a ResNet-50 of S-Conv on all images)",
+        "quick": "7 min on 2 CPU cores",
+        "paper": "about 2,500 hours on a GPU (not run); 13 for a ResNet-50 of S-Conv on all images",
     },
 )
 

@@ -69,7 +69,7 @@ STUDY = Study(
     times={
         "tiny": "3 s",
         "quick": "7 min on 2 CPU cores; of a given model by its size",
-        "paper": "about 500 hours on a GPU (23 million images a network)",
+        "paper": "about 1,000 hours on a GPU (not run); 23 million images a network",
     },
 )
 

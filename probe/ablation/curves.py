@@ -21,6 +21,7 @@ from probe.images.labels import LabelCheck, named_classes
 from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
 from probe.reading.options import Options
+from probe.reading.ranks import Share, add_facts, check_ranks, gathered, own_share
 from probe.reading.reader import open_reader
 from probe.results import Facts, finish
 
@@ -145,8 +146,11 @@ def ablation_curve(
     strengths = (
         mean_activity(model, images, replace(options, task="mean activity"), name) if "matched" in controls else None
     )
-    with open_reader(model, images, options, labels=any(one.needs_labels for one in scores.values())) as reader:
+    needs_labels = any(one.needs_labels for one in scores.values())
+    share = Share() if mode == "resample" else own_share()  # it takes values from the next image
+    with open_reader(model, images, options, labels=needs_labels, share=share) as reader:
         place = reader.layer(name)
+        check_ranks({**reader.identity, "layer": place.name, "scores": list(scores), "mode": mode, "draws": draws})
         orders = {key: channel_order(one, place) for key, one in rankings.items()}
         plan = plan_curves(orders, check_counts(counts, place.n_channels), draws, seed, strengths, controls)
         behind = [later for later in reader.layers("auto")[0] if later.depth > place.depth]
@@ -163,7 +167,7 @@ def ablation_curve(
         replacement = replacement_for(place, mode, reference)
         labels = LabelCheck(named_classes(images))
         estimates, sharing = score_settings(reader, options, replacement, plan.settings, scores, labels)
-        facts = reader.facts()
+        facts, sharing = add_facts(reader.facts(), share), gathered(sharing)[0]
     if by_position:
         sharing += "; position: not shared, one pass for each setting"
         readouts = later_readouts(

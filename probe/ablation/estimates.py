@@ -22,6 +22,7 @@ from probe.images.stimuli import apply_stimulus
 from probe.intervals import jackknife
 from probe.models.layers import Layer
 from probe.reading.options import Options
+from probe.reading.ranks import Share, add_arrays, gathered, own_share
 from probe.reading.reader import Reader, noting_images, open_reader
 
 __all__ = ["mean_activity", "score_settings"]
@@ -43,11 +44,15 @@ def mean_activity(model: nn.Module, images: Any, options: Options, name: str) ->
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeWarning)  # they come again when the images are read for the scores
-        with open_reader(model, images, options) as reader, reader.reading([reader.layer(name)], add) as run:
+        with (
+            open_reader(model, images, options, share=own_share()) as reader,
+            reader.reading([reader.layer(name)], add) as run,
+        ):
             for _, pixels in reader.batches():
                 with suppress(_EnoughError):
                     run(pixels)
-    return total.numpy() / n_images
+            added = add_arrays({"total": total.numpy(), "images": np.array(float(n_images))}, reader.share)
+    return added["total"] / added["images"]
 
 
 def score_settings(
@@ -92,6 +97,7 @@ def score_settings(
         for batch, pixels in reader.batches():
             if scores:
                 scorer.add(replace(batch, pixels=pixels), least=2 if replacement.mode == "resample" else 1)
+        scorer.add_ranks(reader.share)
         for message in scorer.findings():
             warn(message, reader.warned)
         return scorer.estimates(), stacked.sharing
@@ -122,6 +128,16 @@ class _Scorer:
         n_parts = n_images // at_once if self._stacked.is_shared else 1
         for part in np.array_split(np.arange(n_images), n_parts):
             self._add_part(_part_of(batch, part))
+
+    def add_ranks(self, share: Share) -> None:
+        """Add the amounts that the ranks counted that have the other shares."""
+        if share.of == 1:
+            return
+        self._images = add_arrays({"images": self._images}, share)["images"].astype(int)
+        self._sums, self._margins = add_arrays(self._sums, share), add_arrays(self._margins, share)
+        for rank, other in enumerate(gathered(self._labels)):
+            if rank != share.place:
+                self._labels.add(other)
 
     def estimates(self) -> dict[str, Estimates]:
         """Return the score of each setting, and what it is without each fold that has images."""

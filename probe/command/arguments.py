@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -46,6 +47,7 @@ __all__ = [
     "collecting_options",
     "device_option",
     "frames_option",
+    "is_first_rank",
     "json_option",
     "layout_option",
     "max_images_option",
@@ -134,10 +136,15 @@ class Studies(_WithExamples, click.Group):
 
 
 class Task(_WithExamples):
-    """A command that tells warnings and errors in short lines on stderr, and ends with 0, 1 or 130."""
+    """A command that tells warnings and errors in short lines on stderr, and ends with 0, 1 or 130.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Where `torchrun` starts several, those that can share the images do so, and the first one alone speaks; an error is
+    told by the rank that has it.
+    """
+
+    def __init__(self, *args: Any, in_ranks: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.in_ranks = in_ranks
         self.params += [
             click.Option(["--quiet"], is_flag=True, help="Show no progress and no notes; warnings stay."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
@@ -146,6 +153,12 @@ class Task(_WithExamples):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         debug = ctx.params.pop("debug")
+        if n_ranks() > 1 and not self.in_ranks:
+            raise click.UsageError(
+                f"`probe {self.name}` runs in one process, and {n_ranks()} were started. layerwise, channelwise and "
+                "collect share the images."
+            )
+        ctx.params["quiet"] = ctx.params["quiet"] or not is_first_rank()
         try:
             with _short_warnings():
                 return super().invoke(ctx)
@@ -161,10 +174,20 @@ class Task(_WithExamples):
             ctx.exit(1)
 
 
+def n_ranks() -> int:
+    """Return how many processes a launcher such as `torchrun` started."""
+    return int(os.environ["WORLD_SIZE"]) if "MASTER_ADDR" in os.environ and "WORLD_SIZE" in os.environ else 1
+
+
+def is_first_rank() -> bool:
+    """Tell whether this is the process that speaks and writes."""
+    return n_ranks() == 1 or os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def _short_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", category=ProbeWarning)
+        warnings.filterwarnings("always" if is_first_rank() else "ignore", category=ProbeWarning)
         warnings.showwarning = _show_warning
         yield
 

@@ -14,6 +14,7 @@ from probe.command.arguments import (
     Task,
     choose_device,
     frames_option,
+    is_first_rank,
     json_option,
     layout_option,
     measurement_options,
@@ -120,6 +121,7 @@ def layers(
 
 @main.command(
     cls=Task,
+    in_ranks=True,
     examples=[
         "probe layerwise resnet18 --images photos -o resnet18.nc --weights IMAGENET1K_V1",
         "probe layerwise timm:vit_small_patch16_224 --weights DEFAULT --images photos -o vit.nc --max-images 500",
@@ -127,7 +129,8 @@ def layers(
         "    --layers 'layer*.conv1' --targets row,column,radius --maps layer4.1.conv1",
         "probe layerwise timm:vit_small_patch16_224 --position-embedding mean --images photos -o told-none.nc",
         "probe layerwise r3d_18 --images videos --frames 16 --size 112 -o r3d.nc --stimuli natural,rolled,rolled_space",
-        "probe layerwise all.h5 -o resnet18.nc        # sums of `probe collect` or `probe merge`",
+        "probe layerwise all.h5 -o resnet18.nc  # of `probe collect` or `probe merge`",
+        "torchrun --nproc-per-node 4 -m probe layerwise resnet50 --images photos -o resnet50.nc",
     ],
 )
 @measurement_options
@@ -152,6 +155,7 @@ def layerwise(command: str, **given: Any) -> None:
 
 @main.command(
     cls=Task,
+    in_ranks=True,
     examples=[
         "probe channelwise resnet18 --images photos -o channels.nc",
         "probe channelwise vgg11 --images photos -o channels.nc --layers 'features.*' --max-images 200",
@@ -309,9 +313,13 @@ def _measure(
     if images is None and not is_of_sums:
         raise click.UsageError("Missing option '--images'. A file of `probe collect` alone does without.")
     from probe.command.named_models import varied
+    from probe.reading.ranks import joined_group
     from probe.results import check_writable, save
 
-    check_writable(output, overwrite=overwrite)
+    if is_first_rank():
+        check_writable(output, overwrite=overwrite)
+    if is_of_sums and not is_first_rank():
+        return
     if is_of_sums:
         result = measure_sums(click.get_current_context(), measurement, model, **settings)
         result.attrs["command"] = command
@@ -320,15 +328,18 @@ def _measure(
         return
     source = open_source(model, weights, size, seed, quiet, model_args)
     source = varied(source, padding=padding, position_embedding=position_embedding, sampling=sampling, seed=seed)
-    result = measurement(
-        source.model,
-        images,
-        transform=source.transform,
-        device=choose_device(device),
-        seed=seed,
-        progress=not quiet,
-        **settings,
-    )
-    record(result, source, command)
-    save(result, output, overwrite=overwrite)
-    tell(result, output, as_json)
+    device = choose_device(device)
+    with joined_group(device):
+        result = measurement(
+            source.model,
+            images,
+            transform=source.transform,
+            device=device,
+            seed=seed,
+            progress=not quiet,
+            **settings,
+        )
+    if is_first_rank():
+        record(result, source, command)
+        save(result, output, overwrite=overwrite)
+        tell(result, output, as_json)

@@ -12,6 +12,7 @@ from probe.command.arguments import (
     Task,
     choose_device,
     collecting_options,
+    is_first_rank,
     note,
     open_source,
     overwrite_option,
@@ -33,6 +34,7 @@ _OF_A_RESULT = {"model", "output", "overwrite", "alpha", "maps", "as_json", "qui
 
 @click.command(
     cls=Task,
+    in_ranks=True,
     examples=[
         "probe collect resnet18 --weights IMAGENET1K_V1 --images photos --shard 3/8 -o part3.h5",
         "probe merge part*.h5 -o all.h5",
@@ -59,19 +61,25 @@ def collect(
     """
     import probe
     from probe.command.named_models import varied
+    from probe.reading.ranks import joined_group
     from probe.results import check_writable
 
-    check_writable(output, overwrite=overwrite)
+    if is_first_rank():
+        check_writable(output, overwrite=overwrite)
     source = open_source(model, weights, size, seed, quiet, model_args)
     source = varied(source, padding=padding, position_embedding=position_embedding, sampling=sampling, seed=seed)
-    statistics = probe.collect(
-        source.model,
-        transform=source.transform,
-        device=choose_device(device),
-        seed=seed,
-        progress=not quiet,
-        **with_clips(**settings),
-    )
+    device = choose_device(device)
+    with joined_group(device):
+        statistics = probe.collect(
+            source.model,
+            transform=source.transform,
+            device=device,
+            seed=seed,
+            progress=not quiet,
+            **with_clips(**settings),
+        )
+    if not is_first_rank():
+        return
     # Those of two files that are merged are to agree.
     statistics.settings.update({name: getattr(source, name) for name in _ORIGIN})
     statistics.facts = statistics.facts.warned(source.warned)

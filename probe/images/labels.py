@@ -118,6 +118,11 @@ class LabelCheck:
         if classes.ndim == 1:
             self._check_of_images(values)
 
+    def add(self, other: "LabelCheck") -> None:
+        """Add the labels that another one has counted."""
+        self._n_classes = max(self._n_classes, other._n_classes)
+        self._counts.update(other._counts)
+
     def findings(self) -> list[str]:
         """Return what is to be warned of.
 

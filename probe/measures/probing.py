@@ -19,6 +19,7 @@ from probe.models.layers import Layer, LayerSelection, module_names, select_laye
 from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics, find_layers, statistics_bytes
 from probe.reading.options import AUTO, Options, TargetSelection
+from probe.reading.ranks import check_ranks, in_turn
 from probe.sums.statistics import Statistics
 
 __all__ = ["channelwise", "collect", "layerwise", "list_layers"]
@@ -330,10 +331,10 @@ input_key, layout, forward, max_images, checkpoint, checkpoint_every, seed, prog
     )  # fmt: skip
     if isinstance(model, Statistics):
         _check_unused(images, options)
-        statistics = model
-    else:
-        statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
-    return layerwise_result(statistics, alpha, maps)
+        return layerwise_result(model, alpha, maps)
+    check_ranks({"alpha": alpha, "maps": repr(maps)})
+    statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
+    return layerwise_result(statistics, alpha, maps, each=in_turn)
 
 
 def channelwise(

@@ -1,6 +1,6 @@
 """Statistics -> results: the scores of all layers as labelled arrays, with provenance and warnings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,32 @@ from probe.sums.statistics import Statistics, check_folds
 
 __all__ = ["channelwise_result", "layerwise_result"]
 
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
 _BY_TARGET = ("r2", "r2_se", "r2_null", "r2_control")
 
 
-def layerwise_result(statistics: Statistics, alpha: float, maps: LayerSelection) -> xr.Dataset:
-    """Score the readouts of all layers; see `probe.layerwise`."""
+def layerwise_result(
+    statistics: Statistics, alpha: float, maps: LayerSelection, each: Each = lambda score, keys: list(map(score, keys))
+) -> xr.Dataset:
+    """Score the readouts of all layers; see `probe.layerwise`.
+
+    Parameters
+    ----------
+    statistics, alpha, maps
+        As there.
+    each
+        (function, items) -> the function of each item; `probe.reading.ranks.in_turn` where the ranks share them.
+    """
     if not alpha > 0:
         raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
     _check_folds(statistics)
     warned: list[str] = []
     _warn_of_missing(statistics, warned)
-    unscored: dict[str, str] = {}
-    scores = {
-        (stimulus, layer.name): _score(statistics, stimulus, layer, alpha, unscored)
-        for layer in statistics.layers
-        for stimulus in statistics.stimuli
-    }
+    keys = [(stimulus, layer) for layer in statistics.layers for stimulus in statistics.stimuli]
+    found = each(lambda key: _score(statistics, key[0], key[1], alpha), keys)
+    scores = {(stimulus, layer.name): of_layer for (stimulus, layer), (of_layer, _) in zip(keys, found, strict=True)}
+    unscored = {layer.name: reason for (_, layer), (_, reason) in zip(keys, found, strict=True) if reason}
     dims = ("layer", "stimulus", "target")
 
     def stacked(name: str) -> np.ndarray:
@@ -101,20 +111,18 @@ def _check_folds(statistics: Statistics) -> None:
     check_folds(counts.tolist(), statistics.facts.n_images)
 
 
-def _score(
-    statistics: Statistics, stimulus: str, layer: Layer, alpha: float, unscored: dict[str, str]
-) -> ReadoutScores:
-    """Return the scores of a layer; where it has none, `unscored` tells the reason."""
+def _score(statistics: Statistics, stimulus: str, layer: Layer, alpha: float) -> tuple[ReadoutScores, str]:
+    """Return the scores of a layer, and why there are none."""
     gram = statistics.grams.get((stimulus, layer.name))
     if gram is None:
         raise ArgumentError("statistics: they hold no Grams. Collect them with probe.collect.")
-    n_targets = len(statistics.targets)
+    n_targets, reason = len(statistics.targets), ""
     if gram.is_finite:
         try:
-            return score_readout(gram, n_targets, alpha)
+            return score_readout(gram, n_targets, alpha), ""
         except IllConditionedError as error:
-            unscored[layer.name] = str(error)
-    return ReadoutScores.unknown(n_targets, len(gram.totals))
+            reason = str(error)
+    return ReadoutScores.unknown(n_targets, len(gram.totals)), reason
 
 
 def _score_channels(statistics: Statistics, stimulus: str, layer: Layer) -> ChannelScores:

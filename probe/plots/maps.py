@@ -13,6 +13,7 @@ from probe.errors import ArgumentError
 from probe.plots.axes import DIVERGING, TWO_COLUMNS, check_width, open_panels, small_text
 from probe.plots.inputs import Results, check_alike, results_by_name
 from probe.plots.profiles import Row, draw_profiles
+from probe.plots.strips import MOST_FRAMES, shown_frames
 from probe.results import layer_map
 
 __all__ = ["draw_map", "plot_maps", "shape_of_panels"]
@@ -22,7 +23,6 @@ _WIDEST_MAP = 2.6  # inches
 _TALLEST = 8.5  # inches, of all rows
 _MOST_ARROWS = 8  # along each side
 _PALENESS = 0.5  # of the image below arrows
-_MOST_FRAMES = 8  # in a row
 _EMPTY = 0.2  # a row that uses less of the common scale gets its own
 
 
@@ -131,7 +131,7 @@ def plot_maps(
 def shape_of_panels(maps: xr.DataArray) -> tuple[int, int]:
     """Return in how many rows and columns `plot_maps` draws the decoded maps of one layer."""
     n_stimuli, n_targets, *size = maps.shape
-    return (n_stimuli, n_targets) if len(size) == 2 else (n_stimuli * n_targets, min(size[0], _MOST_FRAMES))
+    return (n_stimuli, n_targets) if len(size) == 2 else (n_stimuli * n_targets, min(size[0], MOST_FRAMES))
 
 
 def draw_map(ax: Axes, values: np.ndarray, limit: float) -> Any:
@@ -145,8 +145,7 @@ def _by_frames(row: Row) -> list[Row]:
     """Return a row of frames for each map that has them."""
     if row.maps.ndim == 3:
         return [row]
-    n_frames = row.maps.shape[1]
-    shown = [number * n_frames // min(n_frames, _MOST_FRAMES) for number in range(min(n_frames, _MOST_FRAMES))]
+    shown = shown_frames(row.maps.shape[1])
     titles = [f"frame {number + 1}" for number in shown]
     return [
         Row(f"{row.label}\n{title}", maps[shown], titles, row.meaning)

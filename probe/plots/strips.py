@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["MOST_FRAMES", "strip_of", "strip_width"]
+__all__ = ["MOST_FRAMES", "shown_frames", "strip_of", "strip_width"]
 
 MOST_FRAMES = 8
 _GAP = 0.06  # between frames, of the width of one
@@ -34,12 +34,23 @@ def strip_of(values: np.ndarray, most: int = MOST_FRAMES) -> tuple[np.ndarray, l
     ((4, 32), [4.5, 15.5, 26.5], [0, 10, 19])
     """
     n_frames, height, width = values.shape
-    numbers = np.unique(np.linspace(0, n_frames - 1, min(n_frames, most)).round().astype(int)).tolist()
+    numbers = shown_frames(n_frames, most)
     gap = max(round(_GAP * width), 1)
     between = np.full((height, gap), np.nan)
     parts = [part for number in numbers for part in (values[number].astype(float), between)][:-1]
     middles = [place * (width + gap) + (width - 1) / 2 for place in range(len(numbers))]
     return np.concatenate(parts, axis=1), middles, numbers
+
+
+def shown_frames(n_frames: int, most: int = MOST_FRAMES) -> list[int]:
+    """Return which of the frames are drawn: all that fit, evenly spaced, the first and the last among them.
+
+    Examples
+    --------
+    >>> shown_frames(3), shown_frames(20, most=3)
+    ([0, 1, 2], [0, 10, 19])
+    """
+    return np.linspace(0, n_frames - 1, min(n_frames, most)).round().astype(int).tolist()
 
 
 def strip_width(size: tuple[int, ...], most: int = MOST_FRAMES) -> float:

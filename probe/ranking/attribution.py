@@ -12,6 +12,7 @@ from probe.errors import ArgumentError, ImagesError
 from probe.models.layers import Layer
 from probe.reading.cells import draw_cells
 from probe.reading.options import Options
+from probe.reading.ranks import add_arrays, add_facts, own_share
 from probe.reading.reader import open_reader
 from probe.readouts.omission import Ridge
 
@@ -98,17 +99,18 @@ def attribute_readouts(
                     sums[index] += head.absolute_attributions(chosen.flatten(0, 1))
                     counts[index] += chosen.shape[0] * chosen.shape[1]
 
-    with open_reader(model, images, options) as reader:
+    with open_reader(model, images, options, share=own_share()) as reader:
         layer = reader.layer(options.layers)
         with reader.reading([layer], attribute) as run:
             for _, pixels in reader.batches():
                 run(pixels, options.stimulus_names[0])
-        if reader.facts().images_digest != images_digest:
+        added = add_arrays({"sums": sums.numpy(), "counts": counts.numpy()}, reader.share)
+        if add_facts(reader.facts(), reader.share).images_digest != images_digest:
             raise ImagesError(
                 "images: the second reading, which method='attribution' needs, gave other images than the first. "
                 "Pass images that stay the same: without random transforms, in a fixed order."
             )
-    means = sums / counts
+    means = torch.from_numpy(added["sums"]) / torch.from_numpy(added["counts"])
     return means[0], means[1:]
 
 

@@ -12,6 +12,7 @@ from probe.images.stimuli import apply_stimulus
 from probe.models.layers import Layer
 from probe.ranking.strengths import ChannelStrengths
 from probe.reading.options import Options
+from probe.reading.ranks import add_arrays, add_facts, check_ranks, gathered, own_share
 from probe.reading.reader import open_reader
 from probe.sums.gram import summing_dtype
 
@@ -64,8 +65,9 @@ def score_displacements(
     """
     displaced = DISPLACEMENTS[method]
     in_halves = replace(options, folds=2)
-    with open_reader(model, images, in_halves) as reader:
+    with open_reader(model, images, in_halves, share=own_share()) as reader:
         layer = reader.layer(options.layers)
+        check_ranks({**reader.identity, "layer": layer.name, "method": method, "seed": options.seed})
         sums = torch.zeros(2, layer.n_channels, dtype=torch.float64, device="cpu")
         counts = torch.zeros(2, 1, dtype=torch.float64, device="cpu")
         low = torch.full((layer.n_channels,), torch.inf, dtype=torch.float64, device="cpu")
@@ -85,8 +87,11 @@ def score_displacements(
                 halves = torch.tensor(batch.folds, device="cpu")
                 sums.index_add_(0, halves, changes.cpu())
                 counts.index_add_(0, halves, torch.ones(len(halves), 1, dtype=torch.float64, device="cpu"))
-        facts = reader.facts()
-    varies = low < high
+        added = add_arrays({"sums": sums.numpy(), "counts": counts.numpy()}, reader.share)
+        sums, counts = (torch.from_numpy(added[name]) for name in ("sums", "counts"))
+        lowest, highest = zip(*gathered((low, high)), strict=True)
+        facts = add_facts(reader.facts(), reader.share)
+    varies = torch.stack(lowest).amin(dim=0) < torch.stack(highest).amax(dim=0)
     return ChannelStrengths(
         layer=layer,
         scores=torch.where(varies, sums.sum(dim=0) / counts.sum(), torch.nan).numpy(),

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -68,36 +68,27 @@ class Checkpoint:
         """Tell whether an earlier run has read an image."""
         return number in self._done
 
-    def restore(self, statistics: Statistics, reader: Reader, share: Share, kept: Sequence[str]) -> None:
+    def restore(self, statistics: Statistics, reader: Reader, identity: dict[str, Any]) -> None:
         """Give statistics that are to be collected what an earlier run has collected, if it was one of the same.
 
         Parameters
         ----------
         statistics
             Of no images yet.
-        reader, share
+        reader
             What will be read.
-        kept
-            Names of what is kept: of Grams and of the layers whose moments are.
+        identity
+            All in which the two runs must agree, by name.
 
         Raises
         ------
         ArgumentError
             If it was another one: the model, the arguments or the images differ.
         """
-        if self.path is None:
-            return
-        self._identity = {
-            "shard": str(share),
-            "number of images": reader.length,
-            "the first image": reader.first_digest,
-            **statistics.settings,
-            "layers": [f"{layer.name} ({layer.layout}, {layer.n_channels})" for layer in statistics.layers],
-            "kept": list(kept),
-        }
+        self._identity = identity
         if self._found is None or self._earlier is None:
             return
-        for name, value in self._identity.items():
+        for name, value in identity.items():
             if self._found["identity"].get(name) != value:
                 raise self._differs(name, *_difference(self._found["identity"].get(name), value))
         if reader.image_at is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import on_cells
-from probe.errors import ImagesError, warn
+from probe.errors import ArgumentError, warn
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
@@ -23,7 +23,7 @@ from probe.reading.cells import cells_per_image, draw_cells
 from probe.reading.checkpoints import open_checkpoint
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
-from probe.reading.ranks import Share
+from probe.reading.ranks import Share, add_facts, add_statistics, check_ranks, own_share
 from probe.reading.reader import Reader, open_reader
 from probe.readouts.targets import N_CONTROLS, control_maps, target_maps, target_offsets
 from probe.sums.expansion_gram import add_samples, expansion_gram_bytes
@@ -57,22 +57,18 @@ def collect_statistics(
     with_maps : list of str
         Names of the layers in `maps`.
     """
-    share = Share() if options.shard is None else Share(options.shard[0] - 1, options.shard[1])
+    share = own_share()
+    if options.shard is not None and share.of > 1:
+        raise ArgumentError(f"shard={options.shard}: the {share.of} ranks share the images already. Leave it out.")
+    if options.shard is not None:
+        share = Share(options.shard[0] - 1, options.shard[1])
     path = None if options.checkpoint is None else Path(options.checkpoint).expanduser()
     device = resolve_device(options.device, unwrap(model))
     with ExitStack() as stack:
         checkpoint = stack.enter_context(open_checkpoint(path, share, options.checkpoint_every, device))
 
-        def is_wanted(number: int) -> bool:
-            return share.has(number, options.first_image) and not checkpoint.has(number)
-
-        reads_all = share.of == 1 and path is None
-        reader = stack.enter_context(open_reader(model, images, options, wanted=None if reads_all else is_wanted))
-        if share.of > 1 and reader.image_at is None:
-            raise ImagesError(
-                f"images: a {type(images).__name__} is read from its beginning on, so that no share of it can be read "
-                "alone. Pass its data set, a tensor or a folder."
-            )
+        done = None if path is None else checkpoint.has
+        reader = stack.enter_context(open_reader(model, images, options, share=share, done=done))
         layers, skipped = reader.layers(options.layers)
         options = options.on(layers)
         if skipped:
@@ -93,7 +89,14 @@ def collect_statistics(
         # What makes maps of an output is of use only here, and cannot be saved.
         kept = [replace(layer, view=None) for layer in layers]
         statistics = Statistics(kept, _settings(reader, options, layers, cells))
-        checkpoint.restore(statistics, reader, share, [*["Grams"] * grams, *(layer.name for layer in with_moments)])
+        identity = {
+            **reader.identity,
+            **statistics.settings,
+            "layers": [f"{layer.name} ({layer.layout}, {layer.n_channels})" for layer in layers],
+            "kept": [*["Grams"] * grams, *(layer.name for layer in with_moments)],
+        }
+        check_ranks(identity)
+        checkpoint.restore(statistics, reader, {"shard": str(share), **identity})
         collector = _Collector(statistics, options, cells, grams, with_moments)
         with reader.reading(layers, collector.add, collector.add) as run, checkpoint.guarding():
             for batch, pixels in reader.batches():
@@ -101,6 +104,12 @@ def collect_statistics(
                     collector.begin(batch, stimulus)
                     run(pixels, stimulus)
                 checkpoint.after(batch, statistics, reader.facts(skipped))
+            if share.of > 1 and not (statistics.grams or statistics.moments):
+                # A share without any image has sums as well, to which the first image of all gives their form.
+                first, pixels = reader.first()
+                for stimulus in options.stimulus_names:
+                    collector.begin(first, stimulus, counted=False)
+                    run(pixels, stimulus)
             checkpoint.write(statistics, reader.facts(skipped))
         statistics.facts = checkpoint.facts(reader.facts(skipped))
         statistics.images, statistics.expected = checkpoint.images, checkpoint.images
@@ -108,6 +117,9 @@ def collect_statistics(
             assert reader.length is not None
             whole = range(options.first_image, options.first_image + reader.length)
             statistics.images, statistics.expected = [whole[share.place :: share.of]], [whole]
+        if options.shard is None:
+            add_statistics(statistics, share)
+            statistics.facts, statistics.images = add_facts(statistics.facts, share), statistics.expected
     return statistics, [layer.name for layer in with_maps]
 
 
@@ -190,14 +202,16 @@ class _Collector:
         self._draws: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._batch: Batch | None = None
 
-    def begin(self, batch: Batch, stimulus: str) -> None:
-        """Announce the batch and stimulus of the maps to come."""
+    def begin(self, batch: Batch, stimulus: str, *, counted: bool = True) -> None:
+        """Announce the batch and stimulus of the maps to come, and whether they are to be added."""
         if batch is not self._batch:
             self._draws.clear()
         self._batch, self._stimulus = batch, stimulus
         folds = batch.folds
         starts = [i for i in range(len(folds)) if i == 0 or folds[i] != folds[i - 1]]
         self._parts = [(folds[a], a, b) for a, b in zip(starts, [*starts[1:], len(folds)], strict=True)]
+        if not counted:
+            self._parts = []
 
     def add(self, layer: Layer, maps: Tensor, expansion: Expansion | None = None) -> None:
         """Add the maps of a layer, shape (image, channel, *size), and what they were made of."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from probe.errors import ArgumentError, noting, warn
+from probe.errors import ArgumentError, ImagesError, noting, warn
 from probe.images.batches import Batch, ImageSource, Wanted, as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
 from probe.images.stimuli import apply_stimulus
@@ -20,6 +20,7 @@ from probe.models.layers import Layer, LayerSelection, axes_taken, module_names,
 from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.reading.options import Options
+from probe.reading.ranks import Share, own_share
 from probe.results import Facts
 
 __all__ = ["Reader", "Staging", "noting_images", "open_reader", "single"]
@@ -42,15 +43,22 @@ class Reader:
         The warnings that were given; add one's own with `probe.errors.warn`.
     length : int or None
         Number of images that will be read, by this process or by others, where it is known beforehand.
-    first_digest : str
-        Digest of the first image of all.
+    share : Share
+        Which of them this process reads.
     image_at : callable or None
         See `probe.images.batches.ImageSource`.
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, source: ImageSource, options: Options, stage: Staging | None
+        self,
+        model: nn.Module,
+        device: torch.device,
+        source: ImageSource,
+        options: Options,
+        stage: Staging | None,
+        share: Share,
     ) -> None:
+        self.share = share
         self.model, self.warned, self.length = model, source.warned, source.length
         self._stage = stage
         self.device, self._source, self._options = device, source, options
@@ -60,7 +68,7 @@ class Reader:
         self._latest: Batch | None = None
         self.image_at = source.image_at
         image = source.peek()
-        self.first_digest = pixels_digest(image, [options.first_image])
+        self._first = Batch([options.first_image], [0], image)
         with noting(f"while the model ran on the first image, shape {tuple(image.shape)}"):
             self.found, self._memory_format = survey_fast(
                 model, self._prepared(image, [options.first_image]), options.layout, options.forward
@@ -82,9 +90,26 @@ class Reader:
         """Return the chosen layers, and why others were left out; see `probe.models.layers.select_layers`."""
         return select_layers(selection, self.found, module_names(self.model))
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells whether two readings are of one model and of the same images, by name."""
+        return {
+            "model": type(self.model).__name__,
+            "weights_digest": self.weights_digest,
+            "number of images": self.length,
+            "the first image": pixels_digest(self._first.pixels, self._first.numbers),
+        }
+
+    def first(self) -> tuple[Batch, Tensor]:
+        """Return the first image of all as a batch, which is not counted as read, and as the model takes it."""
+        self._latest = self._first
+        return self._first, self._prepared(self._first.pixels, self._first.numbers)
+
     def batches(self) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch, and its images as the model takes them."""
-        shown = self._options.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        shown = (
+            self._options.progress and own_share().place == 0 and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        )
         with tqdm(total=self._source.left, unit="image", desc=self._options.task, disable=not shown) as bar:
             for batch in self._source:
                 self._n_images += len(batch.numbers)
@@ -159,7 +184,8 @@ def open_reader(
     stage: Staging | None = None,
     *,
     labels: bool = False,
-    wanted: Wanted | None = None,
+    share: Share | None = None,
+    done: Wanted | None = None,
 ) -> Iterator[Reader]:
     """Lend a model, open the images, and list the layers; the model is handed back as it was on any exit.
 
@@ -172,9 +198,21 @@ def open_reader(
         image on a canvas.
     labels
         Whether the batches are to hold labels.
-    wanted
-        Which images to read, by their numbers; None for all.
+    share
+        Which images to read of all; None for all.
+    done
+        Number -> whether an image is not to be read again.
+
+    Raises
+    ------
+    ImagesError
+        If there are shares, and the images can be read from their beginning on alone.
     """
+    share = share or Share()
+
+    def is_wanted(number: int) -> bool:
+        return share.has(number, options.first_image) and not (done is not None and done(number))
+
     model = unwrap(model)
     device = resolve_device(options.device, model)
     autocast = torch.autocast(device.type, options.precision, enabled=options.precision is not None)
@@ -191,9 +229,14 @@ def open_reader(
             labels=labels,
             grey=takes_grey(model),
             n_axes=axes_taken(model) if options.forward is None else None,
-            wanted=wanted,
+            wanted=None if share.of == 1 and done is None else is_wanted,
         )
-        yield Reader(model, device, source, options, stage)
+        if share.of > 1 and source.image_at is None:
+            raise ImagesError(
+                f"images: a {type(images).__name__} is read from its beginning on, so that no share of it can be read "
+                "alone. Pass its data set, a tensor or a folder."
+            )
+        yield Reader(model, device, source, options, stage, share)
 
 
 def noting_images(numbers: Sequence[int], stimulus: str, images: Tensor) -> AbstractContextManager[None]:

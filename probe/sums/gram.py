@@ -182,6 +182,12 @@ class Gram:
                 constant = torch.outer(totals[rows], totals[start:]) / totals[0]
                 block[fold] = torch.where(chosen, constant, block[fold])
 
+    def move_pilot(self, pilot: Tensor) -> None:
+        """Take the sums about another pilot, shape (channel,)."""
+        self._settle()
+        self._move_pilot(pilot.to(self.pilot) - self.pilot)
+        self.pilot = pilot.to(self.pilot)
+
     @property
     def blocks(self) -> list[Tensor]:
         """The sums, shape (fold, row of the block, column from the first row on), double precision."""

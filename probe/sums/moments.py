@@ -1,6 +1,6 @@
 """Sums of single channels at each position, from every cell: update, merge, save, load. Torch only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -122,6 +122,15 @@ class PositionMoments:
             moved.maps = self.maps + (self.images[:, None] * shift)[on_cells(self.maps.shape[2:])]
             moved.image_squares = self.image_squares + n_cells * (2 * shift * cell_sums + cells * shift**2)
         return moved
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "PositionMoments":
+        """Return them with each of their sums changed."""
+        made = PositionMoments.from_state(self.state())
+        for name in self._SUMS:
+            setattr(made, name, change(getattr(self, name)))
+        if self.maps is not None:
+            made.maps = change(self.maps)
+        return made
 
     def merge(self, other: "PositionMoments") -> None:
         """Add the sums of `other`, which is left as it is."""

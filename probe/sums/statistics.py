@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,14 +89,10 @@ class Statistics:
         _check_same_layers(self.layers, other.layers)
         _check_same_settings(self.settings, other.settings)
         _check_disjoint(self.images, other.images)
-        # A share of few images may have none at all, and so no sums.
         for key, gram in other.grams.items():
-            self.grams[key] = merged(self.grams[key], gram) if key in self.grams else deepcopy(gram)
+            self.grams[key] = merged(self.grams[key], gram)
         for key, moments in other.moments.items():
-            if key in self.moments:
-                self.moments[key].merge(moments)
-            else:
-                self.moments[key] = deepcopy(moments)
+            self.moments[key].merge(moments)
         self.images = ranges_of_both(self.images, other.images)
         self.expected = ranges_of_both(self.expected, other.expected)
         self.facts = merged_facts(self.facts, other.facts)

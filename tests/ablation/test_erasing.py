@@ -115,7 +115,8 @@ def test_a_transformer_keeps_its_class_token():
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, depth=2).eval()
     images = noise_images(10, 64)
     statistics = probe.collect(model, images, layers="blocks.1", progress=False)
-    eraser = probe.fit_eraser(statistics, "blocks.1")
+    with pytest.warns(probe.ProbeWarning, match="fewer than its 192 channels"):
+        eraser = probe.fit_eraser(statistics, "blocks.1")
     seen = []
     model.norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     model(images)

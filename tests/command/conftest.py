@@ -120,9 +120,9 @@ def measured(run):
 def python():
     """Run Python in a process of its own."""
 
-    def start(*arguments, cwd=None):
+    def start(*arguments, cwd=None, timeout=60):
         return subprocess.run(
-            [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=60
+            [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=timeout
         )
 
     return start

@@ -93,3 +93,54 @@ def test_a_checkpoint_is_gone_on_from(workplace, photos, measured):
     words += ["--checkpoint", "x.ck", "--checkpoint-every", 10]
     first = measured(*words).stdout
     assert measured(*words).stdout == first
+
+
+DRIVEN = """
+import os, sys
+from torch import nn
+from probe.command.main import main
+from probe.testing import padded_net
+
+class Uneven(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = padded_net(depth=2)
+
+    def forward(self, images):
+        if os.environ["RANK"] == "1":
+            raise ZeroDivisionError("one over nothing")
+        return self.body(images)
+
+if __name__ == "__main__":
+    words = ["--images", sys.argv[1], "--size", "32"]
+    main(["layerwise", "cli_nets:small", *words, "-o", "ranks.nc"], standalone_mode=False)
+    main(["layerwise", "driven:Uneven", *words, "-o", "uneven.nc"])
+"""
+
+
+def test_under_torchrun_the_first_rank_speaks_and_writes_and_an_error_is_told_by_the_rank_that_has_it(
+    workplace, photos, measured, python, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    (workplace / "driven.py").write_text(DRIVEN)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    launched = python(*launch, "driven.py", photos, cwd=workplace, timeout=300)
+    words = ["layerwise", "cli_nets:small", "--images", photos, "--size", SIZE, "-o", "alone.nc"]
+    told = measured(*words).stdout.replace("alone.nc", "ranks.nc")
+    assert launched.stdout == told
+    xr.testing.assert_allclose(probe.load("ranks.nc"), probe.load("alone.nc"), atol=1e-5)
+    assert probe.load("ranks.nc").attrs["command"].startswith("probe layerwise cli_nets:small")
+    assert launched.returncode != 0
+    assert launched.stderr.count("weights: as cli_nets:small gives them") == 1
+    assert "error: ZeroDivisionError: one over nothing" in launched.stderr
+    assert not (workplace / "uneven.nc").exists()
+
+
+@pytest.mark.parametrize("command", ["neighbours", "layers", "show"])
+def test_what_cannot_be_shared_is_refused_under_torchrun(command, run, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    words = {"neighbours": ["resnet18", "--images", ".", "-o", "x.nc", "--layers", "conv1"], "layers": ["resnet18"]}
+    outcome = run(command, *words.get(command, ["x.nc"]))
+    assert outcome.exit_code == 2
+    assert f"`probe {command}` runs in one process, and 2 were started" in outcome.stderr

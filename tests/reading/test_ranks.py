@@ -1,16 +1,25 @@
-"""What is read in shares is what one process reads."""
+"""What is read in shares, or by ranks, is what one process reads; and what becomes of ranks that do not fit or end."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from torch.utils.data import TensorDataset
 
 import probe
+from probe.errors import RankError
+from probe.reading.ranks import Share, _waiting, check_ranks, in_turn, own_share
 from probe.testing import noise_images, padded_net
+from tests.reading.groups import EQUAL, FAULTS, FEW
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.* images. cells of one image:probe.ProbeWarning"),
     pytest.mark.filterwarnings("ignore:fewer than 5 samples:probe.ProbeWarning"),
+    pytest.mark.filterwarnings("ignore:score 'accuracy'.* no better than chance:probe.ProbeWarning"),
 ]
 
 IMAGES = noise_images(13, 12).double()
@@ -74,3 +83,74 @@ class TestShards:
         assert shard.missing == [0, 2, 4, 6, 8, 10, 12]
         with pytest.warns(probe.ProbeWarning, match=r"images 0, 2, 4, 6, 8 and 2 more of 13 are missing"):
             probe.layerwise(shard)
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """What each rank of each group found, by name, number of ranks and rank."""
+    folder = tmp_path_factory.mktemp("groups")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.reading.groups", folder],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {tuple(path.stem.rsplit("-", 2)): pickle.loads(path.read_bytes()) for path in folder.glob("*.pickle")}
+
+
+class TestRanks:
+    @pytest.mark.parametrize(
+        ("name", "world"), [*((name, 2) for name in EQUAL), *((name, world) for name in FEW for world in (1, 3))]
+    )
+    def test_every_rank_returns_what_one_process_does(self, name, world, groups):
+        alone = EQUAL[name]()
+        for rank in range(world):
+            found = groups["equal", str(world), str(rank)][name]
+            assert not isinstance(found, str), found
+            assert list(found.variables) == list(alone.variables)
+            for variable, values in alone.variables.items():
+                if values.dtype.kind == "f":
+                    tolerance = 1e-6 if "single" in name else 1e-9
+                    np.testing.assert_allclose(found[variable], values, atol=tolerance, rtol=0, err_msg=str(variable))
+                else:
+                    assert found[variable].variable.equals(values), variable
+            for fact in {"n_images", "images_digest", "weights_digest", "settings", "sharing"} & alone.attrs.keys():
+                assert found.attrs[fact] == alone.attrs[fact], fact
+
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            ("other seed", "ranks: seed differs: 0 on rank 0 and 1 on rank 1. Give all ranks the same model"),
+            ("other alpha", "ranks: alpha differs: 0.001 on rank 0 and 0.01 on rank 1"),
+            ("other images", "ranks: the first image differs: "),
+            ("fewer images", "ranks: number of images differs: 13 on rank 0 and 12 on rank 1"),
+            ("other model", "ranks: weights_digest differs: "),
+            ("other layer", "ranks: layer differs: 'body.conv1' on rank 0 and 'body.conv2' on rank 1"),
+            ("a generator", "images: a tuple_iterator is read from its beginning on, so that no share"),
+            ("a shard", "shard=(1, 2): the 2 ranks share the images already"),
+        ],
+    )
+    def test_ranks_that_do_not_fit_are_refused_by_name_on_each(self, fault, message, groups):
+        for rank in "01":
+            assert message in groups[fault, "2", rank]
+
+    def test_where_one_raises_it_raises_that_and_the_others_that_one_has_ended(self, groups):
+        assert groups["raises", "2", "1"] == "ZeroDivisionError: one over nothing"
+        assert groups["raises", "2", "0"].startswith("RankError: rank 0: another rank ended early")
+
+    def test_where_one_is_killed_the_others_do_not_wait(self, groups):
+        assert groups["killed", "2", "0"].startswith("RankError: rank 0: another rank ended early")
+        assert ("killed", "2", "1") not in groups
+
+    def test_each_fault_is_looked_at(self, groups):
+        assert {fault for fault, _, _ in groups} == {*FAULTS, "equal"}
+
+
+class TestAlone:
+    def test_a_process_by_itself_is_a_group_of_one(self):
+        assert own_share() == Share(0, 1)
+        assert in_turn(lambda item: item + 1, [1, 2, 3]) == [2, 3, 4]
+        check_ranks({"seed": 0})
+
+    def test_a_rank_that_breaks_off_says_so(self):
+        with pytest.raises(RankError, match=r"rank 0: another rank ended early.*Its own message"), _waiting():
+            raise RuntimeError("connection closed by peer")

@@ -178,6 +178,19 @@ def test_without_labels_only_consistency_is_told():
     assert found.distance_consistency.sizes["distance"] == 4
 
 
+def test_folders_named_by_classes_tell_the_accuracy_of_a_given_model(tmp_path):
+    write(tmp_path, (20, 20), 4, ("ant", "bee", "cat", "dog", "elk"))
+    model = small_classifier()
+    with torch.no_grad():  # always the third class
+        model[-1].weight.zero_()
+        model[-1].bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbeWarning)
+        found = run(model, tmp_path, paddings=["circular"], preset="tiny", progress=False)
+    assert found.here.sel(arm=OWN, score="diagonal").item() == pytest.approx(20)
+    assert found.here.sel(arm=OWN, score="consistency").item() == 100
+
+
 class Untraceable(nn.Module):
     def __init__(self):
         super().__init__()
