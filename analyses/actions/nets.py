@@ -67,7 +67,8 @@ def _convolution(arm: Arm, n_in: int, n_out: int, window: int, stride: int | tup
 def small_clip_net(arm: Arm, *, n_classes: int, n_channels: int = 1, seed: int = 0) -> nn.Sequential:
     """Make an untrained classifier of clips: three 3×3×3 convolutions, and the mean over what they give.
 
-    Their strides are 2 along rows and columns, and along time that of the arm, 2 and 2.
+    Each clip is brought to mean 0 and deviation 1 first, so that how bright a scene is hides nothing of what moves in
+    it. Strides are 2 along rows and columns, and along time that of the arm, 2 and 2.
 
     Parameters
     ----------
@@ -85,12 +86,18 @@ def small_clip_net(arm: Arm, *, n_classes: int, n_channels: int = 1, seed: int =
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        modules: list[nn.Module] = []
+        modules: list[nn.Module] = [_Standardised()]
         n_inputs = n_channels
         for width, time_stride in zip(_WIDTHS, (arm.time_stride, 2, 2), strict=True):
             modules += [_convolution(arm, n_inputs, width, 3, (time_stride, 2, 2)), nn.BatchNorm3d(width), nn.ReLU()]
             n_inputs = width
         return nn.Sequential(*modules, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(n_inputs, n_classes))
+
+
+class _Standardised(nn.Module):
+    def forward(self, clips: Tensor) -> Tensor:
+        deviation, mean = torch.std_mean(clips, dim=(1, 2, 3, 4), keepdim=True)
+        return (clips - mean) / (deviation + 1e-6)
 
 
 class _BasicBlock(nn.Module):

@@ -40,7 +40,7 @@ def test_there_are_three_depths_and_seeds():
     with pytest.raises(ArgumentError, match="depth=101: expected one of 18, 34, 50"):
         clip_resnet(101, ARMS["S-Conv"], n_classes=2)
     state = torch.get_rng_state()
-    first, again, other = (small_clip_net(ARMS["S-Conv"], n_classes=2, seed=seed)[0].weight for seed in (3, 3, 4))
+    first, again, other = (small_clip_net(ARMS["S-Conv"], n_classes=2, seed=seed)[1].weight for seed in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -95,3 +95,11 @@ def test_a_circular_residual_network_does_not_either():
     clips = torch.rand(1, 3, 16, 32, 64, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     with torch.no_grad():
         torch.testing.assert_close(net(clips.roll((32, 0), (4, 2))), net(clips), rtol=1e-9, atol=1e-9)
+
+
+def test_small_networks_do_not_see_how_bright_a_clip_is():
+    net = small_clip_net(ARMS["S-Conv"], n_classes=3).double().eval()
+    clips = torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    with torch.no_grad():
+        torch.testing.assert_close(net(200 * clips + 30), net(clips), rtol=1e-4, atol=1e-5)
+        assert net(torch.full((1, 1, 16, 16, 16), 7.0, dtype=torch.double)).isfinite().all()
