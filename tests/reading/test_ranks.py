@@ -61,7 +61,7 @@ class TestShards:
             {"first_image": 4, "positions": "auto"},
             {"images": TensorDataset(IMAGES), "num_workers": 1},
         ],
-        ids=str,
+        ids=" ".join,
     )  # fmt: skip
     def test_with_all_that_depends_on_the_whole(self, options):
         first, second = (collect(shard=(place, 2), **options) for place in (1, 2))
