@@ -1,9 +1,10 @@
 """The page of one model: where it knows position, why, and what happens without. Never loads torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from probe.reports.overview.figures import draw_decoded, draw_depth, draw_variants
@@ -63,8 +64,9 @@ def build(result: xr.Dataset) -> Report:
     without = report.add_section("What happens without it?")
     _add_scores(without, whole, result)
     _add_parts(without, whole, _WITHOUT)
-    _add_numbers(report.add_section("All numbers"), whole)
-    said = " ".join([*sentences, *DEFINITIONS.values(), *_terms(whole)])
+    tables = {part: KINDS[str(one.attrs["kind"])].table(one) for part, one in whole.parts.items()}
+    _add_numbers(report.add_section("All numbers"), whole, tables)
+    said = " ".join([*sentences, *DEFINITIONS.values(), *_terms(whole, tables)])
     report.add_section("What each number means").add_definitions(
         [*meanings_of(said), *DEFINITIONS.items()], linked=True
     )
@@ -210,21 +212,23 @@ def _add_scores(section: Section, whole: Overview, result: xr.Dataset) -> None:
     )
 
 
-def _add_numbers(section: Section, whole: Overview) -> None:
+def _add_numbers(section: Section, whole: Overview, tables: Mapping[str, pd.DataFrame]) -> None:
     section.add_table(
         parts_table(whole), caption="What was measured, by which call of probe, and how long it took.", name="parts"
     )
     for part, result in whole.parts.items():
         if part in VARIANTS or part == "untrained":
             continue
-        kind = str(result.attrs["kind"])
-        table = KINDS[kind].table(result)
+        table = tables[part]
         section.add_table(
-            table, caption=f"{NAMES[part]}: every number.", name=part, max_rows=60, formats=formats_of(kind, table)
+            table,
+            caption=f"{NAMES[part]}: every number.",
+            name=part,
+            max_rows=60,
+            formats=formats_of(str(result.attrs["kind"]), table),
         )
 
 
-def _terms(whole: Overview) -> list[str]:
-    tables = [KINDS[one.attrs["kind"]].table(one) for one in whole.parts.values()]
+def _terms(whole: Overview, tables: Mapping[str, pd.DataFrame]) -> list[str]:
     named = [str(name) for one in whole.parts.values() for name in [*one.data_vars, *one.attrs.values()]]
-    return [*named, *(str(column) for table in tables for column in table)]
+    return [*named, *(str(column) for table in tables.values() for column in table)]

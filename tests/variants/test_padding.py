@@ -26,6 +26,13 @@ SMALLEST_UNDER_VALID = {
     "googlenet": 349,
 }
 SAME_SIZE = PADDINGS[:5]
+BUT_VALID = [padding for padding in PADDINGS if padding != "valid"]
+# Every padding meets every kind of layer; these three models add depth and joins to what the others are made of.
+FEWER = {
+    "resnet50": ["circular", "full"],
+    "vgg11": ["zeros", "replicate"],
+    "densenet121": ["reflect", "partial", "full"],
+}
 
 ignore_not_converted = pytest.mark.filterwarnings("ignore:padding='[a-z]*'. not converted")
 
@@ -112,20 +119,21 @@ def check_every_convolution(original, converted, images, padding):
 
 
 @ignore_not_converted
-@pytest.mark.parametrize("padding", [padding for padding in PADDINGS if padding != "valid"])
-def test_models_keep_their_weights_and_every_convolution_gets_its_border(named_model, padding):
-    _, original, before = named_model
-    converted = with_padding(original, padding)
-    assert states_equal(converted, original) and states_equal(original, before)
-    assert not storages(converted) & storages(original)
-    assert repr(original) == repr(before) and vars(original).keys() == vars(before).keys()
-    for (name, module), (converted_name, twin) in zip(original.named_modules(), converted.named_modules(), strict=True):
-        assert name == converted_name and isinstance(twin, type(module)) and twin.training == module.training
+def test_models_keep_their_weights_and_every_convolution_gets_its_border(named_model):
+    name, original, before = named_model
     images = torch.randn(1, 3, 96, 96)
-    output = check_every_convolution(original, converted, images, padding)
     with torch.inference_mode():
-        change = (output - original(images)).norm() / original(images).norm()
-    assert change == 0 if padding == "zeros" else change > 0
+        own = original(images)
+    for padding in FEWER.get(name, BUT_VALID):
+        converted = with_padding(original, padding)
+        assert states_equal(converted, original) and states_equal(original, before)
+        assert not storages(converted) & storages(original)
+        assert repr(original) == repr(before) and vars(original).keys() == vars(before).keys()
+        for (path, module), (twin_path, twin) in zip(original.named_modules(), converted.named_modules(), strict=True):
+            assert path == twin_path and isinstance(twin, type(module)) and twin.training == module.training
+        output = check_every_convolution(original, converted, images, padding)
+        change = (output - own).norm()
+        assert change == 0 if padding == "zeros" else change > 0, padding
 
 
 @ignore_not_converted

@@ -170,7 +170,7 @@ def test_layers_that_pad_in_code_of_their_own_are_left_out_and_named():
 
 
 def test_attention_ends_the_counting():
-    model = torchvision.models.vit_b_16(weights=None, image_size=32)
+    model = torchvision.models.VisionTransformer(32, 16, num_layers=2, num_heads=2, hidden_dim=48, mlp_dim=96)
     with pytest.warns(ProbeWarning, match="foveation: not counted for 1: .*softmax reads by content"):
         probe.audit(nn.Sequential(AttendsFirst(), nn.Conv2d(3, 4, 3)), (3, 8, 8), sizes=False)
     with pytest.warns(ProbeWarning, match="the model took no other size: 31 rows: the model .VisionTransformer"):
