@@ -343,19 +343,15 @@ def _row_batches(
 def _arriving_batches(
     chunks: Any, max_images: int | None, first_image: int, fold_of: FoldOf, wants_labels: bool
 ) -> Iterator[Batch]:
-    number = first_image
-    last = None if max_images is None else first_image + max_images
-    for pixels, labels in chunks:
-        if last is not None:
-            pixels = pixels[: last - number]
-        numbers = range(number, number + len(pixels))
-        number += len(pixels)
+    for start, pixels, labels in chunks:
+        kept = pixels if max_images is None else pixels[: max_images - start]
+        numbers = range(first_image + start, first_image + start + len(kept))
         if numbers:
             places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
             places.sort(key=lambda image: image.fold)
             order = [image.index for image in places]
-            yield _batch(places, pixels[order], [labels[index] for index in order] if wants_labels else ())
-        if number == last:
+            yield _batch(places, kept[order], [labels[index] for index in order] if wants_labels else ())
+        if start + len(kept) == max_images:
             return
 
 

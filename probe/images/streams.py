@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.rows import Transform, as_tensor, axes_of, collate, image_in, label_in, row_tensor
@@ -14,8 +15,8 @@ from probe.images.shapes import axes_of_row, check_shape
 __all__ = ["Stream", "refuse_transform"]
 
 
-class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
-    """Batches of (pixels, labels) from an iterable of rows or of batches; what has more axes than a row is a batch.
+class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
+    """Batches of (place, pixels, labels) from an iterable of rows or batches; what has more axes than a row is a batch.
 
     Parameters
     ----------
@@ -55,34 +56,49 @@ class Stream(IterableDataset[tuple[Tensor, list[Any]]]):
         if self._makes_batches:
             refuse_transform(transform, "batches")
 
-    def __iter__(self) -> Iterator[tuple[Tensor, list[Any]]]:
-        """Read on."""
+    def __iter__(self) -> Iterator[tuple[int, Tensor, list[Any]]]:
+        """Read on, and yield batches with the place of their first image.
+
+        Each of several workers goes along the whole stream and makes every so-manieth batch of it, so that each image
+        is read once, at the same place with any number of workers, whether the data set knows of them or not.
+        """
+        worker = get_worker_info()
+        own, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
         rows: list[tuple[int, Any, Any]] = []
-        n_read = 0
+        n_read = n_rows = n_batches = 0
         for element in self._elements():
+            is_own = n_batches % of == own
             _check_clear(element)
             image = image_in(element, self.input_key)
             axes = axes_of(image)
             if self._makes_batches or (axes is not None and axes > axes_of_row(self.n_axes)):
-                if rows:
-                    yield _stacked(rows)
-                rows = []
+                if n_rows:
+                    if is_own:
+                        yield n_read - n_rows, *_stacked(rows)
+                    rows, n_rows, n_batches = [], 0, n_batches + 1
+                    is_own = n_batches % of == own
                 refuse_transform(self.transform, "batches")
                 pixels = self._pixels(image)
-                n_read += len(pixels)
-                yield pixels, self._labels(label_in(element), len(pixels)) if self.labels else []
+                if is_own:
+                    yield n_read, pixels, self._labels(label_in(element), len(pixels)) if self.labels else []
+                n_read, n_batches = n_read + len(pixels), n_batches + 1
                 continue
-            with noting(f"while image {n_read} was read and transformed"):
-                pixels = row_tensor(image, self.transform, self.grey, self.n_axes)
-                rows.append((n_read, pixels, label_in(element) if self.labels else None))
-            n_read += 1
-            if len(rows) == self.batch_size or n_read == self.max_images:
-                yield _stacked(rows)
-                rows = []
+            if is_own:
+                with noting(f"while image {n_read} was read and transformed"):
+                    pixels = row_tensor(image, self.transform, self.grey, self.n_axes)
+                    rows.append((n_read, pixels, label_in(element) if self.labels else None))
+            n_read, n_rows = n_read + 1, n_rows + 1
+            if n_rows == self.batch_size or n_read == self.max_images:
+                if is_own:
+                    yield n_read - n_rows, *_stacked(rows)
+                rows, n_rows, n_batches = [], 0, n_batches + 1
         if rows:
-            yield _stacked(rows)
+            yield n_read - n_rows, *_stacked(rows)
 
     def _elements(self) -> Iterator[Any]:
+        if get_worker_info() is not None:
+            # A data set that knows its worker would leave out what it holds to be the others'.
+            torch.utils.data._utils.worker._worker_info = None
         try:
             yield from self.elements
         except TypeError as error:

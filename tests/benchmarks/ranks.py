@@ -12,7 +12,7 @@ kind, rank, world, file, n_images = sys.argv[1], *map(int, sys.argv[2:4]), sys.a
 torch.manual_seed(0)
 model, images = torchvision.models.resnet18(weights=None).eval(), torch.randn(n_images, 3, 224, 224)
 options = {"stimuli": "natural", "positions": 40, "progress": False}
-probe.layerwise(model, images[:40], **options)
+probe.layerwise(model, images[:16], **options)
 dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
 dist.barrier()
 if kind == "alone":

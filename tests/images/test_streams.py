@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import IterableDataset, get_worker_info
 
 from probe.errors import ArgumentError, ImagesError
+from probe.images.batches import open_images
 from probe.images.shapes import check_shape
 from probe.images.streams import Stream, refuse_transform
 from probe.testing import noise_images
@@ -17,24 +20,24 @@ def batches_of(elements, *, batch_size=2, max_images=None, labels=False):
 
 
 def test_rows_are_put_into_batches():
-    sizes = [len(pixels) for pixels, _ in batches_of(iter(IMAGES))]
+    sizes = [len(pixels) for _, pixels, _ in batches_of(iter(IMAGES))]
     assert sizes == [2, 2, 1]
-    assert torch.equal(torch.cat([pixels for pixels, _ in batches_of(iter(IMAGES))]), IMAGES)
+    assert torch.equal(torch.cat([pixels for _, pixels, _ in batches_of(iter(IMAGES))]), IMAGES)
 
 
 def test_batches_stay_as_they_are():
-    assert [len(pixels) for pixels, _ in batches_of(IMAGES.split(3))] == [3, 2]
+    assert [len(pixels) for _, pixels, _ in batches_of(IMAGES.split(3))] == [3, 2]
 
 
 def test_labels_come_with_their_rows():
     found = batches_of(zip(IMAGES, range(5), strict=True), labels=True)
-    assert [label for _, labels in found for label in labels] == list(range(5))
+    assert [label for _, _, labels in found for label in labels] == list(range(5))
 
 
 def test_no_more_rows_are_read_than_asked_for():
     source = iter(IMAGES)
     stream = iter(Stream(source, 2, None, None, 3, False, False))
-    assert [len(next(stream)[0]) for _ in range(2)] == [2, 1]
+    assert [len(next(stream)[1]) for _ in range(2)] == [2, 1]
     assert len(list(source)) == 2
 
 
@@ -48,3 +51,80 @@ def test_a_transform_of_what_is_taken_as_it_is_is_refused():
     refuse_transform(None, "a tensor")
     with pytest.raises(ArgumentError, match="transform: images is a tensor"):
         refuse_transform(str, "a tensor")
+
+
+GREYS = [Image.new("RGB", (4, 4), (10 * index,) * 3) for index in range(11)]
+
+
+class Telling(IterableDataset):
+    """Every worker gives all."""
+
+    def __iter__(self):
+        yield from GREYS
+
+
+class Sharing(IterableDataset):
+    """Each worker gives a share."""
+
+    def __iter__(self):
+        worker = get_worker_info()
+        yield from GREYS if worker is None else GREYS[worker.id :: worker.num_workers]
+
+
+class Batching(IterableDataset):
+    """Rows, with a batch among them."""
+
+    def __iter__(self):
+        yield from GREYS[:3]
+        yield torch.tensor([30.0, 40.0])[:, None, None, None].expand(2, 3, 4, 4) / 255
+        yield from GREYS[5:]
+
+
+def from_hugging_face(folder):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    return datasets.Dataset.from_dict({"image": GREYS, "label": list(range(11))}, features=features)
+
+
+def from_webdataset(folder):
+    webdataset = pytest.importorskip("webdataset")
+    for shard, part in enumerate((GREYS[:6], GREYS[6:])):
+        with webdataset.TarWriter(f"{folder}/{shard}.tar") as tar:
+            for index, image in enumerate(part):
+                tar.write({"__key__": f"{shard}{index}", "png": image, "cls": index})
+    urls = [f"{folder}/{shard}.tar" for shard in (0, 1)]
+    return webdataset.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("png", "cls")
+
+
+SOURCES = {
+    "a stream that knows no workers": lambda folder: Telling(),
+    "a stream that knows its workers": lambda folder: Sharing(),
+    "a stream of rows and batches": lambda folder: Batching(),
+    "datasets": from_hugging_face,
+    "datasets, streaming": lambda folder: from_hugging_face(folder).to_iterable_dataset(num_shards=3),
+    "webdataset": from_webdataset,
+}
+
+
+def grey_of(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 + 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("source", SOURCES)
+def test_each_image_is_read_once_and_has_its_number_with_any_number_of_workers(source, num_workers, tmp_path):
+    """Single pictures, which are transformed in the worker."""
+    transform = None if "batches" in source else grey_of
+    batches = open_images(
+        SOURCES[source](tmp_path), batch_size=2, num_workers=num_workers, transform=transform, input_key=None,
+        max_images=10, first_image=100, fold_of=lambda number, origin: number % 3,
+    )  # fmt: skip
+    found = {}
+    for batch in batches:
+        for number, fold, pixels in zip(batch.numbers, batch.folds, batch.pixels, strict=True):
+            assert number not in found
+            assert fold == number % 3
+            found[number] = round(255 * (pixels.mean().item() - (transform is not None)))
+    spaced = [index * 11 // 10 for index in range(10)] if source == "datasets" else range(10)
+    assert found == {100 + place: 10 * index for place, index in enumerate(spaced)}
