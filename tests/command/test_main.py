@@ -171,7 +171,7 @@ class TestProgram:
 REFUSED = {
     "layerwis": "No such command 'layerwis'. Did you mean layerwise",
     "report pading": "nor a file. Did you mean padding?",
-    "analyse rok": "there is no study 'rok'; expected one of audit",
+    "analyse rok": "there is no study 'rok'; expected one of actions, audit",
     "layerwise --positions x": "'x' is not auto, all or a whole number",
     "layerwise --targets row,colum": "'colum' is none of row, column, radius",
     "channelwise --stimuli roled": "is none of natural, rolled, noise, constant, rolled_space, rolled_time. Did",

@@ -71,7 +71,7 @@ def test_maps_with_frames_are_a_row_of_frames_on_one_scale(measured):
 def test_of_many_frames_eight_are_drawn():
     result = measure((11, 3, 4), maps="conv1", stimuli="natural")
     axes = probe.plot_maps(result, "conv1", kind="mean", count=1)
-    expected = [f"frame {1 + 11 * number // 8}" for number in range(8)]
+    expected = [f"frame {1 + round(10 * number / 7)}" for number in range(8)]
     assert [ax.get_title() for ax in axes[0]] == expected
 
 
