@@ -54,6 +54,7 @@ __all__ = [
     "measurement_options",
     "model_args_option",
     "model_argument",
+    "noise_image",
     "note",
     "open_source",
     "overwrite_option",
@@ -446,6 +447,16 @@ def open_source(
     note(f"weights: {source.weights}", quiet)
     note(f"preprocessing: {source.preprocessing}", quiet)
     return source
+
+
+def noise_image(source: "ModelSource", frames: int | None) -> Any:
+    """Return an image of noise as the model would see it, shape (1, channel, row, column), or a clip of it."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8)
+    image = source.transform(Image.fromarray(pixels))[None]
+    return image if frames is None else image[:, :, None].expand(-1, -1, frames, -1, -1).clone()
 
 
 def record(result: "xr.Dataset", source: "ModelSource", command: str) -> None:

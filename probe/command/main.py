@@ -20,6 +20,7 @@ from probe.command.arguments import (
     measurement_options,
     model_args_option,
     model_argument,
+    noise_image,
     note,
     open_source,
     overwrite_option,
@@ -35,6 +36,7 @@ from probe.command.arguments import (
 )
 from probe.command.names import LAWS
 from probe.command.overviews import report_compare, report_model
+from probe.command.planning import plan
 from probe.command.reports import class_folder, report
 from probe.command.studies import analyse, audit
 from probe.command.sums import collect, is_file_of_sums, measure_sums, merge
@@ -42,7 +44,6 @@ from probe.command.sums import collect, is_file_of_sums, measure_sums, merge
 if TYPE_CHECKING:
     import xarray as xr
 
-    from probe.command.named_models import ModelSource
 
 __all__ = ["main"]
 
@@ -110,7 +111,7 @@ def layers(
     import probe
 
     source = open_source(model, weights, size, 0, quiet, model_args)
-    table = probe.list_layers(source.model, _noise_image(source, frames))
+    table = probe.list_layers(source.model, noise_image(source, frames))
     if as_json:
         click.echo(table.reset_index().to_json(orient="records", indent=2, force_ascii=False))
         return
@@ -273,19 +274,10 @@ report.add_command(report_model)
 report.add_command(report_compare)
 main.add_command(collect)
 main.add_command(merge)
+main.add_command(plan)
 main.add_command(report)
 main.add_command(analyse)
 main.add_command(audit)
-
-
-def _noise_image(source: "ModelSource", frames: int | None) -> Any:
-    """Return an image of noise as the model would see it, shape (1, channel, row, column), or a clip of it."""
-    import numpy as np
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8)
-    image = source.transform(Image.fromarray(pixels))[None]
-    return image if frames is None else image[:, :, None].expand(-1, -1, frames, -1, -1).clone()
 
 
 def _measure(

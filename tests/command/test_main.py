@@ -35,6 +35,7 @@ COMMANDS = (
     "shift-consistency",
     "collect",
     "merge",
+    "plan",
     "show",
     "report",
     "report padding",
