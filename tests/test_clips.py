@@ -403,3 +403,14 @@ def test_clips_are_read_in_shards(make):
     first, second = (probe.collect(net, make(CLIPS), shard=(number, 2), **options) for number in (1, 2))
     whole = probe.layerwise(net, make(CLIPS), **options)
     np.testing.assert_allclose(probe.layerwise(first.merge(second) or first).r2, whole.r2, atol=1e-9)
+
+
+def test_erasure_in_clips_is_scored_without_what_is_of_single_images():
+    net = padded_net("zeros", depth=2, width=4, n_axes=3).double()
+    with pytest.warns(ProbeWarning, match="same_place: left out: the maps of relu1 have frames"):
+        curve = probe.erasure_curve(
+            net, CLIPS, "relu1", score="agreement", methods="leace", ranks=1, targets=("row", "frame"), draws=2,
+            progress=False,
+        )  # fmt: skip
+    assert curve.erased.notnull().all()
+    assert "same_place" not in curve
