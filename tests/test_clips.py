@@ -394,3 +394,23 @@ def test_maps_of_clips_that_a_function_lays_out_are_erased():
     torch.testing.assert_close(covariance, torch.zeros(6, dtype=torch.float64), atol=1e-10, rtol=0)
     with pytest.raises(LayoutError, match="expected 4 or 5 axes with 6 channels on axis 1"):
         eraser(maps[:, :, 0, 0])
+
+
+@pytest.mark.parametrize("make", [lambda clips: clips, list], ids=["tensor", "rows"])
+def test_clips_are_read_in_shards(make):
+    net = padded_net("zeros", depth=1, width=4, n_axes=3).double()
+    options = {"layers": "conv1", "positions": None, "progress": False}
+    first, second = (probe.collect(net, make(CLIPS), shard=(number, 2), **options) for number in (1, 2))
+    whole = probe.layerwise(net, make(CLIPS), **options)
+    np.testing.assert_allclose(probe.layerwise(first.merge(second) or first).r2, whole.r2, atol=1e-9)
+
+
+def test_erasure_in_clips_is_scored_without_what_is_of_single_images():
+    net = padded_net("zeros", depth=2, width=4, n_axes=3).double()
+    with pytest.warns(ProbeWarning, match="same_place: left out: the maps of relu1 have frames"):
+        curve = probe.erasure_curve(
+            net, CLIPS, "relu1", score="agreement", methods="leace", ranks=1, targets=("row", "frame"), draws=2,
+            progress=False,
+        )  # fmt: skip
+    assert curve.erased.notnull().all()
+    assert "same_place" not in curve

@@ -101,7 +101,7 @@ def erasure_curve(
         score ``intact``, ``intact_se``; on (score, rank, draw) ``random``. The attribute ``sharing`` tells how the
         computation before the layer was shared. On (eraser, match_stimulus) ``same_place``, as in `neighbours`, from at
         most 200 images, with ``same_place_se``; ``same_place_before`` with nothing erased, ``same_place_random`` on
-        (rank, draw, match_stimulus), and ``same_place_chance``.
+        (rank, draw, match_stimulus), and ``same_place_chance``; of maps without frames alone.
 
     Raises
     ------
@@ -152,10 +152,13 @@ def erasure_curve(
         facts = reader.facts()
     scored = [_of_score(found, recipes, proof, draws) for found in estimates.values()]
     curve = proof.merge(xr.concat(scored, xr.Variable("score", list(estimates))))
-    try:
-        curve = curve.merge(_matched(model, images, layer, projections, options, len(recipes), draws))
-    except ImagesError as error:
-        warn(f"same_place: left out: {error}", warned)
+    if len(place.size) > 2:
+        warn(f"same_place: left out: the maps of {place.name} have frames; it is of rows and columns alone.", warned)
+    else:
+        try:
+            curve = curve.merge(_matched(model, images, layer, projections, options, len(recipes), draws))
+        except ImagesError as error:
+            warn(f"same_place: left out: {error}", warned)
     return finish(
         curve,
         kind="erasure_curve",

@@ -132,7 +132,7 @@ class ImageSource:
             images = (self.image_at(number) for number in self.numbers)
             image = next((image for image in images if image is not None), None)
             if image is not None:
-                return check_shape(image[None]).clone()
+                return check_shape(image[None], None).clone()
         first = next(self._batches, None)
         if first is None:
             raise ImagesError("images: there are none. Pass at least as many images as folds.")
