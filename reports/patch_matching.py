@@ -160,12 +160,23 @@ def _steps(result: xr.Dataset) -> str:
     ]
     if not parts:
         return ""
-    better = [net for net, changed in found.items() if changed.differs and changed.mean < 0]
+    costs = {net: _costs(result, net, sizes) for net in found}
+    better = [
+        net
+        for net, changed in found.items()
+        if changed.differs and changed.mean < 0 and costs[net].differs and costs[net].mean > 0
+    ]
     told = f" Part of what few pairs cost {joined(better)} is a matter of few steps." if better else ""
     return (
         f"{sizes[0]:,} pairs with as many steps as {sizes[-1]:,} change the share, in points: {' and '.join(parts)}."
         f"{told}"
     )
+
+
+def _costs(result: xr.Dataset, net: str, sizes: list[int]) -> Estimate:
+    """Return by how much the share with the fewest pairs is above that with the most, over seeds."""
+    shares = _measured(result).here_by_seed.sel(net=net, steps=_PROPORTION)
+    return estimate((shares.sel(pairs=sizes[0]) - shares.sel(pairs=sizes[-1])).values)
 
 
 def _baselines(result: xr.Dataset) -> str:
@@ -180,10 +191,7 @@ def _baselines(result: xr.Dataset) -> str:
         if not (before.is_known and after.is_known):
             continue
         shares = _measured(result).here_by_seed
-        beside = estimate(
-            shares.sel(net=net, pairs=sizes[-1], steps=_PROPORTION).values
-            - shares.sel(net=_PIXELS, pairs=0, steps=_PROPORTION).values
-        )
+        beside = estimate(shares.sel(net=net, pairs=sizes[-1], steps=_PROPORTION).values - pixels.mean)
         told = "as good as pixels within its error"
         if beside.differs:
             told = "better than pixels" if beside.mean < 0 else "worse than pixels"

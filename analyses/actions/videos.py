@@ -157,7 +157,8 @@ def read_splits(folder: Path) -> tuple[Videos, Videos, Videos, list[str]]:
     Raises
     ------
     ImagesError
-        If there is no such folder, a video of the annotation is missing, or there are fewer than two classes.
+        If there is no such folder, a video of the annotation is missing, none is to train on or to test with, or there
+        are fewer than two classes.
     """
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         parts = [Clips(folder / name, frames=LENGTH) for name in ("train", "test")]
@@ -171,8 +172,12 @@ def read_splits(folder: Path) -> tuple[Videos, Videos, Videos, list[str]]:
     else:
         training, test = _annotated(folder)
     classes = training.source.classes
-    if len(classes) < 2:
-        raise ImagesError(f"images {folder}: there is one class, {classes[0]!r}; expected two or more. {_WHERE}")
+    for part, videos in (("train on", training), ("test with", test)):
+        if not len(videos):
+            raise ImagesError(f"images {folder}: there is no video to {part}. {_WHERE}")
+    if len(set(training.labels)) < 2:
+        only = classes[training.labels[0]]
+        raise ImagesError(f"images {folder}: there is one class to train on, {only!r}; expected two or more. {_WHERE}")
     groups = [_group(training.source.paths[number]) for number in training.numbers]
     chosen = set()
     for label in range(len(classes)):

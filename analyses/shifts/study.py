@@ -171,8 +171,8 @@ def run(
         A trained classifier; it stays as it was.
     images
         Without a model, a folder with ``train/<class>/`` and ``test/<class>/`` (or ``val/``); by default digits, but in
-        the preset ``paper``. For a given model a folder, Dataset or tensor of images, larger by the largest shift (32
-        pixels in ``quick``, 64 in ``paper``) than what the model is to see of them.
+        the preset ``paper``; ``tiny`` has digits always. For a given model a folder, Dataset or tensor of images,
+        larger by the largest shift (32 pixels in ``quick``, 64 in ``paper``) than what the model is to see of them.
     labels
         For a given model, the class of each image. By default those of a folder with as many folders in it as the model
         has outputs, in sorted order, or of a Dataset with ``targets``; else accuracy is not known.
@@ -181,7 +181,7 @@ def run(
     preset
         ``"tiny"``, ``"quick"`` or ``"paper"``.
     seeds
-        Number of networks of each arm; by default that of the preset.
+        Number of networks of each arm, without a model; by default that of the preset.
     max_images, transform
         For a given model, as in `probe.collect`; by default as many images as the preset says, 50 in ``quick``.
     device
@@ -217,6 +217,8 @@ def run(
     {'net': 1, 'arm': 5, 'score': 2}
     """
     started = time.monotonic()
+    if model is not None and seeds is not None:
+        raise ArgumentError(f"seeds={seeds!r}: a given model is not trained, so it would have no effect. Leave it out.")
     chosen = choose_preset(PRESETS, preset, 1 if model is not None else seeds)
     if model is not None:
         found, facts, warned = _of_given(
@@ -409,7 +411,7 @@ def _of_given(
     warned: list[str] = []
     given: dict[str, Any] = {
         "law": "crop", "reach": chosen.reach, "pairs": chosen.pairs, "transform": transform, "device": device,
-        "max_images": max_images or chosen.max_images, "progress": False,
+        "max_images": chosen.max_images if max_images is None else max_images, "progress": False,
     }  # fmt: skip
     known = _known_labels(model, images, labels)
     if known is not None:

@@ -164,6 +164,15 @@ def test_an_annotation_says_which_videos_are_for_what(tmp_path):
     (tmp_path / "split_01.json").write_text(json.dumps({"database": database}))
     with pytest.raises(ImagesError, match=r"1 of 25 videos of split_01.json are not in .*: v_a_g99_c00"):
         read_splits(tmp_path)
+    for subsets, message in (
+        (("training", "training"), "there is no video to test with"),
+        (("validation", "validation"), "there is no video to train on"),
+        (("training", "validation"), "there is one class to train on, 'a'; expected two or more"),
+    ):
+        one = {name: {"subset": subsets[name[2] == "b"]} for name in names}
+        (tmp_path / "split_01.json").write_text(json.dumps({"database": one}))
+        with pytest.raises(ImagesError, match=message):
+            read_splits(tmp_path)
     (tmp_path / "split_01.json").write_text("{}")
     with pytest.raises(ImagesError, match=r"split_01.json is no annotation of a split"):
         read_splits(tmp_path)
@@ -179,7 +188,7 @@ def test_folders_that_do_not_do_are_told(tmp_path):
         write_videos(tmp_path / "one" / part, names=("a",), frames=2)
         write_videos(tmp_path / "few" / part, frames=2, count=4)
         write_videos(tmp_path / "unlike" / part, names=("a", part), frames=2)
-    with pytest.raises(ImagesError, match="there is one class, 'a'; expected two or more"):
+    with pytest.raises(ImagesError, match="there is one class to train on, 'a'; expected two"):
         read_splits(tmp_path / "one")
     with pytest.raises(ImagesError, match="no class has 5 videos to train on"):
         read_splits(tmp_path / "few")

@@ -36,7 +36,8 @@ def test_the_full_presets_have_enough_points_without_a_folder():
 
 def test_each_case_is_there_once(result):
     here = result.here_by_seed.sel(test="all others", batch=16)
-    assert here.sel(net="pixels").notnull().sum() == 2  # untrained, of either seed
+    assert here.sel(net="pixels").notnull().sum() == 1  # nothing of them is drawn
+    assert result.here_sd.sel(net="pixels").isnull().all()
     trained = here.sel(net="S-Conv", pairs=[16, 32])
     assert trained.notnull().all()
     assert trained.sel(pairs=32, steps=STEPS[0]).equals(
@@ -47,6 +48,15 @@ def test_each_case_is_there_once(result):
     assert result.published.notnull().sum() == 10
     kinds = result.here_by_seed.sel(test=["same photograph", "other photographs"], batch=16).mean("test")
     np.testing.assert_allclose(kinds.sel(net="F-Conv", pairs=0), here.sel(net="F-Conv", pairs=0), atol=30)
+
+
+@pytest.mark.parametrize(("with_most", "is_told"), [(3.0, True), (8.0, False), (5.0, False)])
+def test_few_steps_are_blamed_only_where_few_pairs_cost_something(result, with_most, is_told):
+    changed = result.copy(deep=True)
+    here = changed.here_by_seed
+    here.loc[{"pairs": 16, "steps": STEPS[0]}], here.loc[{"pairs": 16, "steps": STEPS[1]}] = 5.0, 3.0
+    here.loc[{"pairs": 32}] = with_most
+    assert any("Part of what few pairs cost" in sentence for sentence in findings(changed)) == is_told
 
 
 def test_untrained_networks_score_what_they_score_alone(result):
@@ -164,6 +174,9 @@ def test_the_full_protocol_is_the_published_one():
         ({"seeds": 0}, ArgumentError, "seeds=0"),
         ({"preset": "paper"}, ImagesError, "needs the patches of Brown et al"),
         ({"preset": "paper", "max_images": 3}, ArgumentError, "leave it out"),
+        ({"preset": "tiny", "max_images": 3}, ArgumentError, "without a folder of images= it would have no effect"),
+        ({"preset": "tiny", "images": "none", "max_images": 1}, ArgumentError, "max_images=1: half are for training"),
+        ({"preset": "tiny", "images": "none", "max_images": 0}, ArgumentError, "max_images=0: half are for training"),
     ],
 )
 def test_wrong_arguments_are_told(given, error, message):

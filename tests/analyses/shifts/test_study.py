@@ -268,6 +268,12 @@ def test_its_page_has_its_table_and_figures(result):
         ({"paddings": ["full"]}, ArgumentError, "paddings: given without a model"),
         ({"max_images": 3}, ArgumentError, "max_images: given without a model"),
         ({"model": Corner()}, ArgumentError, "images: none given. A given model needs"),
+        (
+            {"model": Corner(), "images": noise_images(2, 48), "seeds": 3},
+            ArgumentError,
+            "seeds=3: a given model is not",
+        ),
+        ({"model": Corner(), "images": noise_images(2, 48), "max_images": 0}, ArgumentError, "max_images=0"),
         ({"model": Corner(), "images": iter([])}, ArgumentError, "images: they are read once for each copy, which a l"),
         ({"model": Corner(), "images": noise_images(2, 48), "labels": [0]}, ArgumentError, "labels: 1 found, 2 exp"),
     ],
