@@ -302,6 +302,48 @@ class TestFaults:
         with pytest.raises(ArgumentError, match="'rolled_time' is for clips and volumes"):
             probe.layerwise(padded_net("zeros"), noise_images(8, 6), stimuli="rolled_time", progress=False)
 
+    def test_single_frames_do_not_roll_in_time(self):
+        net, clips = padded_net("zeros", n_axes=3), noise_images(8, (1, 6, 6))
+        with pytest.raises(ArgumentError, match="'rolled_time' leaves clips of one frame as they are"):
+            probe.layerwise(net, clips, stimuli="rolled_time", progress=False)
+        with pytest.raises(ArgumentError, match="axis='time': clips of one frame have none to play backwards"):
+            probe.rank_channels(net, clips, "conv1", axis="time", progress=False)
+
+    @pytest.mark.parametrize(
+        ("n_axes", "size", "message"),
+        [(3, 6, r"takes clips.*one frame in the loader's data set"), (2, (4, 6, 6), r"takes images: show one frame")],
+    )
+    def test_a_loader_of_what_the_model_does_not_take(self, n_axes, size, message):
+        loader = torch.utils.data.DataLoader(noise_images(8, size), batch_size=4)
+        with pytest.raises(ImagesError, match=message):
+            probe.layerwise(padded_net("zeros", n_axes=n_axes), loader, progress=False)
+
+    def test_a_loader_of_clips_of_unequal_length_is_told_the_cure(self):
+        loader = torch.utils.data.DataLoader([torch.zeros(3, frames, 6, 6) for frames in (4, 5)], batch_size=2)
+        with pytest.raises(RuntimeError, match="stack expects") as raised:
+            probe.layerwise(padded_net("zeros", n_axes=3), loader, progress=False)
+        assert any("clips to one number of frames" in note for note in raised.value.__notes__)
+
+    def test_clips_with_frames_before_channels_are_told_the_cure(self):
+        with pytest.raises(ImagesError, match=r"Move the frames behind the channels: images\.transpose\(1, 2\)"):
+            probe.list_layers(padded_net("zeros", n_axes=3), noise_images(2, (4, 6, 6)).transpose(1, 2))
+
+    @pytest.mark.parametrize(("n_axes", "taken"), [(2, "images"), (3, "clips")])
+    def test_objects_that_the_model_does_not_take(self, n_axes, taken):
+        objects = torch.zeros(2, 3, 4, 4) if n_axes == 3 else torch.zeros(2, 3, 2, 4, 4)
+        with pytest.raises(ImagesError, match=f"the model's first convolution takes {taken}"):
+            probe.shift_similarity(padded_net("zeros", n_axes=n_axes), objects, "conv1", frame=9, progress=False)
+
+    def test_axes_that_are_none(self):
+        with pytest.raises(ArgumentError, match="axes=3: expected some of frame, row, column"):
+            probe.with_padding(padded_net("zeros", n_axes=3), "circular", axes=3)
+        with pytest.raises(ArgumentError, match="axes=3: expected some of frame, row, column"):
+            probe.shift_consistency(padded_net("zeros"), noise_images(8, 6), axes=3, progress=False)
+
+    def test_rows_of_signals_are_refused(self):
+        with pytest.raises(ImagesError, match="Signals of one axis, such as spectra and sound, are not read"):
+            probe.list_layers(nn.Conv1d(3, 4, 3), Videos(list(torch.zeros(4, 3, 20))))
+
     def test_a_layout_that_is_none_of_clips(self):
         net = padded_net("zeros", depth=1, width=4, n_axes=3)
         with pytest.raises(LayoutError, match=r"made \(2, 4\) of an output of shape"):

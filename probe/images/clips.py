@@ -27,9 +27,10 @@ class Clips(Folder):
         probe.list_layers(model, probe.Clips("videos/", frames=8), transform=transform)
 
     Every folder below `folder` in which image files lie is a video, its frames in the order of the numbers that end
-    their names. ``transform=`` of a measurement is applied to each frame, a picture in RGB, or grey where the model
-    takes one channel. A video with missing frames, or of which a frame is damaged, is left out with a warning that
-    names them, as damaged files of a folder are.
+    their names, or of their names where none has a number. ``transform=`` of a measurement is applied to each frame, a
+    picture in RGB, or grey where the model takes one channel. A video with missing frames, with files that are none or
+    share a number, or of which a frame is damaged, is left out with a warning that names them, as damaged files of a
+    folder are.
 
     Parameters
     ----------
@@ -80,10 +81,10 @@ class Clips(Folder):
         videos: dict[Path, list[Path]] = {}
         for file in self.paths:
             videos.setdefault(file.parent, []).append(file)
-        if self.root in videos and len(videos) > 1:
+        for above in (above for video in videos for above in video.parents if above in videos):
             raise ImagesError(
-                f"images: {str(self.root)!r} holds image files beside folders of frames, such as "
-                f"{videos[self.root][0].name!r}. Pass a folder that holds videos alone, each a folder of frames."
+                f"images: {str(above)!r} holds image files beside folders of frames, such as "
+                f"{videos[above][0].name!r}. Pass a folder that holds videos alone, each a folder of frames."
             )
         self._videos = [sorted(files, key=_place) for files in videos.values()]
         self.paths = list(videos)
@@ -110,10 +111,8 @@ class Clips(Folder):
     def taken(self, index: int, places: Sequence[int]) -> Clip | Unreadable:
         """Return the frames of a video at given places, from 0, or why there are none."""
         files = self._videos[index]
-        if missing := _missing(files):
-            named = ", ".join(map(str, missing[:_MOST_NAMED]))
-            more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-            return Unreadable(str(self.paths[index]), f"of its frames, {named}{more} are missing")
+        if problem := _problem_of(files):
+            return Unreadable(str(self.paths[index]), problem)
         frames: list[Image.Image] = []
         for place in places:
             frame = self.opened(files[place])
@@ -140,9 +139,18 @@ def _place(file: Path) -> tuple[int, str]:
     return _number(file) or 0, file.name
 
 
-def _missing(files: Sequence[Path]) -> list[int]:
-    """Return the numbers between the first and the last frame that no file has; none where files have no numbers."""
-    numbers = {number for file in files if (number := _number(file)) is not None}
-    if len(numbers) < len(files):
-        return []
-    return [number for number in range(min(numbers), max(numbers)) if number not in numbers]
+def _problem_of(files: Sequence[Path]) -> str:
+    """Return why sorted files are not the frames of a video, one after the other; empty where they are."""
+    numbers = [_number(file) for file in files]
+    known = {number for number in numbers if number is not None}
+    if not known:
+        return ""
+    if None in numbers:
+        return f"{files[numbers.index(None)].name} has no number at the end of its name, as its frames have"
+    for number, file, behind in zip(numbers, files, files[1:], strict=False):
+        if number == _number(behind):
+            return f"{file.name} and {behind.name} have the same number; each frame needs one of its own, the last"
+    missing = [number for number in range(min(known), max(known)) if number not in known]
+    named = ", ".join(map(str, missing[:_MOST_NAMED]))
+    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    return f"of its frames, {named}{more} are missing" if missing else ""

@@ -367,6 +367,12 @@ def row_tensor(image: Any, transform: Transform | None, grey: bool, n_axes: int 
         frames: list[tuple[int, Tensor | Unreadable, Any]] = [
             (place, row_tensor(frame, transform, grey, 2), None) for place, frame in enumerate(image.frames)
         ]
+        shapes = sorted({tuple(frame.shape) for _, frame, _ in frames if isinstance(frame, Tensor)})
+        if len(shapes) > 1:
+            raise ImagesError(
+                f"images: the frames of one clip have the shapes {shapes[0]} and {shapes[1]}. Pass transform=, which "
+                "is applied to each, to bring them to one size."
+            )
         return check_row(collate(frames)[1].transpose(0, 1), n_axes, "in the data set")
     shown = image if transform is None else transform(image)
     if transform is not None and isinstance(shown, Mapping):

@@ -10,6 +10,7 @@ from probe.errors import ImagesError
 __all__ = ["axes_of_row", "channels_first", "check_row", "check_shape"]
 
 _CHANNELS = (1, 3, 4)  # that images have most often
+_NO_SIGNALS = " Signals of one axis, such as spectra and sound, are not read."
 
 
 def axes_of_row(n_axes: int | None) -> int:
@@ -47,9 +48,9 @@ def check_shape(images: Any, n_axes: int | None = 2, from_loader: bool = False) 
     """
     shape = tuple(images.shape)
     if len(shape) not in ((4, 5) if n_axes is None else (2 + n_axes,)):
-        cure = _cure_of_loader(shape) if from_loader else _cure(shape, n_axes)
+        cure = _cure_of_loader(shape, n_axes) if from_loader else _cure(shape, n_axes)
         if len(shape) == 3 and n_axes is None:
-            cure += " Signals of one axis, such as spectra and sound, are not read."
+            cure += _NO_SIGNALS
         raise ImagesError(f"images: expected shape {_expected(n_axes, ('image',))}, found {shape}. {cure}")
     if 0 in shape[1:]:
         raise ImagesError(f"images: shape {shape} holds no pixels. Pass images of at least 1 by 1.")
@@ -124,7 +125,7 @@ def _cure_of_row(shape: tuple[int, ...], n_axes: int | None, where: str) -> str:
             "name the place of the image: input_key=1."
         )
     if len(shape) == 2:
-        return f"Add the axis of the channel {where}: image[None]."
+        return f"Add the axis of the channel {where}: image[None].{_NO_SIGNALS if n_axes is None else ''}"
     if n_axes == 3 and len(shape) == 3:
         return (
             f"The model takes clips: show images as clips of one frame {where}, image[:, None], or read folders of "
@@ -132,13 +133,26 @@ def _cure_of_row(shape: tuple[int, ...], n_axes: int | None, where: str) -> str:
         )
     if shape[0] == 1:
         return f"It has an axis of its own: take image[0] {where}."
+    if n_axes == 2 and len(shape) == 4 and shape[0] in _CHANNELS:
+        return (
+            f"The model takes images: of clips show one frame each, image[:, 0] {where}, of folders of frames all, by "
+            "the folder's path in place of probe.Clips; if the model takes frames apart itself, "
+            "forward=lambda model, clips: model(clips)."
+        )
     return (
         "Rows that are batches already are read through torch.utils.data.DataLoader(images, batch_size=None), "
         "without transform=."
     )
 
 
-def _cure_of_loader(shape: tuple[int, ...]) -> str:
+def _cure_of_loader(shape: tuple[int, ...], n_axes: int | None) -> str:
+    if n_axes == 3 and len(shape) == 4:
+        return "The model takes clips: show images as clips of one frame in the loader's data set, image[:, None]."
+    if n_axes == 2 and len(shape) == 5 and shape[1] in _CHANNELS[1:]:
+        return (
+            "The model takes images: show one frame of each clip in the loader's data set, clip[:, 0]; if the model "
+            "takes frames apart itself, forward=lambda model, clips: model(clips)."
+        )
     if len(shape) < 3:
         return "The rows of the loader's data set are to be images, or to begin with one, as (image, label)."
     if len(shape) == 3:

@@ -123,7 +123,7 @@ def apply_stimulus(name: str, images: Tensor, numbers: Sequence[int], seed: int)
     Raises
     ------
     ArgumentError
-        If it is one of clips alone, and the images have no frames.
+        If it is one of clips alone, and the images have no frames, or one alone to roll.
 
     Examples
     --------
@@ -134,6 +134,8 @@ def apply_stimulus(name: str, images: Tensor, numbers: Sequence[int], seed: int)
         raise ArgumentError(
             f"stimuli: {name!r} is for clips and volumes, and these images have no frames. Choose 'rolled'."
         )
+    if name == "rolled_time" and images.shape[2] == 1:
+        raise ArgumentError("stimuli: 'rolled_time' leaves clips of one frame as they are. Show longer ones.")
     stimulus, kind = _ALL[name], list(_ALL).index(name)
     result = torch.empty_like(images)
     for index, number in enumerate(numbers):

@@ -105,6 +105,13 @@ class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
             if "collate" in str(error):
                 error.add_note("probe: pass the loader's data set as images=; PIL images of its rows become tensors.")
             raise
+        except RuntimeError as error:
+            if "stack expects each tensor to be equal size" in str(error):
+                error.add_note(
+                    "probe: the loader's rows are of several sizes. Bring images to one size, and clips to one number "
+                    "of frames, in its data set, or let the loader make batches of one."
+                )
+            raise
 
     def _pixels(self, image: Any) -> Tensor:
         """Return a batch as one tensor, which may have been a list of images."""

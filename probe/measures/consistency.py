@@ -1,7 +1,7 @@
 """Whether a model says the same of an image wherever it is shifted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -198,7 +198,7 @@ def _check(pairs: Any, reference: str, labels: bool, compare: str, stride: Any) 
 
 def _check_axes(axes: Any) -> tuple[str, ...]:
     """Return the axes in their order."""
-    given = (axes,) if isinstance(axes, str) else tuple(axes)
+    given = tuple(axes) if isinstance(axes, Iterable) and not isinstance(axes, str) else (axes,)
     if not given or not set(given) <= set(AXES):
         raise ArgumentError(f"axes={axes!r}: expected some of {', '.join(AXES)}.")
     return tuple(axis for axis in AXES if axis in given)

@@ -16,7 +16,7 @@ from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
 from probe.images.shifts import Placements, references_of
 from probe.models.capture import reading, survey_fast
-from probe.models.layers import Layer, layer_named, module_names, unwrap
+from probe.models.layers import Layer, axes_taken, layer_named, module_names, unwrap
 from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish
@@ -136,8 +136,8 @@ def shift_similarity(
     start = time.monotonic()
     names = {layers: layers} if isinstance(layers, str) else layers
     names = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
-    size = _check(objects, frame, batch_size)
     model = unwrap(model)
+    size = _check(objects, frame, batch_size, axes_taken(model))
     place = resolve_device(device, model)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     objects = objects.to(place, objects.dtype if parameter is None else parameter.dtype)
@@ -191,7 +191,7 @@ def _mean_of_known(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.where(count > 0, np.where(known, values, 0).sum(axis=axes) / np.maximum(count, 1), np.nan)
 
 
-def _check(objects: Any, frame: int | tuple[int, ...], batch_size: int) -> tuple[int, ...]:
+def _check(objects: Any, frame: int | tuple[int, ...], batch_size: int, n_axes: int | None) -> tuple[int, ...]:
     """Return the size of the frame."""
     if (
         not isinstance(objects, Tensor)
@@ -205,6 +205,14 @@ def _check(objects: Any, frame: int | tuple[int, ...], batch_size: int) -> tuple
             f"frame, row, column), found {found}. Normalise them as in training."
         )
     own = objects.shape[2:]
+    if n_axes not in (None, len(own)):
+        taken = (
+            "clips (object, channel, frame, row, column)" if n_axes == 3 else "images (object, channel, row, column)"
+        )
+        raise ImagesError(
+            f"objects: found shape {tuple(objects.shape)}, but the model's first convolution takes {taken}. "
+            f"{'Make them clips of one frame: objects[:, :, None].' if n_axes == 3 else 'Pass single frames.'}"
+        )
     size = (frame,) * len(own) if isinstance(frame, int) else tuple(frame)
     if len(size) != len(own):
         raise ArgumentError(f"frame={frame!r}: expected one number for each of {', '.join(axes_of_size(own))}.")

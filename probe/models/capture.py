@@ -474,6 +474,8 @@ def _cure_of_channels(shape: tuple[int, ...], expected: int) -> str:
         if len(shape) == 5:
             return "Move the channels from the end: images.movedim(-1, 1), or image.movedim(-1, 0) in transform=."
         return "Move the channels from the end: images.permute(0, 3, 1, 2), or image.permute(2, 0, 1) in transform=."
+    if len(shape) == 5 and shape[2] == expected:
+        return "Move the frames behind the channels: images.transpose(1, 2), or image.transpose(0, 1) in transform=."
     if shape[1] == 1:
         repeated = ", ".join([str(expected), *["-1"] * (len(shape) - 2)])
         return f"Repeat the grey: images.expand(-1, {repeated}), or image.expand({repeated}) in transform=."

@@ -61,7 +61,7 @@ def score_displacements(
     Raises
     ------
     ArgumentError
-        If the axis is time, and the images have no frames.
+        If the axis is time, and the images have no frames, or one.
     """
     displaced = DISPLACEMENTS[method]
     in_halves = replace(options, folds=2)
@@ -74,8 +74,9 @@ def score_displacements(
         high = -low
         with reader.reading([layer], _pooled) as run:
             for batch, pixels in reader.batches():
-                if axis == "time" and pixels.ndim == 4:
-                    raise ArgumentError("axis='time': images have no frames to play backwards or to roll; clips have.")
+                if axis == "time" and (pixels.ndim == 4 or pixels.shape[2] == 1):
+                    found = "images have no frames" if pixels.ndim == 4 else "clips of one frame have none"
+                    raise ArgumentError(f"axis='time': {found} to play backwards or to roll; longer clips have.")
                 shown = apply_stimulus(options.stimulus_names[0], pixels, batch.numbers, options.seed)
                 # All are made first: a model may overwrite what it is shown.
                 views = [shown, *(displaced(shown, dim) for dim in AXES[axis])]

@@ -2,7 +2,7 @@
 
 import difflib
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -154,7 +154,7 @@ def _check_axes(axes: Any, model: nn.Module) -> tuple[str, ...]:
     if axes is None:
         return AXES
     present = axes_in(model)
-    given = (axes,) if isinstance(axes, str) else tuple(axes)
+    given = tuple(axes) if isinstance(axes, Iterable) and not isinstance(axes, str) else (axes,)
     if not given or not set(given) <= set(AXES):
         raise ArgumentError(f"axes={axes!r}: expected some of {', '.join(AXES)}.")
     missing = [axis for axis in given if axis not in present]

@@ -158,3 +158,46 @@ def test_clips_of_unequal_size_in_one_batch_are_an_error_with_the_cure():
     with pytest.raises(ImagesError, match=message):
         probe.list_layers(frames_net(), Videos())
     assert re.search("frames=16", message) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["flow_x_1.png", "flow_y_1.png"], r"flow_x_1\.png and flow_y_1\.png have the same number"),
+        (["1_4x4.png", "2_4x4.png"], r"1_4x4\.png and 2_4x4\.png have the same number"),
+        (["cover.png", "1.png", "2.png", "4.png"], r"cover\.png has no number at the end of its name"),
+    ],
+)
+def test_files_that_are_no_frames_one_after_the_other_are_named(names, message, tmp_path):
+    folder = tmp_path / "wave" / "first"
+    folder.mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    video = Clips(tmp_path, frames=2)[0]
+    assert video.path == str(folder)
+    assert re.search(message, video.reason)
+
+
+@pytest.mark.parametrize("beside", ["a", "a/b"])
+def test_image_files_beside_a_folder_of_frames_are_an_error_at_any_depth(beside, tmp_path):
+    write_video(tmp_path / "a" / "b" / "c", [1])
+    write_video(tmp_path / beside, [7])
+    with pytest.raises(
+        ImagesError, match=rf"{beside}' holds image files beside folders of frames, such as 'image_00007"
+    ):
+        Clips(tmp_path)
+
+
+def test_frames_of_unequal_size_are_an_error_with_the_cure(tmp_path):
+    write_video(tmp_path / "a" / "b", [1])
+    write_video(tmp_path / "a" / "b", [2], size=(8, 5))
+    with pytest.raises(
+        ImagesError, match=r"the frames of one clip have the shapes.*transform=, which is applied to each"
+    ):
+        probe.list_layers(frames_net(), Clips(tmp_path, frames=2))
+
+
+def test_a_model_of_images_given_folders_of_frames_is_told_how_to_show_them(tmp_path):
+    write_video(tmp_path / "a" / "b", [1, 2])
+    with pytest.raises(ImagesError, match=r"takes images: of clips show one frame.*the folder's path.*forward="):
+        probe.list_layers(nn.Conv2d(3, 4, 3), Clips(tmp_path, frames=2))
