@@ -261,13 +261,13 @@ def _cost(result: xr.Dataset) -> str:
 
 def _collapsed(result: xr.Dataset) -> str:
     """Name trained networks whose descriptors are nearly alike, which the loss cannot tell from perfect ones."""
-    spread = result.spread.min("seed").stack(case=("net", "pairs", "steps", "batch"))
+    spread = result.spread.sel(pairs=_sizes(result)).min("seed").stack(case=("net", "pairs", "steps", "batch"))
     nets = sorted({str(case.net.item()) for case in spread[(spread < _COLLAPSED).values]})
     if not nets:
         return ""
     return (
-        f"Some networks of {joined(nets)} give all patches nearly the same descriptor: of these the loss cannot tell "
-        "that they learned nothing."
+        f"Some trained networks give all patches nearly the same descriptor ({'; '.join(nets)}): of these the loss "
+        "cannot tell that they learned nothing."
     )
 
 

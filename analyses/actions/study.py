@@ -93,6 +93,7 @@ _PUBLISHED = {
         "RN50": {"S-Conv": 14.3, "F-Conv in space": 19.0},
     },
 }
+_FOLDERS = {"UCF101": "ucf101", "HMDB51": "hmdb"}
 _SAME_STRIDE = ("S-Conv", "F-Conv in space", "F-Conv in space and time", "circular")
 _CASES = {
     "RN18": ("S-Conv", "F-Conv in space", "F-Conv in space and time", _FULL_TIME),
@@ -376,10 +377,8 @@ def _on_videos(
 
 def _name(folder: Path) -> str:
     """Return the name of a data set whose numbers have been published, where the folder bears it."""
-    for name in _PUBLISHED:
-        if name[:-2].lower() in folder.resolve().name.lower():
-            return name
-    return "folder"
+    letters = "".join(filter(str.isalnum, folder.resolve().name.lower()))  # the archive of UCF101 unpacks to UCF-101
+    return next((name for name, own in _FOLDERS.items() if own in letters), "folder")
 
 
 def _array(

@@ -167,6 +167,11 @@ def test_paper_trains_the_published_networks_on_the_set_that_the_folder_names(tm
     assert any(sentence.startswith("HMDB51, RN18 network") for sentence in findings(found))
 
 
+def test_a_folder_bears_the_name_of_a_published_set_or_is_one_of_its_own(tmp_path):
+    names = {"UCF-101": "UCF101", "ucf101_frames": "UCF101", "hmdb51_org": "HMDB51", "UCF11": "folder", "my": "folder"}
+    assert {name: study._name(tmp_path / name) for name in names} == names
+
+
 def test_the_full_protocol_is_the_published_one():
     paper = PRESETS["paper"]
     assert (paper.epochs, paper.batch, paper.size, paper.visits, paper.short_side) == (150, 32, 112, 1, 0)

@@ -59,6 +59,14 @@ def test_few_steps_are_blamed_only_where_few_pairs_cost_something(result, with_m
     assert any("Part of what few pairs cost" in sentence for sentence in findings(changed)) == is_told
 
 
+@pytest.mark.parametrize(("pairs", "is_told"), [(0, False), (16, True)])
+def test_only_trained_networks_are_said_to_have_collapsed(result, pairs, is_told):
+    changed = result.copy(deep=True)
+    changed["spread"] = changed.spread.where(changed.spread.isnull(), 1.0)
+    changed.spread.loc[{"net": "S-Conv", "pairs": pairs, "steps": STEPS[0], "batch": 16}] = 0.01
+    assert any("nearly the same descriptor" in sentence for sentence in findings(changed)) == is_told
+
+
 def test_untrained_networks_score_what_they_score_alone(result):
     """Their descriptors from scratch, and the score by its definition."""
     textures = [study._texture(number) for number in range(4)]
