@@ -271,9 +271,10 @@ class TestFaults:
         with left_as_found(net), pytest.raises(ImagesError, match=message):
             probe.layerwise(net, make(noise_images(8, (4, 6, 6))), progress=False)
 
-    def test_a_model_of_images_given_clips_is_told_how_to_show_frames(self):
+    @pytest.mark.parametrize("count", [1, 8])
+    def test_a_model_of_images_given_clips_is_told_how_to_show_frames(self, count):
         with pytest.raises(ImagesError, match=r"takes images.*images\.transpose\(1, 2\)\.flatten\(0, 1\).*forward="):
-            probe.layerwise(padded_net("zeros"), noise_images(8, (4, 6, 6)), progress=False)
+            probe.layerwise(padded_net("zeros"), noise_images(count, (4, 6, 6)), progress=False)
 
     @pytest.mark.parametrize("make", [lambda images: images, lambda images: Videos(list(images)), list])
     def test_a_model_of_clips_given_images(self, make, left_as_found):

@@ -107,7 +107,7 @@ def _cure(shape: tuple[int, ...], n_axes: int | None) -> str:
         return "Move the channels of a single image to the front, and add its axis: images.transpose(2, 0, 1)[None]."
     if len(shape) == 3:
         return "Add the missing axis of the channel, as for greys: images[:, None]."
-    if len(shape) == 5 and 1 in shape[:2]:
+    if len(shape) == 5 and 1 in shape[:2] and not (n_axes == 2 and shape[1] == 3):
         return f"Drop one axis: {'images[0]' if shape[0] == 1 else 'images[:, 0]'}."
     if len(shape) == 5 and n_axes == 2:
         return (
@@ -133,7 +133,7 @@ def _cure_of_row(shape: tuple[int, ...], n_axes: int | None, where: str) -> str:
         )
     if shape[0] == 1:
         return f"It has an axis of its own: take image[0] {where}."
-    if n_axes == 2 and len(shape) == 4 and shape[0] in _CHANNELS:
+    if n_axes == 2 and len(shape) == 4 and shape[0] == 3:
         return (
             f"The model takes images: of clips show one frame each, image[:, 0] {where}, of folders of frames all, by "
             "the folder's path in place of probe.Clips; if the model takes frames apart itself, "
