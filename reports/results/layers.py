@@ -82,9 +82,10 @@ def position_table(result: xr.Dataset) -> pd.DataFrame:
                 r2 = interval(float(at.r2), float(at.r2_se), degrees=result.sizes["fold"] - 1)
                 others = {name: float(at[name]) for name in ("r2_null", "r2_control", "bits") if name in result}
                 others = {_COLUMNS.get(name, name): value for name, value in others.items()}
-                samples = {"samples a channel": round(float(at.samples_per_feature))} if _has_samples(result) else {}
+                samples = {"samples a channel": np.round(float(at.samples_per_feature))} if _has_samples(result) else {}
                 rows.append({**row, "R²": r2, **others, **samples})
-    return pd.DataFrame(rows)
+    # Of a layer that could not be scored their number is not known.
+    return pd.DataFrame(rows).astype({"samples a channel": "Int64"} if _has_samples(result) else {})
 
 
 def _has_samples(result: xr.Dataset) -> bool:

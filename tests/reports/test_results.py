@@ -184,3 +184,11 @@ def test_of_clips_the_frame_is_told_beside_rows_and_columns():
         assert sentence.startswith(f"On rolled images {what} is read best from {best}: R²")
     figures = list(KINDS["layerwise"].figures(result))
     assert len(figures[1][0].axes) == 3 * 5 + 1
+
+
+def test_where_the_samples_of_a_layer_are_not_known_its_row_has_none():
+    result = probe.layerwise(NET, noise_images(30), layers=["conv1", "conv2"], progress=False)
+    result["samples_per_feature"] = result.samples_per_feature.where(result.layer != "conv2")
+    table = KINDS["layerwise"].table(result).set_index("layer")["samples a channel"]
+    assert table["conv2"].isna().all() and table["conv1"].iloc[0] == round(float(result.samples_per_feature[0]))
+    assert "&lt;NA&gt;" not in reports.build(result).html()
