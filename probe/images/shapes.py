@@ -148,7 +148,7 @@ def _cure_of_row(shape: tuple[int, ...], n_axes: int | None, where: str) -> str:
 def _cure_of_loader(shape: tuple[int, ...], n_axes: int | None) -> str:
     if n_axes == 3 and len(shape) == 4:
         return "The model takes clips: show images as clips of one frame in the loader's data set, image[:, None]."
-    if n_axes == 2 and len(shape) == 5 and shape[1] in _CHANNELS[1:]:
+    if n_axes == 2 and len(shape) == 5 and shape[1] == 3:
         return (
             "The model takes images: show one frame of each clip in the loader's data set, clip[:, 0]; if the model "
             "takes frames apart itself, forward=lambda model, clips: model(clips)."
