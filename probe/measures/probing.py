@@ -296,7 +296,8 @@ input_key, layout, forward, max_images, checkpoint, checkpoint_every, seed, prog
         On (layer, stimulus, target): ``r2`` (1: position can be read exactly; 0: not at all; below 0: by chance),
         ``r2_fold``, ``r2_se`` (jackknife over folds), ``r2_null`` (positions shuffled in every image: 0 up to noise),
         ``r2_control`` (any fixed permutation of the target), ``bits`` (row, column and frame only).
-        Intervals are r2 ± t(folds − 1)·r2_se; they describe this one network. On (layer, stimulus): ``valid``,
+        Intervals are r2 ± t(folds − 1)·r2_se; they describe this one network. NaN where r2_se would be above 1: images
+        so few that nothing can be told. On (layer, stimulus): ``valid``,
         ``n_dead``. For layers in `maps`: ``mean_map_i``, ``decoded_map_i``; see `probe.results.layer_map`.
 
     Raises

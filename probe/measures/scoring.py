@@ -20,6 +20,7 @@ __all__ = ["channelwise_result", "layerwise_result"]
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
 
 _BY_TARGET = ("r2", "r2_se", "r2_null", "r2_control")
+_LARGEST_ERROR = 1.0  # standard error of an R²
 
 
 def layerwise_result(
@@ -67,6 +68,7 @@ def layerwise_result(
         for name, variable in _layer_maps(statistics, layer, index, alpha).items():
             result[name] = variable
     _warn_of_layers(result, unscored, statistics.facts.n_images, warned)
+    result = _without_untold(result, warned)
     settings = {**statistics.settings, "alpha": alpha}
     return finish(result, kind="layerwise", facts=statistics.facts.warned(warned), settings=settings)
 
@@ -233,6 +235,25 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
     for index in np.flatnonzero(constant.any(axis=0)):
         target = str(result.target.values[index])
         warn(f"target {target!r} is constant on the grid of {_first_names(names[constant[:, index]])}: NaN.", warned)
+
+
+def _without_untold(result: xr.Dataset, warned: list[str]) -> xr.Dataset:
+    """Take for unknown what was measured with an error that is larger than any R² can be.
+
+    Where images are so few that readouts go astray on others, the product of two errors is anything from minus to plus
+    thousands.
+    """
+    is_told = ~(result.r2_se > _LARGEST_ERROR)
+    if is_told.all():
+        return result
+    layers = result.layer.values[~is_told.all(["stimulus", "target"]).values]
+    warn(
+        f"r2 of {_first_names(layers)} cannot be told from so few images: its error is above {_LARGEST_ERROR:g}. NaN. "
+        "Pass more images.",
+        warned,
+    )
+    names = [*_BY_TARGET, "r2_fold", "bits"]
+    return result.assign({name: result[name].where(is_told) for name in names})
 
 
 def _warn_of_channels(result: xr.Dataset, statistics: Statistics, warned: list[str]) -> None:

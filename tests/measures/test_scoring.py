@@ -1,5 +1,7 @@
 """From statistics to results: what is scored, what is marked, and what is warned of."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -187,3 +189,20 @@ def test_few_images_are_warned_of_and_enough_are_not():
 def test_fewer_images_than_folds():
     with pytest.raises(ImagesError, match="3 images leave 2 of 5 folds without any"):
         run(probe.layerwise, padded_net("zeros"), IMAGES[:3])
+
+
+def test_what_so_few_images_cannot_tell_is_nan_with_a_warning():
+    """Channels that are on in one image alone send readouts of the others astray on it."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(10, 40, 5, 5, generator=generator, dtype=torch.float64)
+    for channel in range(40):
+        images[:, channel] *= 1e-3
+        images[channel % 10, channel] *= 1e3
+    options = {"layers": ["few", "many"], "stimuli": "natural", "positions": None, "progress": False}
+    net = torch.nn.Sequential(OrderedDict(few=torch.nn.Identity(), many=torch.nn.Conv2d(40, 2, 1))).double()
+    with pytest.warns(probe.ProbeWarning) as caught:
+        result = probe.layerwise(net, images, **options)
+    assert any("r2 of few cannot be told from so few images" in str(one.message) for one in caught)
+    assert result.sel(layer="few").r2.isnull().all() and result.sel(layer="few").r2_fold.isnull().all()
+    assert result.sel(layer="many").r2.notnull().all()
+    assert "cannot be told" in result.attrs["warnings"]
