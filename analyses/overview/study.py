@@ -414,14 +414,17 @@ class _Work:
 
     def _consistency(self) -> xr.Dataset:
         compare = "classes" if len(self._own_predictions().numbers) else "embedding"
-        return shift_consistency(
-            self._model,
-            self._images,
-            law="circular",
-            compare=compare,
-            diagonal=self._settings.diagonal,
-            **self._reading,
-        )
+        try:
+            return shift_consistency(
+                self._model,
+                self._images,
+                law="circular",
+                compare=compare,
+                diagonal=self._settings.diagonal,
+                **self._reading,
+            )
+        except ArgumentError as error:  # of pixels, a network predicts no class and gives no vector of the image
+            raise _NotApplicableError(str(error)) from error
 
     @property
     def _options(self) -> Options:

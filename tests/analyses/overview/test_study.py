@@ -203,3 +203,10 @@ def test_a_change_that_changes_nothing_does_not_apply():
         result = made_overview(model=net, images=images, labelled=None, untrained=None, parts=["padding_circular"])
         reasons[name] = json.loads(result.attrs["absent"])["padding_circular"]
     assert "no layer pads" in reasons["unpadded"] and "every number is as before" in reasons["padded"]
+
+
+def test_a_network_that_labels_pixels_has_no_consistency_of_predictions():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    found = study.run(net, IMAGES[:20], parts=["consistency"], progress=False)
+    assert json.loads(found.attrs["failed"]) == {}
+    assert "expected (image, class)" in json.loads(found.attrs["absent"])["consistency"]
