@@ -63,6 +63,7 @@ class Checkpoint:
         self._identity: dict[str, Any] = {}
         self._written, self._took = time.monotonic(), 0.0
         self._is_ending = False
+        self._is_there = found is not None
 
     def has(self, number: int) -> bool:
         """Tell whether an earlier run has read an image."""
@@ -147,7 +148,7 @@ class Checkpoint:
 
     def write(self, statistics: Statistics, facts: Facts) -> None:
         """Write the sums and what was read; where it cannot be written, the last good file stays, with a warning."""
-        if self.path is None or (not self._n_unwritten and self._found is not None):
+        if self.path is None or (self._is_there and not self._n_unwritten):
             return
         start = time.monotonic()
         statistics.images, statistics.facts = self.images, self.facts(facts)
@@ -159,6 +160,7 @@ class Checkpoint:
         part = self.path.with_name(f".{self.path.name}.part")
         try:
             write_saved(content, self.path, form=_FORMAT, overwrite=True, temporary=part)
+            self._is_there = True
         except ResultFileError as error:
             warn(f"checkpoint: {error} The reading goes on, and the last good one stays.", [])
         self._written, self._n_unwritten = time.monotonic(), 0

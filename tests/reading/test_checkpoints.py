@@ -300,6 +300,19 @@ def test_it_is_written_about_every_two_minutes_and_for_a_hundredth_of_the_time(t
     assert all(1000 < step <= 1100 for step in steps[:-1])
 
 
+def test_nothing_is_written_twice(tmp_path, monkeypatch):
+    written, write = [], checkpoints.write_saved
+
+    def count(content, path, **settings):
+        written.append(content["statistics"]["facts"]["n_images"])
+        return write(content, path, **settings)
+
+    monkeypatch.setattr(checkpoints, "write_saved", count)
+    for every in (4, 4, None):
+        collect(checkpoint=tmp_path / f"{every}.ck", checkpoint_every=every)
+    assert written == [4, 8, 12, 16, 20, 23, 23]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
