@@ -91,6 +91,7 @@ def joined_group(device: str) -> Iterator[Share]:
     dist.init_process_group("nccl" if on_gpu else "gloo")
     yield own_share()
     # Not after an error: others may wait for this rank, which is to end.
+    dist.barrier()  # one that left early would break the connection of those that still read
     dist.destroy_process_group()
 
 

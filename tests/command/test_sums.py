@@ -122,27 +122,30 @@ class Uneven(nn.Module):
         return self.body(images)
 
 if __name__ == "__main__":
-    words = ["--images", sys.argv[1], "--size", "32"]
-    main(["layerwise", "cli_nets:small", *words, "-o", "ranks.nc"], standalone_mode=False)
-    main(["layerwise", "driven:Uneven", *words, "-o", "uneven.nc"])
+    main(["layerwise", sys.argv[2], "--images", sys.argv[1], "--size", "32", "-o", sys.argv[3]])
 """
 
 
-def test_under_torchrun_the_first_rank_speaks_and_writes_and_an_error_is_told_by_the_rank_that_has_it(
-    workplace, photos, measured, python, monkeypatch
-):
+def launch(python, folder, *words):
+    (folder / "driven.py").write_text(DRIVEN)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "driven.py"]
+    return python(*launcher, *words, cwd=folder, timeout=300)
+
+
+def test_under_torchrun_the_first_rank_speaks_and_writes(workplace, photos, measured, python, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    (workplace / "driven.py").write_text(DRIVEN)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    launched = python(*launch, "driven.py", photos, cwd=workplace, timeout=300)
+    launched = launch(python, workplace, photos, "cli_nets:small", "ranks.nc")
     words = ["layerwise", "cli_nets:small", "--images", photos, "--size", SIZE, "-o", "alone.nc"]
-    told = measured(*words).stdout.replace("alone.nc", "ranks.nc")
-    assert launched.stdout == told
+    assert launched.stdout == measured(*words).stdout.replace("alone.nc", "ranks.nc")
     xr.testing.assert_allclose(probe.load("ranks.nc"), probe.load("alone.nc"), atol=1e-5)
     assert probe.load("ranks.nc").attrs["command"].startswith("probe layerwise cli_nets:small")
-    assert launched.returncode != 0
     assert launched.stderr.count("weights: as cli_nets:small gives them") == 1
-    assert "error: ZeroDivisionError: one over nothing" in launched.stderr
+
+
+def test_under_torchrun_an_error_is_told_by_the_rank_that_has_it(workplace, photos, python):
+    launched = launch(python, workplace, photos, "driven:Uneven", "uneven.nc")
+    assert launched.returncode != 0
+    assert "error: ZeroDivisionError: one over nothing" in launched.stderr, launched.stderr
     assert not (workplace / "uneven.nc").exists()
 
 
