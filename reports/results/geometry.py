@@ -33,7 +33,10 @@ def audit_findings(result: xr.Dataset) -> list[str]:
     """Say which layers leave padding unread, and which sizes would not."""
     at_risk = _down_samples(result)
     if not at_risk.any():
-        return ["No layer with a stride above 1 pads, so there is no padding that could be left unread."]
+        return [
+            "No layer with a stride above 1 pads by its own arguments, so there is no such padding that could be left "
+            "unread. Padding in the code of forward, as TensorFlow's kind has it, is not looked at."
+        ]
     uneven = (result.unread > 0).any("side").values & at_risk
     names = [str(name) for name in result.layer.values[uneven]]
     if not names:

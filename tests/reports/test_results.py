@@ -192,3 +192,9 @@ def test_where_the_samples_of_a_layer_are_not_known_its_row_has_none():
     table = KINDS["layerwise"].table(result).set_index("layer")["samples a channel"]
     assert table["conv2"].isna().all() and table["conv1"].iloc[0] == round(float(result.samples_per_feature[0]))
     assert "&lt;NA&gt;" not in reports.build(result).html()
+
+
+def test_of_a_model_that_pads_in_its_code_no_more_is_said_than_what_was_looked_at():
+    unpadded = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, stride=2))
+    (sentence,) = KINDS["audit"].findings(probe.audit(unpadded, (3, 16, 16)))
+    assert "by its own arguments" in sentence and "Padding in the code of forward" in sentence
