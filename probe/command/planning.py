@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "plan", "try_out"]
 
+_LEAST_BATCHES = 3  # the first begins the sums, and the time between two others is taken
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -99,7 +100,14 @@ class Plan:
 @weights_option
 @model_args_option
 @size_option
-@click.option("--images", "n_images", type=COUNT, required=True, metavar="N", help="How many to measure.")
+@click.option(
+    "--images",
+    "n_images",
+    type=click.IntRange(min=_LEAST_BATCHES),
+    required=True,
+    metavar="N",
+    help="How many to measure.",
+)
 @click.option("--gpus", "n_devices", type=COUNT, default=1, metavar="K", help="On how many devices like this one.")
 @click.option("--bandwidth", type=_POSITIVE, default=10.0, metavar="GB/s", help="Between devices.")
 @click.option("--seconds", type=_POSITIVE, default=20.0, metavar="S", help="How long to try.")
@@ -156,10 +164,11 @@ def try_out(
     from probe.reading.options import Options
 
     stamps: list[float] = []
+    batch_size = max(1, min(batch_size, n_images // _LEAST_BATCHES))
     shown = torch.randn(batch_size, *image.shape[1:], generator=torch.Generator().manual_seed(0), device="cpu")
 
     def batches() -> Iterator["Tensor"]:
-        while len(stamps) < 3 or stamps[-1] - stamps[1] < seconds:
+        while len(stamps) < _LEAST_BATCHES or stamps[-1] - stamps[1] < seconds:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             stamps.append(time.perf_counter())
@@ -180,7 +189,6 @@ def try_out(
         images=n_images,
         devices=n_devices,
         bandwidth=bandwidth,
-        # The first batch begins the sums.
         images_per_second=batch_size * (len(stamps) - 2) / (stamps[-1] - stamps[1]),
         scoring_s=scoring,
         sums_bytes=statistics_bytes(statistics.layers, options, grams=True, moments=[]),

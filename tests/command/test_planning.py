@@ -51,3 +51,10 @@ def test_the_command_prints_it_and_leaves_no_trace(workplace, measured):
     assert "all-reduce, at 2 GB/s" in text
     assert "reading 2,000 images on 2" in text
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_few_images_are_planned_in_smaller_batches(workplace, measured):
+    words = ["plan", "cli_nets:small", "--size", 16, "--seconds", 0.1, "--device", "cpu", "--batch-size", 32, "--json"]
+    told = json.loads(measured(*words, "--images", 7).stdout)
+    assert told["images_per_second"] > 0
+    assert told["reading_s"] == pytest.approx(7 / told["images_per_second"])
