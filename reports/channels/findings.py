@@ -300,8 +300,8 @@ def _agreement(result: xr.Dataset) -> str:
     sentence = f"Rank correlation of {joined(closest)}: {written(known[closest])}"
     if len(known) > 1:
         sentence = (
-            f"The rankings agree best between {joined(closest)} (rank correlation {written(known[closest])}) and least "
-            f"between {joined(farthest)} ({written(known[farthest])})"
+            f"Of the rank correlations of two rankings that of {joined(closest)} is the highest, "
+            f"{written(known[closest])}, and that of {joined(farthest)} the lowest, {written(known[farthest])}"
         )
     return (
         f"{sentence}; of their first {count} channels, two rankings share {100 * np.mean(shared):.0f} % on average, "

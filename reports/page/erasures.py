@@ -116,11 +116,18 @@ def _of_eraser(
     if not left.is_known:
         yield f"What {name} of rank {rank} leaves could not be read."
         return
+    eraser, cost = f"{name} of rank {rank}, fitted to {one.fitted_to.item()} images,", 100 * float(one.cost)
+    # As much as before, and nothing, both lie within the error.
+    is_told = left.is_none or left.low > 0 or left.high < before.low
     sentence = (
-        f"{name} of rank {rank}, fitted to {one.fitted_to.item()} images, takes R² of {what} on {stimulus} images from "
-        f"{before.formatted()} to {left.formatted()}, and {100 * float(one.cost):.1f} % of the variance of "
-        "the features"
+        f"{eraser} takes R² of {what} on {stimulus} images from {before.formatted()} to {left.formatted()}, and "
+        f"{cost:.1f} % of the variance of the features"
     )
+    if not is_told:
+        sentence = (
+            f"What {eraser} leaves of {what} on {stimulus} images cannot be told from so few images (R² "
+            f"{left.formatted()}, before {before.formatted()}); it takes {cost:.1f} % of the variance of the features"
+        )
     if "r2_random" in one and rank in one["rank"].values:
         random = one.r2_random.sel(target=targets).mean("target").sel(rank=rank)
         sentence += f"; random directions of the same rank leave {written(float(random.mean()))}"
@@ -137,7 +144,8 @@ def _of_eraser(
             told += f"; its distance from random directions is {difference.formatted(sign=True)}"
             told += ", within its error" if difference.is_tie else ""
         yield f"{told}."
-        yield from _of_channels(result, score, left, stimulus, targets, str(one.fitted_to.item()))
+        if is_told:
+            yield from _of_channels(result, score, left, stimulus, targets, str(one.fitted_to.item()))
 
 
 def _channel_places(result: xr.Dataset, fitted: str) -> list[int]:
@@ -181,7 +189,8 @@ def _of_channels(
         return
     first = channels.isel(eraser=int(reached[0]))
     count, score_left = int(first.n_directions), written(float(first.erased))
-    yield f"Of the numbers tried, zeroing {count} channels leaves as little; {score_name(score)} is then {score_left}."
+    zeroed = f"{count} channels leaves" if count > 1 else "one channel leaves"
+    yield f"Of the numbers tried, zeroing {zeroed} as little; {score_name(score)} is then {score_left}."
 
 
 def erasing_table(result: xr.Dataset) -> pd.DataFrame:

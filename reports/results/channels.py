@@ -95,7 +95,7 @@ def ranking_table(result: xr.Dataset) -> pd.DataFrame:
 
 
 def agreement_findings(result: xr.Dataset) -> list[str]:
-    """Say which rankings agree best and least."""
+    """Say which rankings agree most and least."""
     names = [str(name) for name in result.ranking.values]
     pairs = {pair: float(result.correlation.sel(ranking=pair[0], other=pair[1])) for pair in combinations(names, 2)}
     known = {pair: value for pair, value in pairs.items() if np.isfinite(value)}
@@ -105,8 +105,8 @@ def agreement_findings(result: xr.Dataset) -> list[str]:
     if best == least:
         return [f"The rank correlation of {joined(best)} is {written(known[best], 2)}."]
     return [
-        f"The rankings agree best between {joined(best)} (rank correlation {written(known[best], 2)}) and least "
-        f"between {joined(least)} ({written(known[least], 2)})."
+        f"Of the rank correlations of two rankings that of {joined(best)} is the highest, {written(known[best], 2)}, "
+        f"and that of {joined(least)} the lowest, {written(known[least], 2)}."
     ]
 
 

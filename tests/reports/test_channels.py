@@ -367,9 +367,9 @@ def test_agreement_and_stability():
     result = channel_study({"flip": HARMFUL, "shift": HARMFUL, "omega2": HARMFUL}, stability=[0.99, 0.9, 0.4])
     result.correlation.loc[{"ranking": "flip", "other": "shift"}] = 0.8
     result.correlation.loc[{"ranking": "shift", "other": "omega2"}] = -0.2
-    assert sentence_with("agree best", result) == (
-        "The rankings agree best between flip and shift (rank correlation 0.800) and least between shift and omega2 "
-        "(−0.200); of their first 8 channels, two rankings share 30 % on average, where chance gives 50 %."
+    assert sentence_with("rank correlations", result) == (
+        "Of the rank correlations of two rankings that of flip and shift is the highest, 0.800, and that of shift and "
+        "omega2 the lowest, −0.200; of their first 8 channels, two rankings share 30 % on average, where chance gives 50 %."
     )
     assert sentence_with("Split-half", result).endswith(
         "Below 0.8, for omega2, the order depends much on which images are taken."
@@ -379,7 +379,7 @@ def test_agreement_and_stability():
 def test_opposite_sides_are_not_said_to_disagree():
     result = channel_study({"flip-left": HARMFUL, "flip-right": HARMFUL, "shift": HARMFUL})
     result.correlation.loc[{"ranking": "flip-left", "other": "flip-right"}] = -1
-    assert "−1" not in sentence_with("agree best", result)
+    assert "−1" not in sentence_with("rank correlations", result)
     assert not any("agree" in sentence for sentence in sentences(result.sel(ranking=["flip-left", "flip-right"])))
 
 

@@ -198,3 +198,17 @@ def test_of_a_model_that_pads_in_its_code_no_more_is_said_than_what_was_looked_a
     unpadded = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, stride=2))
     (sentence,) = KINDS["audit"].findings(probe.audit(unpadded, (3, 16, 16)))
     assert "by its own arguments" in sentence and "Padding in the code of forward" in sentence
+
+
+@pytest.mark.parametrize(
+    ("left", "error", "is_told"), [(0.001, 0.001, True), (-0.8, 0.5, False), (0.2, 0.02, True), (0.1, 0.3, False)]
+)
+def test_what_an_eraser_leaves_is_told_only_as_far_as_it_is_known(left, error, is_told):
+    result = MAKERS["erasure_curve"]()
+    result["r2_before"] = 0 * result.r2_before + 0.5
+    result["r2_before_se"] = 0 * result.r2_before + 0.01
+    result["r2"], result["r2_se"] = 0 * result.r2 + left, 0 * result.r2_se + error
+    said = " ".join(KINDS["erasure_curve"].findings(result))
+    assert ("takes R² of row and column" in said) == is_told
+    assert ("cannot be told from so few images" in said) != is_told
+    assert ("as little" in said or "leaves more" in said) == is_told
