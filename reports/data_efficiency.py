@@ -69,7 +69,7 @@ def _contrasts(result: xr.Dataset) -> Iterator[str]:
                     numbers = ", ".join(
                         f"{one.formatted(decimals=1, sign=True)} at {_images(size)}" for size, one in found.items()
                     )
-                    parts.append(f"{name} {numbers} ({_verdict(found)})")
+                    parts.append(f"{name} {_verdict(found)} ({numbers})")
             if parts:
                 yield f"{_NAMES[arm]} less {_NAMES[other]}, {schedule}, in points: {'; '.join(parts)}."
 
@@ -80,7 +80,7 @@ def _images(size: str) -> str:
 
 def _verdict(found: dict[str, Estimate]) -> str:
     if all(np.isnan(one.half_width) for one in found.values()):
-        return "one network each, so without an error"
+        return "of one network each, so without an error"
     ahead = [size for size, one in found.items() if one.differs and one.mean > 0]
     behind = [size for size, one in found.items() if one.differs and one.mean < 0]
     if not ahead and not behind:
@@ -121,8 +121,8 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section = report.add_section("Accuracy by the number of images")
     section.add_figure(
         _draw_levels(result),
-        caption="Means over networks. Above: tested as trained; below: where no training image stood. Black diamonds "
-        "and squares: S-Conv and F-Conv as published.",
+        caption="Means over networks. Above: tested as trained; below: where no training image stood."
+        + (" Diamonds and squares: S-Conv and F-Conv as published." if _is_published(result) else ""),
         alt="Lines for each arm. " + " ".join(_levels(result)),
     )
     section = report.add_section("Beside S-Conv")
@@ -132,6 +132,10 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
         "seeds (of two seeds both values).",
         alt="Points for each arm. " + " ".join(_contrasts(result)),
     )
+
+
+def _is_published(result: xr.Dataset) -> bool:
+    return bool(result.published.sel(size=_sizes(result)).notnull().any())
 
 
 def _draw_levels(result: xr.Dataset) -> Figure:

@@ -369,7 +369,8 @@ def test_agreement_and_stability():
     result.correlation.loc[{"ranking": "shift", "other": "omega2"}] = -0.2
     assert sentence_with("rank correlations", result) == (
         "Of the rank correlations of two rankings that of flip and shift is the highest, 0.800, and that of shift "
-        "and omega2 the lowest, −0.200; of their first 8 channels, two rankings share 30 % on average, where chance gives 50 %."
+        "and omega2 the lowest, −0.200; of their first 8 channels, two rankings share 30 % on average, where chance "
+        "gives 50 %."
     )
     assert sentence_with("Split-half", result).endswith(
         "Below 0.8, for omega2, the order depends much on which images are taken."

@@ -241,12 +241,17 @@ def test_sentences_follow_the_numbers(result):
         changed.here_by_seed.loc[{"size": size, "arm": arm}] = value
         changed.here_by_seed.loc[{"size": size, "arm": arm, "seed": 1}] = value + (arm == "F") * 0.1
     first = findings(changed)[0]
-    assert first.startswith("F-Conv less S-Conv, equal epochs, in points: accuracy +4.8")
-    assert "ahead beyond its error at 2 a class)" in first and "behind" not in first
+    assert first.startswith(
+        "F-Conv less S-Conv, equal epochs, in points: accuracy ahead beyond its error at 2 a class (+4.8"
+    )
+    assert "ahead beyond its error at 2 a class (" in first and "behind" not in first
     turned = changed.assign_coords(arm=["F", "S"]).sel(arm=["S", "F"])
-    assert "behind beyond its error at 2 a class)" in findings(turned)[0]
+    assert "behind beyond its error at 2 a class (" in findings(turned)[0]
     titles = [section.title for section in build(result).sections]
     assert "Beside S-Conv" in titles and "What the network was shown" in titles
+    assert "Diamonds and squares" not in build(result).html()
+    published = result.assign(published=0 * result.published.fillna(0) + 50)
+    assert "Diamonds and squares: S-Conv and F-Conv as published" in build(published).html()
 
 
 def test_what_cannot_be_done_is_told():
