@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 # The wings and single files of the library from the ground up; a file imports from lower floors and its own wing.
 FLOORS = [
     {"axes", "errors", "intervals", "testing"},
+    {"checks"},
     {"images", "models", "results"},
     {"bundles", "plots", "sums", "windows"},
     {"readouts", "variants"},
@@ -39,6 +40,9 @@ SHARED = {"data", "nets", "predictions", "studies", "training"}
 
 # Folders whose `__init__` is a front, from which all that is public in them is imported.
 FRONTS = {"probe", "probe.reports", "probe.analyses.nets"}
+
+# Of the library what pages may import; none of it loads torch.
+BELOW_PAGES = {"bundles", "checks", "errors", "intervals", "results", "plots"}
 
 # What pages share.
 PAGES = {"", "page", "results", "studies"}
@@ -127,7 +131,7 @@ def test_studies_do_not_import_each_other_nor_reports_nor_the_command(name):
 @pytest.mark.parametrize("name", sorted(REPORTS))
 def test_pages_know_results_and_figures_and_not_each_other(name):
     seen = imported_by(name)
-    assert {wing_of(other) for other in seen} <= {"bundles", "errors", "intervals", "results", "plots", "reports"}
+    assert {wing_of(other) for other in seen} <= {*BELOW_PAGES, "reports"}
     assert {part_of(other) for other in seen & REPORTS} <= {*PAGES, part_of(name)}
 
 
@@ -187,9 +191,7 @@ def test_importing_probe_loads_nothing_heavy():
 
 
 def test_results_figures_and_reports_do_without_torch():
-    names = sorted(
-        {name for name in FILES if wing_of(name) in ("bundles", "errors", "intervals", "results", "plots", "reports")}
-    )
+    names = sorted({name for name in FILES if wing_of(name) in {*BELOW_PAGES, "reports"}})
     loaded = loaded_by(
         "import probe", "probe.load, probe.save, probe.plot_layers", *(f"import {name}" for name in names)
     )
