@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
+from probe.checks import is_whole
 from probe.errors import ArgumentError
 from probe.windows.auditing import audit
 
@@ -152,7 +153,7 @@ def _check(names: Sequence[str], sizes: Sequence[int] | None) -> None:
             raise ArgumentError(
                 f"networks: {name!r} is unknown; expected a classifier of torchvision, or cifar_resnet and its depth."
             )
-    if sizes is not None and (not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes)):
+    if sizes is not None and (not sizes or not all(is_whole(size) and size >= 1 for size in sizes)):
         raise ArgumentError(f"sizes={sizes!r}: expected at least one number of pixels, each above 0.")
 
 

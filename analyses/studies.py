@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import xarray as xr
 
+from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.results import Facts, finish
 from probe.variants.padding import PADDINGS
@@ -80,9 +81,7 @@ def choose_preset(presets: Mapping[str, Settings], preset: str, seeds: int | Non
     check_preset(preset)
     if seeds is None:
         return presets[preset]
-    if seeds < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
-    return replace(presets[preset], seeds=seeds)  # type: ignore[type-var]
+    return replace(presets[preset], seeds=whole_number("seeds", seeds, 1))  # type: ignore[type-var]
 
 
 def check_paddings(paddings: Sequence[str]) -> None:

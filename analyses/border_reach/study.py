@@ -15,7 +15,7 @@ from probe.analyses.border_reach.readings import UNKNOWN, Framing, Reading, read
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
-from probe.errors import ArgumentError
+from probe.checks import whole_number
 from probe.images.batches import Transform, check_reread
 from probe.models.layers import LayerSelection
 from probe.reading.options import Options
@@ -182,8 +182,8 @@ def run(
 
 def _settings(preset: str, seeds: int | None, max_images: int | None, model: Any, images: Any) -> Preset:
     check_preset(preset)
-    if seeds is not None and seeds < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
+    if seeds is not None:
+        whole_number("seeds", seeds, 1)
     if model is None:
         check_reread(images, "each untrained network reads them anew")
     chosen = PRESETS[preset]

@@ -21,6 +21,7 @@ from probe.analyses.data.splits import WHERE, open_splits
 from probe.analyses.gapnet.nets import NETS, PooledNet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import check_stopped, side_by_side, training_device
+from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import evenly_spaced
 from probe.images.canvases import assign_cells, place_on_grid
@@ -243,8 +244,8 @@ def _settings(
     check_preset(preset)
     if isinstance(nets, str) or not nets or not set(nets) <= set(NETS):
         raise ArgumentError(f"nets={nets!r}: expected a list of some of {', '.join(NETS)}.")
-    if seeds is not None and seeds < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
+    if seeds is not None:
+        whole_number("seeds", seeds, 1)
     if grids is not None and (not grids or min(grids) < 2):
         raise ArgumentError(f"grids={grids!r}: expected a list of whole numbers of at least 2.")
     if preset == "paper" and images is None:

@@ -18,6 +18,7 @@ from probe.analyses.data.shown import keep_shown
 from probe.analyses.location_dependent.tasks import CANVASES, TASKS, CanvasTask, LabelledImages, OnCanvas, rings
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import LEARNING_RATE, side_by_side, train, training_device
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, PaddingError, warn
 from probe.images.batches import evenly_spaced
 from probe.images.canvases import assign_cells
@@ -164,11 +165,9 @@ def run(
     started = time.monotonic()
     check_preset(preset)
     chosen = _PRESETS[preset]
-    seeds = chosen.seeds if seeds is None else seeds
+    seeds = chosen.seeds if seeds is None else whole_number("seeds", seeds, 1)
     if isinstance(paddings, str) or not paddings or set(paddings) - set(PADDINGS):
         raise ArgumentError(f"paddings={paddings!r}: expected a list of some of {', '.join(PADDINGS)}.")
-    if seeds < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
     resolved = training_device(device)
     training, tested = _load(images, preset, max_images or chosen.max_images, resolved)
     cases = [

@@ -19,6 +19,7 @@ from probe.analyses.posenet.readouts import BlockReader, ClosedForm, Descent
 from probe.analyses.posenet.scores import MEASURES, TRAININGS, Scores, Setting, join_scores
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import training_device
+from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.models.weights import is_weight_file, load_weights
@@ -188,9 +189,7 @@ def run(
     started = time.monotonic()
     check_preset(preset)
     plan = PRESETS[preset]
-    count = plan.seeds if seeds is None else seeds
-    if count < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
+    count = plan.seeds if seeds is None else whole_number("seeds", seeds, 1)
     if (model is None) != (not layers):
         raise ArgumentError("model, layers: pass a model of your own together with the layers to read, or neither.")
     if model is not None and weights:

@@ -24,6 +24,7 @@ from probe.analyses.quadrants.corners import (
 )
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import side_by_side, training_device
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.testing import noise_images
@@ -202,10 +203,8 @@ def run(
     started = time.monotonic()
     check_preset(preset)
     chosen = _PRESETS[preset]
-    seeds = chosen.seeds if seeds is None else seeds
+    seeds = chosen.seeds if seeds is None else whole_number("seeds", seeds, 1)
     weights = dict(weights or {})
-    if seeds < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
     if unknown := sorted(set(weights) - set(NETS)):
         raise ArgumentError(f"weights: there is no network {unknown[0]!r}; expected some of {', '.join(NETS)}.")
     for name, given in weights.items():

@@ -17,6 +17,7 @@ from probe.analyses.data.shown import keep_shown
 from probe.analyses.similarity.cases import PRESETS, VARIANTS, Case, black, given_cases, published_cases
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import clock, training_device
+from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.images.shifts import Placements
@@ -194,8 +195,7 @@ def _check(
     background: float | Sequence[float] | None,
     seeds: int,
 ) -> None:
-    if seeds < 1:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of at least 1.")
+    whole_number("seeds", seeds, 1)
     if model is not None and (not layers or images is None):
         raise ArgumentError(
             "model: pass layers= whose features are to be compared, and images= of objects, as the model takes them."

@@ -15,6 +15,7 @@ from probe.ablation.later_readouts import later_readouts
 from probe.ablation.performance import Score, resolve_scores
 from probe.ablation.plans import CONTROLS, PARTS, Ranking, channel_order, check_counts, layer_of, plan_curves
 from probe.ablation.replacement import AblationMode, replacement_for
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform, check_reread
 from probe.images.labels import LabelCheck, named_classes
@@ -215,8 +216,7 @@ def _check_controls(controls: Iterable[str], draws: int) -> list[str]:
     chosen = [controls] if isinstance(controls, str) else list(controls)
     if set(chosen) - set(CONTROLS) or not chosen:
         raise ArgumentError(f"controls={controls!r}: expected 'random', 'matched' or both.")
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 2:
-        raise ArgumentError(f"draws={draws!r}: expected a whole number of at least 2, better 20.")
+    whole_number("draws", draws, 2, better=", better 20")
     return chosen
 
 

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
 from probe.axes import AXES, on_cells
+from probe.checks import is_whole
 from probe.errors import ArgumentError, ImagesError, LayoutError
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps, first_tensor, with_first_tensor
@@ -181,8 +181,8 @@ def check_channels(channels: Any, layer: Layer) -> list[int]:
     """
     numbers = list(channels) if isinstance(channels, Iterable) else [channels]
     for number in numbers:
-        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if not whole and not (isinstance(number, Tensor) and number.ndim == 0 and not number.is_floating_point()):
+        is_scalar = isinstance(number, Tensor) and number.ndim == 0 and not number.is_floating_point()
+        if not is_whole(number) and not is_scalar:
             raise ArgumentError(f"channels of {layer.name!r}: expected channel numbers, found {number!r}.")
         if not 0 <= number < layer.n_channels:
             raise ArgumentError(

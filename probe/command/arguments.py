@@ -1,20 +1,13 @@
-"""What the commands of `probe` share: options, models, examples in the help, how warnings and errors are told."""
+"""The options and arguments that several commands of `probe` share."""
 
 import functools
-import json
-import os
-import shlex
-import shutil
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import click
 
-from probe.command.names import CLIP_STIMULI, PADDINGS, POSITION_EMBEDDINGS, SAMPLINGS, STIMULI, TARGETS, near_names
+from probe.command.names import CLIP_STIMULI, PADDINGS, POSITION_EMBEDDINGS, SAMPLINGS, STIMULI, TARGETS
 from probe.command.option_types import (
     Device,
     ExistingFolder,
@@ -25,12 +18,6 @@ from probe.command.option_types import (
     Parts,
     ResultFile,
 )
-from probe.errors import ProbeError, ProbeWarning
-
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from probe.command.named_models import ModelSource
 
 __all__ = [
     "COUNT",
@@ -40,177 +27,27 @@ __all__ = [
     "OWN_SIZE",
     "PAGE",
     "RESULT",
-    "Program",
-    "Studies",
-    "Task",
-    "choose_device",
     "collecting_options",
     "device_option",
     "frames_option",
-    "is_first_rank",
     "json_option",
     "layout_option",
     "max_images_option",
     "measurement_options",
     "model_args_option",
     "model_argument",
-    "noise_image",
-    "note",
-    "open_source",
     "overwrite_option",
     "positions_option",
     "preset_option",
     "reading_options",
-    "record",
     "seed_option",
     "several",
     "size_option",
     "source_options",
-    "tell",
     "weights_option",
-    "with_clips",
 ]
 
 OWN_SIZE = "own"
-
-_MODELS = """\
-resnet18, or another name of torchvision
-timm:NAME, a model of timm
-hf:FOLDER, a local folder of a Hugging Face model
-module:function, your own: nets:make_net calls make_net() in nets.py
-"""
-_INTERRUPTED = 130
-_OF_CLICK = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)
-
-
-class _WithExamples(click.Command):
-    """A command whose help ends with examples."""
-
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what a model may be, where one is taken, and the examples, unwrapped."""
-        if any(parameter.name == "model" for parameter in self.params):
-            with formatter.section("MODEL is one of"):
-                for line in _MODELS.splitlines():
-                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
-        with formatter.section("Examples"):
-            for example in self.examples:
-                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
-
-
-class Program(_WithExamples, click.Group):
-    """All commands; keeps the command line, which results record."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the command line for the commands' ``pass_obj``."""
-        ctx.obj = shlex.join(["probe", *args])
-        return super().parse_args(ctx, args)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the first argument names, or offer those like it."""
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            ctx.fail(f"No such command {args[0]!r}.{near_names(args[0], self.commands)}")
-        return super().resolve_command(ctx, args)
-
-
-class Studies(_WithExamples, click.Group):
-    """Commands by name; what is no name goes to the command ``file``."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the first argument names, or that takes it."""
-        if args[0] in self.commands:
-            return super().resolve_command(ctx, args)
-        if not args[0].startswith("-") and not Path(args[0]).suffix and not Path(args[0]).exists():
-            known = [name for name in self.commands if name != "file"]
-            ctx.fail(
-                f"{args[0]!r} is neither {' nor '.join(known)}, nor a file.{near_names(args[0], known)} The page of a "
-                "saved result is written by `probe report FILE.nc`."
-            )
-        return super().resolve_command(ctx, ["file", *args])
-
-
-class Task(_WithExamples):
-    """A command that tells warnings and errors in short lines on stderr, and ends with 0, 1 or 130.
-
-    Where `torchrun` starts several, those that can share the images do so, and the first one alone speaks; an error is
-    told by the rank that has it.
-    """
-
-    def __init__(self, *args: Any, in_ranks: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.in_ranks = in_ranks
-        self.params += [
-            click.Option(["--quiet"], is_flag=True, help="Show no progress and no notes; warnings stay."),
-            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
-        ]
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        debug = ctx.params.pop("debug")
-        if n_ranks() > 1 and not self.in_ranks:
-            raise click.UsageError(
-                f"`probe {self.name}` runs in one process, and {n_ranks()} were started. layerwise, channelwise and "
-                "collect share the images."
-            )
-        ctx.params["quiet"] = ctx.params["quiet"] or not is_first_rank()
-        try:
-            with _short_warnings():
-                return super().invoke(ctx)
-        except _OF_CLICK:
-            raise
-        except KeyboardInterrupt as interrupt:
-            click.echo(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", err=True)
-            ctx.exit(_INTERRUPTED)
-        except Exception as error:
-            if debug:
-                raise
-            click.echo(f"error: {_describe(error)}", err=True)
-            ctx.exit(1)
-
-
-def n_ranks() -> int:
-    """Return how many processes a launcher such as `torchrun` started."""
-    return int(os.environ["WORLD_SIZE"]) if "MASTER_ADDR" in os.environ and "WORLD_SIZE" in os.environ else 1
-
-
-def is_first_rank() -> bool:
-    """Tell whether this is the process that speaks and writes."""
-    return n_ranks() == 1 or os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def _short_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("always" if is_first_rank() else "ignore", category=ProbeWarning)
-        warnings.showwarning = _show_warning
-        yield
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    from tqdm import tqdm
-
-    # Beside a progress bar, not into it.
-    tqdm.write(f"warning: {message}", file=sys.stderr)
-
-
-def _describe(error: Exception) -> str:
-    """Return the message of an error of probe; for one of the user's code, its kind and where it happened as well."""
-    message = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
-    return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
 def _joined(ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
@@ -419,79 +256,3 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command what tells how images are read."""
     return _with_options(_READING, function)
-
-
-def with_clips(images: Path | None, frames: int | None, frame_sampling: str | None, **given: Any) -> dict[str, Any]:
-    """Return the arguments of a measurement, with the folder of images as one of clips where there are frames."""
-    if frames is None and frame_sampling is not None:
-        raise click.UsageError("--frame-sampling needs --frames, the number of frames of a clip.")
-    if frames is None or images is None:
-        return {"images": images, **given}
-    from probe.images.clips import Clips
-
-    return {"images": Clips(images, frames=frames, sampling=frame_sampling or "middle"), **given}  # type: ignore[arg-type]
-
-
-def open_source(
-    model: str,
-    weights: str | None,
-    size: int | str | None,
-    seed: int,
-    quiet: bool,
-    arguments: Mapping[str, Any] | None = None,
-) -> "ModelSource":
-    """Make a model with its weights, and tell what they are."""
-    from probe.command.named_models import open_model
-
-    source = open_model(model, weights, size=size, seed=seed, arguments=arguments)
-    note(f"weights: {source.weights}", quiet)
-    note(f"preprocessing: {source.preprocessing}", quiet)
-    return source
-
-
-def noise_image(source: "ModelSource", frames: int | None) -> Any:
-    """Return an image of noise as the model would see it, shape (1, channel, row, column), or a clip of it."""
-    import numpy as np
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8)
-    image = source.transform(Image.fromarray(pixels))[None]
-    return image if frames is None else image[:, :, None].expand(-1, -1, frames, -1, -1).clone()
-
-
-def record(result: "xr.Dataset", source: "ModelSource", command: str) -> None:
-    """Note in a result what only the command knows: where the weights come from, and what was done to the images."""
-    warned = [*json.loads(result.attrs.get("warnings", "[]")), *source.warned]
-    result.attrs.update(
-        command=command,
-        weights=source.weights,
-        preprocessing=source.preprocessing,
-        warnings=json.dumps(list(dict.fromkeys(warned))),
-    )
-    if not result.attrs.get("model"):
-        result.attrs["model"] = type(source.model).__name__
-
-
-def choose_device(device: str) -> str:
-    """Return the device that `auto` stands for here: a GPU, or where the model is."""
-    import torch
-
-    return "cuda" if device == "auto" and torch.cuda.is_available() else device
-
-
-def note(message: str, quiet: bool) -> None:
-    """Tell something beside the result, on stderr."""
-    if not quiet:
-        click.echo(message, err=True)
-
-
-def tell(result: "xr.Dataset", file: Path | None, as_json: bool) -> None:
-    """Print the main numbers of a result, and where it is if it was saved."""
-    from probe.command.tables import WIDEST, write_json, write_table
-
-    if as_json:
-        click.echo(write_json(result, file))
-    else:
-        click.echo(write_table(result, min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)))
-        if file is not None:
-            click.echo(f"result: {file}")

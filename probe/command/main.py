@@ -10,36 +10,40 @@ from probe.command.arguments import (
     COUNT,
     FILE,
     NEW_FOLDER,
-    Program,
-    Task,
-    choose_device,
     frames_option,
-    is_first_rank,
     json_option,
     layout_option,
     measurement_options,
     model_args_option,
     model_argument,
-    noise_image,
-    note,
-    open_source,
     overwrite_option,
     positions_option,
     reading_options,
-    record,
     several,
     size_option,
     source_options,
-    tell,
     weights_option,
-    with_clips,
 )
 from probe.command.names import LAWS
 from probe.command.overviews import report_compare, report_model
 from probe.command.planning import plan
 from probe.command.reports import class_folder, report
+from probe.command.sources import (
+    choose_device,
+    noise_image,
+    open_source,
+    record,
+    with_clips,
+)
 from probe.command.studies import analyse, audit
 from probe.command.sums import collect, is_file_of_sums, measure_sums, merge
+from probe.command.tasks import (
+    Program,
+    Task,
+    is_first_rank,
+    note,
+    tell,
+)
 
 if TYPE_CHECKING:
     import xarray as xr

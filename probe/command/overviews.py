@@ -10,20 +10,24 @@ from probe.command.arguments import (
     FOLDER,
     OWN_SIZE,
     PAGE,
-    Task,
-    choose_device,
     device_option,
     max_images_option,
     model_args_option,
     model_argument,
-    open_source,
     overwrite_option,
-    record,
     seed_option,
     size_option,
     weights_option,
 )
 from probe.command.reports import SEGMENTATION_SCORES, check_page, write_page
+from probe.command.sources import (
+    choose_device,
+    open_source,
+    record,
+)
+from probe.command.tasks import (
+    Task,
+)
 
 __all__ = ["report_compare", "report_model"]
 

@@ -11,18 +11,22 @@ import click
 
 from probe.command.arguments import (
     COUNT,
-    Task,
-    choose_device,
     device_option,
     model_args_option,
     model_argument,
-    noise_image,
-    open_source,
     several,
     size_option,
     weights_option,
 )
 from probe.command.names import STIMULI
+from probe.command.sources import (
+    choose_device,
+    noise_image,
+    open_source,
+)
+from probe.command.tasks import (
+    Task,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

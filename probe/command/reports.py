@@ -12,23 +12,27 @@ from probe.command.arguments import (
     FOLDER,
     OWN_SIZE,
     PAGE,
-    Studies,
-    Task,
-    choose_device,
     device_option,
     max_images_option,
     model_args_option,
     model_argument,
-    open_source,
     overwrite_option,
     preset_option,
-    record,
     seed_option,
     several,
     size_option,
     weights_option,
 )
 from probe.command.names import PADDINGS, RANKINGS, SCORES
+from probe.command.sources import (
+    choose_device,
+    open_source,
+    record,
+)
+from probe.command.tasks import (
+    Studies,
+    Task,
+)
 
 if TYPE_CHECKING:
     import xarray as xr

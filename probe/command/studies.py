@@ -12,23 +12,27 @@ from probe.command.arguments import (
     COUNT,
     FOLDER,
     RESULT,
-    Task,
-    choose_device,
     device_option,
     json_option,
     max_images_option,
     model_args_option,
     model_argument,
-    note,
-    open_source,
     overwrite_option,
     preset_option,
-    record,
     several,
     size_option,
-    tell,
 )
 from probe.command.names import PADDINGS, STUDIES, near_names
+from probe.command.sources import (
+    choose_device,
+    open_source,
+    record,
+)
+from probe.command.tasks import (
+    Task,
+    note,
+    tell,
+)
 from probe.errors import ArgumentError
 
 __all__ = ["analyse", "audit"]

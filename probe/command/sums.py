@@ -9,17 +9,21 @@ import click
 
 from probe.command.arguments import (
     FILE,
-    Task,
-    choose_device,
     collecting_options,
-    is_first_rank,
-    note,
-    open_source,
     overwrite_option,
     positions_option,
-    with_clips,
 )
 from probe.command.option_types import Shard
+from probe.command.sources import (
+    choose_device,
+    open_source,
+    with_clips,
+)
+from probe.command.tasks import (
+    Task,
+    is_first_rank,
+    note,
+)
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from probe.checks import whole_number
 from probe.erasing.recipes import INTACT, Recipe, as_costly, directions_of, recipes_for
 from probe.errors import ArgumentError, warn
 from probe.models.layers import Layer
@@ -150,8 +151,7 @@ def erasure_proof(
 
 def check_draws(draws: int) -> None:
     """Raise an `ArgumentError` unless there are at least two draws."""
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 2:
-        raise ArgumentError(f"draws={draws!r}: expected a whole number of at least 2, better 20.")
+    whole_number("draws", draws, 2, better=", better 20")
 
 
 def prove(

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from probe.axes import axes_of_size, sized
+from probe.checks import whole_number
 from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
@@ -144,8 +145,7 @@ def stronger_readouts(
     (True, True)
     """
     for name, value, least in (("seeds", seeds, 2), ("samples", samples, 100)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ArgumentError(f"{name}={value!r}: expected a whole number of at least {least}.")
+        whole_number(name, value, least)
     check_reread(images, "they are read for the erasers, for neighbourhoods and for perceptrons")
     options = Options(
         layers=layer, targets=targets, stimuli=stimuli, folds=folds, groups=groups, batch_size=batch_size,

@@ -1,7 +1,7 @@
 """Images and clips on larger canvases: where on the canvas one stands is drawn, so content cannot tell the place."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from probe.axes import axes_of_size, sized
+from probe.checks import is_whole
 from probe.errors import ArgumentError
 
 __all__ = [
@@ -119,12 +120,12 @@ def grid_along(grid: int | Sequence[int], n_axes: int) -> tuple[int, ...]:
     >>> grid_along(3, 2), grid_along((4, 1, 1), 3)
     ((3, 3), (4, 1, 1))
     """
-    along = (grid,) * n_axes if isinstance(grid, int) else tuple(grid)
-    is_grid = all(isinstance(count, int) and count >= 1 for count in along) and math.prod(along) > 1
+    along = tuple(grid) if isinstance(grid, Iterable) else (grid,) * n_axes
+    is_grid = all(is_whole(count) and count >= 1 for count in along) and math.prod(along) > 1
     if len(along) != n_axes or not is_grid:
         names = ", ".join(axes_of_size((1,) * n_axes))
         raise ArgumentError(f"grid={grid!r}: expected the number of cells along all axes, or along each: {names}.")
-    return along
+    return tuple(map(int, along))
 
 
 def _unravelled(cells: Tensor, grid: Sequence[int]) -> list[Tensor]:

@@ -1,13 +1,16 @@
 """Folders of frames: each folder that holds image files is a video, of which a clip of some frames is read."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError
 from probe.images.rows import Clip, Folder, Unreadable, evenly_spaced
 
@@ -27,10 +30,11 @@ class Clips(Folder):
         probe.list_layers(model, probe.Clips("videos/", frames=8), transform=transform)
 
     Every folder below `folder` in which image files lie is a video, its frames in the order of the numbers that end
-    their names, or of their names where none has a number. ``transform=`` of a measurement is applied to each frame, a
-    picture in RGB, or grey where the model takes one channel. A video with missing frames, with files that are none or
-    share a number, or of which a frame is damaged, is left out with a warning that names them, as damaged files of a
-    folder are.
+    their names, or of their names where none has a number. Numbers may go in equal steps, as 10, 20, 30: these are
+    frames in a row, and one is missing where a step is longer than the others allow. ``transform=`` of a measurement is
+    applied to each frame, a picture in RGB, or grey where the model takes one channel. A video with missing frames,
+    with files that are none or share a number, or of which a frame is damaged, is left out with a warning that names
+    them, as damaged files of a folder are.
 
     Parameters
     ----------
@@ -72,12 +76,10 @@ class Clips(Folder):
     def __init__(
         self, folder: str | os.PathLike[str], *, frames: int = 16, sampling: Literal["middle", "even"] = "middle"
     ) -> None:
-        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
-            raise ArgumentError(f"frames={frames!r}: expected a whole number of at least 1.")
         if sampling not in ("middle", "even"):
             raise ArgumentError(f"sampling={sampling!r}: expected 'middle' or 'even'.")
         super().__init__(Path(folder))
-        self.frames, self.sampling = frames, sampling
+        self.frames, self.sampling = whole_number("frames", frames, 1), sampling
         videos: dict[Path, list[Path]] = {}
         for file in self.paths:
             videos.setdefault(file.parent, []).append(file)
@@ -150,7 +152,10 @@ def _problem_of(files: Sequence[Path]) -> str:
     for number, file, behind in zip(numbers, files, files[1:], strict=False):
         if number == _number(behind):
             return f"{file.name} and {behind.name} have the same number; each frame needs one of its own, the last"
-    missing = [number for number in range(min(known), max(known)) if number not in known]
+    in_order = sorted(known)
+    step = math.gcd(*(behind - number for number, behind in pairwise(in_order)))
+    missing = sorted(set(range(in_order[0], in_order[-1], step or 1)) - known)
     named = ", ".join(map(str, missing[:_MOST_NAMED]))
     more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-    return f"of its frames, {named}{more} are missing" if missing else ""
+    steps = f", numbered in steps of {step}" if step > 1 else ""
+    return f"of its frames{steps}, {named}{more} are missing" if missing else ""

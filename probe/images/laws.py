@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from probe.axes import AXES, sized
+from probe.checks import is_whole
 from probe.errors import ArgumentError, ImagesError
 
 __all__ = ["LAWS", "Law", "resolve_law"]
@@ -193,7 +194,7 @@ def resolve_law(name: str, reach: int | None, size: Sequence[int], axes: tuple[s
     unit = "frames" if axes == ("frame",) else "pixels"
     if law.last == law.first:
         found = max(min(size) // _PART, 1) if reach is None else reach
-        if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
+        if not is_whole(found) or found < 1:
             raise ArgumentError(f"reach={reach!r}: expected a whole number of {unit}, at least 1.")
         found = int(found)
         cropped = law.move == "crop"

@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from probe.axes import AXES
+from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.images.labels import LabelCheck, named_classes
@@ -181,9 +182,8 @@ def shift_consistency(
 
 def _check(pairs: Any, reference: str, labels: bool, compare: str, stride: Any) -> None:
     for name, value in (("pairs", pairs), ("stride", stride)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= 1):
-            raise ArgumentError(f"{name}={value!r}: expected None or a whole number of at least 1.")
+        if value is not None:
+            whole_number(name, value, 1, otherwise="None or ")
     for name, value, known in (("reference", reference, REFERENCES), ("compare", compare, COMPARED)):
         if value not in known:
             raise ArgumentError(f"{name}={value!r}: expected one of {', '.join(known)}.")

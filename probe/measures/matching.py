@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from probe.axes import axes_of_size
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.intervals import half_width, mean_over_images
@@ -219,10 +220,8 @@ def _chance_distance(height: int, width: int) -> float:
 
 def _check(options: Options, reach: Any, positions: Any) -> None:
     for name, value, least in (("reach", reach, 0), ("positions", positions, 1)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (whole and value >= least) and not (name == "positions" and value is None):
-            either = "None (every cell) or " * (name == "positions")
-            raise ArgumentError(f"{name}={value!r}: expected {either}a whole number of at least {least}.")
+        if name != "positions" or value is not None:
+            whole_number(name, value, least, otherwise="None (every cell) or " * (name == "positions"))
     if other := [name for name in options.stimulus_names if name not in _STIMULI]:
         raise ArgumentError(f"stimuli: {', '.join(other)} has no content to compare; expected {' or '.join(_STIMULI)}.")
 

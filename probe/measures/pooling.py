@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from probe.checks import is_whole
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, grid_along, place_on_grid
@@ -147,7 +148,7 @@ forward, max_images, seed, progress
         vectors = _collect(reader, options)
         facts = reader.facts(vectors.skipped)
     settings = {
-        "grid": grid if isinstance(grid, int) else list(grid),
+        "grid": list(map(int, grid)) if isinstance(grid, Iterable) else int(grid),
         "colour": colour if isinstance(colour, str) else np.asarray(colour).tolist(),
         "normalisation": None if normalisation is None else np.asarray(normalisation).tolist(), "folds": folds,
         "alpha": alpha, "groups": groups is not None,
@@ -160,7 +161,7 @@ forward, max_images, seed, progress
 
 
 def _check(grid: Any, alpha: float) -> None:
-    is_one = isinstance(grid, int) and not isinstance(grid, bool) and grid >= 2
+    is_one = is_whole(grid) and grid >= 2
     if not is_one and not isinstance(grid, tuple | list):
         raise ArgumentError(
             f"grid={grid!r}: expected a whole number of at least 2, the cells along each side, or one for each axis."

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from probe.axes import axes_of_size, sized
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
 from probe.images.shifts import Placements, references_of
@@ -213,11 +214,10 @@ def _check(objects: Any, frame: int | tuple[int, ...], batch_size: int, n_axes: 
             f"objects: found shape {tuple(objects.shape)}, but the model's first convolution takes {taken}. "
             f"{'Make them clips of one frame: objects[:, :, None].' if n_axes == 3 else 'Pass single frames.'}"
         )
-    size = (frame,) * len(own) if isinstance(frame, int) else tuple(frame)
+    size = tuple(frame) if isinstance(frame, Iterable) else (int(frame),) * len(own)
     if len(size) != len(own):
         raise ArgumentError(f"frame={frame!r}: expected one number for each of {', '.join(axes_of_size(own))}.")
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size={batch_size!r}: expected a whole number of at least 1.")
+    whole_number("batch_size", batch_size, 1)
     if min(whole - side for whole, side in zip(size, own, strict=True)) < 2:
         raise ArgumentError(
             f"frame={size}: objects of {sized(own)} pixels have fewer than 3 positions along a side, which leaves no "

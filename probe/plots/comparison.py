@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from probe.checks import is_whole
 from probe.errors import ArgumentError
 from probe.plots.axes import DIVERGING, RANKED_COLOURS, TWO_COLUMNS, check_width, open_axes, open_panels, small_text
 from probe.plots.inputs import Results, check_result, results_by_name
@@ -89,7 +90,7 @@ def plot_ranking(result: Results, ax: Any = None, *, named: int | None = None, w
         return _draw_agreement(result, ax, width)
     rankings = results_by_name(result, ("ranking", "rankings"), _RANKING)
     inches = check_width(width, ax)
-    if named is not None and not (isinstance(named, int) and named >= 0):
+    if named is not None and not (is_whole(named) and named >= 0):
         raise ArgumentError(f"named={named!r}: expected a number of channels, 0 or more.")
     if isinstance(result, xr.Dataset):
         ax = open_axes(ax, inches, 1.5 + 0.22 * inches)

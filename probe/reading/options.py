@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.images.stimuli import check_stimuli
@@ -56,16 +57,16 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("batch_size", 1), ("num_workers", 0), ("first_image", 0), ("seed", 0)):
-            _check_whole(name, getattr(self, name), least)
+            whole_number(name, getattr(self, name), least)
         if self.max_images is not None:
-            _check_whole("max_images", self.max_images, 1, "None (all) or ")
+            whole_number("max_images", self.max_images, 1, otherwise="None (all) or ")
         if self.positions is not None and self.positions != "auto":
-            _check_whole("positions", self.positions, 1, "'auto', None (every cell) or ")
+            whole_number("positions", self.positions, 1, otherwise="'auto', None (every cell) or ")
         for name in ("folds", "batch_size", "num_workers", "first_image", "seed", "max_images", "positions"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
         if self.checkpoint_every is not None:
-            _check_whole("checkpoint_every", self.checkpoint_every, 1, "None (about every two minutes) or ")
+            whole_number("checkpoint_every", self.checkpoint_every, 1, otherwise="None (about every two minutes) or ")
             if self.checkpoint is None:
                 raise ArgumentError("checkpoint_every: given without checkpoint=, the file that would be written.")
         if self.shard is not None:
@@ -108,15 +109,10 @@ class Options:
         return {label: place % self.folds for place, label in enumerate(labels)}
 
 
-def _check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ArgumentError(f"{name}={value!r}: expected {otherwise}a whole number of at least {least}.")
-
-
 def _check_shard(shard: Any) -> None:
     is_pair = isinstance(shard, tuple | list) and len(shard) == 2
     for value in shard if is_pair else ():
-        _check_whole("shard", value, 1, "(k, n), each ")
+        whole_number("shard", value, 1, otherwise="(k, n), each ")
     if not is_pair or shard[0] > shard[1]:
         raise ArgumentError(f"shard={shard!r}: expected (k, n) for the k-th of n shards, such as (3, 8).")
 

@@ -4,10 +4,10 @@ import difflib
 import warnings
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, ProbeWarning
 from probe.models.layers import Layer
 from probe.readouts.directions import CELLS, METHODS, Covariances, find_directions, removed_variance
@@ -205,8 +205,8 @@ def check_method(statistics: Statistics, method: str, targets: str | Iterable[st
 
 def check_rank(rank: int | None) -> None:
     """Raise an `ArgumentError` unless the rank is None or a whole number of at least 1."""
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1):
-        raise ArgumentError(f"rank={rank!r}: expected None or a whole number of at least 1.")
+    if rank is not None:
+        whole_number("rank", rank, 1, otherwise="None or ")
 
 
 def covariances_of(statistics: Statistics, layer: Layer, stimulus: str, folds: Iterable[int]) -> Covariances:

@@ -174,14 +174,13 @@ def lay_out_table(
     """Format a frame for reading, and write all of it as CSV."""
     if not isinstance(frame, pd.DataFrame):
         raise ArgumentError(f"frame is a {type(frame).__name__}; a pandas DataFrame was expected")
-    if any(level is not None for level in frame.index.names):
-        frame = frame.reset_index()
+    given = _with_index(frame)
+    labels = [label for label, _ in given]
     formats = formats or {}
-    if unknown := sorted(set(formats) - set(map(str, frame.columns))):
-        raise ArgumentError(f"formats names the columns {unknown}; the table has {[*map(str, frame.columns)]}")
-    shown = frame.head(max_rows)
-    columns = [_column(str(label), series, formats.get(str(label)), digits) for label, series in shown.items()]
-    return Table(columns, len(frame), data_uri("text/csv;charset=utf-8", _csv(frame)), name, caption)
+    if unknown := sorted(set(formats) - set(labels)):
+        raise ArgumentError(f"formats names the columns {unknown}; the table has {labels}")
+    columns = [_column(label, series.head(max_rows), formats.get(label), digits) for label, series in given]
+    return Table(columns, len(frame), data_uri("text/csv;charset=utf-8", _csv(given)), name, caption)
 
 
 def data_uri(media_type: str, content: bytes) -> str:
@@ -238,24 +237,42 @@ def _holds_estimates(series: pd.Series) -> bool:
     return len(series) > 0 and all(isinstance(value, Estimate) for value in series)
 
 
-def _split(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give the mean and the half width of the interval a column each, as whoever computes with them needs it."""
-    columns = {}
-    for label, series in frame.items():
-        if _holds_estimates(series):
-            columns[label] = series.map(lambda value: value.mean)
-            columns[f"{label} ± 95 %"] = series.map(lambda value: value.half_width)
-        else:
-            columns[label] = series
-    return pd.DataFrame(columns)
+def _with_index(frame: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+    """Return columns with their labels, those of an index that has names first.
+
+    No frame is made of them: pandas would infer that objects are text, and where it has Arrow, text is Unicode, which
+    the name of a file need not be.
+    """
+    columns = [(str(label), series) for label, series in frame.items()]
+    if any(name is not None for name in frame.index.names):
+        levels = [frame.index.get_level_values(number) for number in range(frame.index.nlevels)]
+        names = [f"level_{number}" if name is None else str(name) for number, name in enumerate(frame.index.names)]
+        columns = [(name, pd.Series(level, frame.index)) for name, level in zip(names, levels, strict=True)] + columns
+    return columns
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
-    frame = _split(frame)
-    inert = [series if pd.api.types.is_numeric_dtype(series) else series.map(_inert) for _, series in frame.items()]
-    header = [_inert(str(label)) for label in frame.columns]
-    text = pd.concat(inert, axis=1).to_csv(index=False, header=header, lineterminator="\n") if inert else ""
+def _split(label: str, series: pd.Series) -> list[tuple[str, pd.Series]]:
+    """Give the mean and the half width of an interval a column each, as whoever computes with them needs it."""
+    if not _holds_estimates(series):
+        return [(label, series)]
+    return [
+        (label, series.map(lambda value: value.mean)),
+        (f"{label} ± 95 %", series.map(lambda value: value.half_width)),
+    ]
+
+
+def _csv(columns: Sequence[tuple[str, pd.Series]]) -> bytes:
+    split = [part for column in columns for part in _split(*column)]
+    frame = pd.DataFrame({number: _without_formulas(series) for number, (_, series) in enumerate(split)})
+    header = [_inert(label) for label, _ in split]
+    text = frame.to_csv(index=False, header=header, lineterminator="\n") if split else ""
     return text.encode("utf-8", "backslashreplace")
+
+
+def _without_formulas(series: pd.Series) -> pd.Series:
+    if not (series.dtype == object or isinstance(series.dtype, pd.StringDtype | pd.CategoricalDtype)):
+        return series
+    return pd.Series([_inert(value) for value in series], series.index, dtype=object)
 
 
 def _inert(value: Any) -> Any:

@@ -98,6 +98,22 @@ def test_videos_with_missing_frames_are_left_out_and_named(tmp_path):
     assert "wave/07" in result.attrs["corrupt"]
 
 
+@pytest.mark.parametrize("numbers", [(1, 3, 5, 7), (30, 10, 40, 20), (7,)])
+def test_frames_whose_numbers_go_in_equal_steps_are_in_a_row(tmp_path, numbers):
+    write_video(tmp_path / "wave" / "01", numbers)
+    clip, _ = Clips(tmp_path, frames=np.int64(len(numbers)))[0]
+    assert numbers_of(clip) == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [((10, 20, 40, 50), ", numbered in steps of 10, 30 are missing"), ((1, 3, 6), ", 2, 4, 5 are missing")],
+)
+def test_a_gap_that_breaks_the_step_is_missing_frames(tmp_path, numbers, said):
+    write_video(tmp_path / "wave" / "01", numbers)
+    assert Clips(tmp_path, frames=2)[0].reason == f"of its frames{said}"
+
+
 def test_too_many_videos_with_missing_frames_are_an_error(tmp_path):
     write_video(tmp_path / "wave" / "first", [1, 2, 9])
     with (

@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from pandas.core.arrays.string_ import StringArray
 from PIL import Image
 
 from probe.errors import ArgumentError, ProbeWarning, ResultFileError
+from probe.reports.page.blocks import data_uri, lay_out_table
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate
 
@@ -202,10 +204,44 @@ def test_every_text_is_escaped(text):
     assert all(caption.split("\n")[0].endswith(text) for caption in texts(page, "figcaption"))
 
 
+NOT_UNICODE = os.fsdecode(b"layer-\xff.pt")
+
+
 def test_file_names_that_are_not_unicode_do_not_stop_the_report(tmp_path):
-    name = os.fsdecode(b"layer-\xff.pt")
-    path = example_report(name).save(tmp_path / "report.html")
+    path = example_report(NOT_UNICODE).save(tmp_path / "report.html")
     assert "layer-" in path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def arrow(monkeypatch):
+    """Let pandas' own text refuse what Arrow's refuses."""
+    made = StringArray._from_sequence
+
+    def checked(cls, scalars, **given):
+        for scalar in scalars:
+            if isinstance(scalar, str):
+                scalar.encode()
+        return made(scalars, **given)
+
+    monkeypatch.setattr(StringArray, "_from_sequence", classmethod(checked))
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        with pytest.raises(UnicodeEncodeError):
+            pd.Series([NOT_UNICODE])
+
+
+def test_nor_do_they_where_pandas_has_arrow(arrow):
+    names = pd.Series([NOT_UNICODE, "-1"], dtype=object)
+    frame = pd.DataFrame({0: names, 1: names, 2: [0.25, 0.5]})
+    frame.columns = pd.Index([NOT_UNICODE, "file", "r2"], dtype=object)
+    frame = frame.set_index(NOT_UNICODE)
+    frame.index.name = NOT_UNICODE
+    table = lay_out_table(frame)
+    assert [column.name for column in table.columns] == [NOT_UNICODE, "file", "r2"]
+    assert [cell.text for cell in table.columns[0].cells] == [NOT_UNICODE, "-1"]
+    escaped = NOT_UNICODE.encode("utf-8", "backslashreplace").decode()
+    assert table.csv == data_uri(
+        "text/csv;charset=utf-8", f"{escaped},file,r2\n{escaped},{escaped},0.25\n'-1,'-1,0.5\n".encode()
+    )
 
 
 def test_what_json_cannot_hold_is_refused():
