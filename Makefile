@@ -4,13 +4,16 @@
 #   make lint     ruff and mypy
 #   make bench    print the ratios to the bare forward pass
 #   make gpu      test and measure on one GPU, in under five minutes; without one, say so
+#   make dist     build wheel and sdist into build/dist
+#   make dist-check  install each into an empty environment, import every module and write a page there
+#   make lowest   test with the lowest versions that pyproject.toml allows
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: report test lint bench gpu clean
+.PHONY: report test lint bench gpu dist dist-check lowest clean
 
 report: $(VENV)/installed
 	$(BIN)/probe report padding --overwrite
@@ -33,6 +36,32 @@ bench: $(VENV)/installed-test
 gpu: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/gpu
 	$(BIN)/python -m tests.benchmarks gpu
+
+# The wheel is built from the sdist.
+dist: $(BIN)/uv
+	rm -rf build/dist
+	$(BIN)/uv build --quiet --out-dir build/dist
+
+# -I and a folder elsewhere: nothing of this folder is seen.
+dist-check: dist
+	set -e; for file in build/dist/*.whl build/dist/*.tar.gz; do \
+	    rm -rf build/empty; $(BIN)/python -m venv build/empty; \
+	    build/empty/bin/python -m pip install --quiet $$file; \
+	    build/empty/bin/python -I tests/installed.py; \
+	    (cd build/empty && bin/probe report padding --preset tiny); \
+	    rm -rf build/empty; \
+	done
+
+# uv finds the lowest versions, which pip cannot. Old packages warn of what newer ones beside them have renamed.
+LOWEST ?= tests
+lowest: $(BIN)/uv
+	rm -rf build/lowest
+	$(PYTHON) -m venv build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest --resolution lowest-direct --only-binary :all: -e '.[test]'
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -W ignore::DeprecationWarning $(LOWEST)
+
+$(BIN)/uv: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

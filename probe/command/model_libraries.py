@@ -24,7 +24,7 @@ from probe.models.weights import is_weight_file
 __all__ = ["FOLDERS", "TIMM", "Made", "from_folder", "from_function", "from_timm", "from_torchvision"]
 
 TIMM, FOLDERS = "timm", "hf"
-"""What stands before the colon of names that are no functions."""
+"""What stands before the colon of names that are no functions, and the extras that install what these need."""
 
 _MOST_NAMED = 3
 
@@ -127,7 +127,7 @@ def _as_evaluated(choice: Any, size: int | None, warned: list[str]) -> tuple[Tra
 
 def from_timm(name: str, weights: str | None, arguments: Arguments, seed: int) -> Made:
     """Make a model of timm; weights by their tag, or ``DEFAULT``, are downloaded."""
-    timm = _package("timm", f"{TIMM}:{name}")
+    timm = _package("timm", TIMM, f"{TIMM}:{name}")
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise ArgumentError(
@@ -172,7 +172,7 @@ def from_timm(name: str, weights: str | None, arguments: Arguments, seed: int) -
 def from_folder(folder: str, arguments: Arguments, seed: int) -> Made:
     """Make a model of a local folder of Hugging Face; nothing is downloaded, and no code in it is run."""
     name = f"{FOLDERS}:{folder}"
-    transformers = _package("transformers", name)
+    transformers = _package("transformers", FOLDERS, name)
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise ArgumentError(f"model {name!r}: expected a folder with config.json, as save_pretrained writes it.")
@@ -311,14 +311,15 @@ def _origin(module_name: str) -> Path | None:
     return None if found is None or found.origin is None else Path(found.origin).resolve()
 
 
-def _package(package: str, name: str) -> Any:
+def _package(package: str, extra: str, name: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
         raise ModelError(
-            f"model {name!r}: needs the package {package}, which is absent. Install it: pip install {package}."
+            f"model {name!r}: needs the package {package}, which is absent. Install it: "
+            f'pip install "position-probe[{extra}]".'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Print how `probe` compares with the bare forward pass: python -m tests.benchmarks [speed|long|naive|memory|…].
+"""Print how `probe` compares with the bare forward pass: python -m tests.benchmarks [import|speed|long|naive|memory|…].
 
 glibc gives large blocks back to the system and takes them anew, or does not, depending on what happens to lie on the
 heap; on some virtual machines this doubles the time of a forward pass. The benchmarks therefore start themselves
@@ -11,6 +11,7 @@ import sys
 from tests.benchmarks import (
     ablation,
     gpu,
+    importing,
     matching,
     memory,
     naive,
@@ -27,6 +28,7 @@ if os.environ.get("MALLOC_TRIM_THRESHOLD_") is None:
     os.execve(sys.executable, [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:]], os.environ | KEEP_MEMORY)
 
 BENCHMARKS = {
+    "import": importing.run,
     "speed": speed.run,
     "long": lambda: speed.run(n_images=2000, repetitions=1),
     "gpu": gpu.run,

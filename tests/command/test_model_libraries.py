@@ -140,14 +140,14 @@ class TestTimm:
 
     def test_without_the_package_the_cure_is_told(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "timm", None)
-        with pytest.raises(ModelError, match=r"'timm:resnet18': needs the package timm, .* pip install timm"):
+        with pytest.raises(ModelError, match=r'timm:resnet18.: needs .* timm, .* pip install "position-probe\[timm\]"'):
             open_model("timm:resnet18")
 
 
 class TestHuggingFaceFolders:
     def test_without_the_package_the_cure_is_told(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "transformers", None)
-        with pytest.raises(ModelError, match=r"needs the package transformers, .* pip install transformers"):
+        with pytest.raises(ModelError, match=r'needs .* transformers, .* pip install "position-probe\[hf\]"'):
             open_model(f"hf:{tmp_path}")
 
     def test_a_folder_without_a_model(self, tmp_path, monkeypatch):
