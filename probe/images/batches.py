@@ -5,7 +5,7 @@ cross-validation fold; a loader or an iterable is read once, in its own order. R
 alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,16 +26,15 @@ from torch.utils.data import (
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.rows import Folder, Rows, Transform, as_tensor, axes_of, collate, evenly_spaced, image_in, label_in
 from probe.images.shapes import axes_of_row, check_shape
-from probe.images.streams import Stream, refuse_transform
+from probe.images.streams import Chunk, End, Stream, Wanted, refuse_transform
 
-__all__ = ["Batch", "ImageSource", "Transform", "Wanted", "as_floats", "check_reread", "evenly_spaced", "open_images"]
+__all__ = ["Batch", "ImageSource", "Transform", "as_floats", "check_reread", "evenly_spaced", "open_images"]
 
 _MOST_UNREADABLE = 0.05
 _BRIGHTEST_NORMALISED = 20.0
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 FoldOf = Callable[[int, int], int]
-Wanted = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,17 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class _Places:
+    """Which images are wanted, by their places in a stream rather than by their numbers."""
+
+    wanted: Wanted
+    first_image: int
+
+    def __call__(self, place: int) -> bool:
+        return self.wanted(self.first_image + place)
+
+
+@dataclass(frozen=True)
 class _Place:
     """An image that will be read: its number, its index in the data set, its fold."""
 
@@ -74,14 +84,14 @@ class ImageSource:
     Parameters
     ----------
     batches
-        Of a data set that has rows, those of the wanted images alone; else of all.
+        Of a data set that has rows, those of the wanted images alone; else of others as well.
     wanted
         Which images of `batches` to give, by their numbers; None for all of them.
 
     Attributes
     ----------
     length : int or None
-        Number of images, those that are not wanted among them, where it is known beforehand.
+        Number of images, those that are not wanted among them, where it is known; of a stream after its end.
     corrupt : dict
         Files that could not be read, with the reason.
     warned : list of str
@@ -110,10 +120,10 @@ class ImageSource:
         self.corrupt = corrupt
         self.warned = warned
         self.numbers, self.image_at = numbers, image_at
-        self._batches, self._wanted = batches, wanted
+        self.batches, self._wanted = batches, wanted
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
+        for batch in self.batches:
             kept = batch if self._wanted is None else batch.only(self._wanted)
             if kept.numbers:
                 yield kept
@@ -121,7 +131,7 @@ class ImageSource:
     def peek(self) -> Tensor:
         """Return a copy of the first image in the order of reading all, which will still be read if it is wanted.
 
-        Its shape is (1, channel, *size).
+        Of a stream it is the one that arrives first. Its shape is (1, channel, *size).
 
         Raises
         ------
@@ -133,11 +143,12 @@ class ImageSource:
             image = next((image for image in images if image is not None), None)
             if image is not None:
                 return check_shape(image[None], None).clone()
-        first = next(self._batches, None)
+        first = next(self.batches, None)
         if first is None:
             raise ImagesError("images: there are none. Pass at least as many images as folds.")
-        self._batches = chain([first], self._batches)
-        return first.pixels[:1].clone()
+        self.batches = chain([first], self.batches)
+        place = 0 if self.image_at is not None else first.numbers.index(min(first.numbers))
+        return first.pixels[[place]].clone()
 
 
 def open_images(
@@ -228,7 +239,8 @@ def open_images(
             left=len(sampler), numbers=list(place_of), image_at=image_at,
         )  # fmt: skip
     _check_iterable(rows)
-    stream = Stream(rows, batch_size, transform, input_key, max_images, labels, grey, n_axes)
+    of_places = None if wanted is None else _Places(wanted, first_image)
+    stream = Stream(rows, batch_size, transform, input_key, max_images, labels, grey, n_axes, of_places)
     length = _known_length(rows)
     if length is not None and max_images is not None:
         length = min(length, max_images)
@@ -240,9 +252,10 @@ def open_images(
         )
     chunks: Any = stream
     if isinstance(rows, IterableDataset) and num_workers:
-        chunks = DataLoader(stream, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
-    arriving = _arriving_batches(chunks, max_images, first_image, fold_of, labels)
-    return ImageSource(length, arriving, corrupt, warned, wanted=wanted)
+        chunks = DataLoader(stream, batch_size=None, num_workers=num_workers)
+    source = ImageSource(length, iter(()), corrupt, warned, wanted=wanted)
+    source.batches = _arriving_batches(chunks, source, first_image, fold_of)
+    return source
 
 
 def _has_rows(images: Any, input_key: str | int | None, n_axes: int | None) -> bool:
@@ -278,10 +291,6 @@ def _check_iterable(images: Any) -> None:
         "images: expected a tensor, Dataset, DataLoader, iterable of batches or of images, or folder, found "
         f"{type(images).__name__}.{cure}"
     )
-
-
-def _as_it_is(chunk: Any) -> Any:
-    return chunk
 
 
 def _known_length(batches: Any) -> int | None:
@@ -341,18 +350,18 @@ def _row_batches(
 
 
 def _arriving_batches(
-    chunks: Any, max_images: int | None, first_image: int, fold_of: FoldOf, wants_labels: bool
+    chunks: Iterable[Chunk | End], source: ImageSource, first_image: int, fold_of: FoldOf
 ) -> Iterator[Batch]:
-    for start, pixels, labels in chunks:
-        kept = pixels if max_images is None else pixels[: max_images - start]
-        numbers = range(first_image + start, first_image + start + len(kept))
-        if numbers:
-            places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
-            places.sort(key=lambda image: image.fold)
-            order = [image.index for image in places]
-            yield _batch(places, kept[order], [labels[index] for index in order] if wants_labels else ())
-        if start + len(kept) == max_images:
-            return
+    """Return what arrives with its numbers, and tell the source in the end how many there were."""
+    for chunk in chunks:
+        if isinstance(chunk, End):
+            source.length = chunk.n_images
+            continue
+        numbers = [first_image + place for place in chunk.places]
+        places = [_Place(n, index, fold_of(n, n)) for index, n in enumerate(numbers)]
+        places.sort(key=lambda image: image.fold)
+        order = [image.index for image in places]
+        yield _batch(places, chunk.pixels[order], [chunk.labels[index] for index in order] if chunk.labels else ())
 
 
 def as_floats(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, str]:

@@ -1,6 +1,7 @@
 """What arrives one after the other, rows or batches, becomes batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,36 @@ from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.rows import Transform, as_tensor, axes_of, collate, image_in, label_in, row_tensor
 from probe.images.shapes import axes_of_row, check_shape
 
-__all__ = ["Stream", "refuse_transform"]
+__all__ = ["Chunk", "End", "Stream", "Wanted", "refuse_transform"]
+
+Wanted = Callable[[int], bool]
+
+_CURES = {
+    "collate": "pass the loader's data set as images=; PIL images of its rows become tensors.",
+    "stack expects each tensor to be equal size": "the loader's rows are of several sizes. Bring images to one size, "
+    "and clips to one number of frames, in its data set, or let the loader make batches of one.",
+    "explicit nodesplitter": "the ranks share the rows by themselves; pass WebDataset(..., nodesplitter=None).",
+}
 
 
-class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
-    """Batches of (place, pixels, labels) from an iterable of rows or batches; what has more axes than a row is a batch.
+@dataclass(frozen=True)
+class Chunk:
+    """Some images of a stream: their places in it, their pixels and, where they were asked for, their labels."""
+
+    places: list[int]
+    pixels: Tensor
+    labels: list[Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """Of a stream of so many images."""
+
+    n_images: int
+
+
+class Stream(IterableDataset[Chunk | End]):
+    """Batches from an iterable of rows or batches, and its end; what has more axes than a row is a batch.
 
     Parameters
     ----------
@@ -36,6 +62,9 @@ class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
         Whether pictures become one channel; else three.
     n_axes
         As in `probe.images.shapes.check_shape`.
+    wanted
+        Which rows to read, by their places; the others are gone past, but for the first one, which tells what is read.
+        Batches are given whole. None for all.
     """
 
     def __init__(
@@ -48,25 +77,30 @@ class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
         labels: bool,
         grey: bool,
         n_axes: int | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
         self.elements, self.batch_size, self.transform, self.input_key = elements, batch_size, transform, input_key
         self.max_images, self.labels, self.grey, self.n_axes = max_images, labels, grey, n_axes
+        self.wanted = wanted
         self._makes_batches = isinstance(elements, DataLoader) and elements.batch_sampler is not None
         self._has_fields: bool | None = None
         if self._makes_batches:
             refuse_transform(transform, "batches")
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor, list[Any]]]:
-        """Read on, and yield batches with the place of their first image.
+    def __iter__(self) -> Iterator[Chunk | End]:
+        """Read on, and yield batches with the places of their images, and in the end how many there were.
 
         Each of several workers goes along the whole stream and makes every so-manieth batch of it, so that each image
         is read once, at the same place with any number of workers, whether the data set knows of them or not.
         """
         worker = get_worker_info()
         own, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        source, decode = self.elements, None
+        if of > 1 or self.wanted is not None:
+            source, decode = _undecoded(source, self.input_key)
         rows: list[tuple[int, Any, Any]] = []
         n_read = n_rows = n_batches = 0
-        for element in self._elements():
+        for element in self._elements(source):
             is_own = n_batches % of == own
             _check_clear(element)
             image = image_in(element, self.input_key)
@@ -74,44 +108,53 @@ class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
             if self._makes_batches or (axes is not None and axes > axes_of_row(self.n_axes)):
                 if n_rows:
                     if is_own:
-                        yield n_read - n_rows, *_stacked(rows)
+                        yield _stacked(rows)
                     rows, n_rows, n_batches = [], 0, n_batches + 1
                     is_own = n_batches % of == own
                 refuse_transform(self.transform, "batches")
-                pixels = self._pixels(image)
-                if is_own:
-                    yield n_read, pixels, self._labels(label_in(element), len(pixels)) if self.labels else []
-                n_read, n_batches = n_read + len(pixels), n_batches + 1
-                continue
-            if is_own:
-                with noting(f"while image {n_read} was read and transformed"):
-                    pixels = row_tensor(image, self.transform, self.grey, self.n_axes)
-                    rows.append((n_read, pixels, label_in(element) if self.labels else None))
-            n_read, n_rows = n_read + 1, n_rows + 1
-            if n_rows == self.batch_size or n_read == self.max_images:
-                if is_own:
-                    yield n_read - n_rows, *_stacked(rows)
-                rows, n_rows, n_batches = [], 0, n_batches + 1
+                chunk = self._batch(n_read, image, element)
+                if is_own and chunk.places:
+                    yield chunk
+                n_read, n_batches = n_read + len(chunk.places), n_batches + 1
+            else:
+                is_wanted = self.wanted is None or self.wanted(n_read)
+                is_first_alone = n_read == 0 and not is_wanted
+                if is_own and (is_wanted or is_first_alone):
+                    rows.append(self._row(n_read, element if decode is None else decode(element)))
+                n_read, n_rows = n_read + 1, n_rows + is_wanted
+                if n_rows == self.batch_size or is_first_alone:
+                    if is_own:
+                        yield _stacked(rows)
+                    rows, n_rows, n_batches = [], 0, n_batches + 1
+            if n_read == self.max_images:
+                break
         if rows:
-            yield n_read - n_rows, *_stacked(rows)
+            yield _stacked(rows)
+        yield End(n_read)
 
-    def _elements(self) -> Iterator[Any]:
+    def _elements(self, source: Any) -> Iterator[Any]:
         if get_worker_info() is not None:
             # A data set that knows its worker would leave out what it holds to be the others'.
             torch.utils.data._utils.worker._worker_info = None
         try:
-            yield from self.elements
-        except TypeError as error:
-            if "collate" in str(error):
-                error.add_note("probe: pass the loader's data set as images=; PIL images of its rows become tensors.")
+            yield from source
+        except (TypeError, ValueError, RuntimeError) as error:
+            for sign, cure in _CURES.items():
+                if sign in str(error):
+                    error.add_note(f"probe: {cure}")
             raise
-        except RuntimeError as error:
-            if "stack expects each tensor to be equal size" in str(error):
-                error.add_note(
-                    "probe: the loader's rows are of several sizes. Bring images to one size, and clips to one number "
-                    "of frames, in its data set, or let the loader make batches of one."
-                )
-            raise
+
+    def _row(self, place: int, element: Any) -> tuple[int, Tensor, Any]:
+        with noting(f"while image {place} was read and transformed"):
+            image = image_in(element, self.input_key)
+            pixels = row_tensor(image, self.transform, self.grey, self.n_axes)
+            return place, pixels, label_in(element) if self.labels else None
+
+    def _batch(self, start: int, image: Any, element: Any) -> Chunk:
+        pixels = self._pixels(image)
+        labels = self._labels(label_in(element), len(pixels)) if self.labels else []
+        left = None if self.max_images is None else self.max_images - start
+        return Chunk(list(range(start, start + len(pixels)))[:left], pixels[:left], labels[:left])
 
     def _pixels(self, image: Any) -> Tensor:
         """Return a batch as one tensor, which may have been a list of images."""
@@ -119,7 +162,7 @@ class Stream(IterableDataset[tuple[int, Tensor, list[Any]]]):
             rows: list[tuple[int, Any, Any]] = [
                 (place, row_tensor(item, None, self.grey, self.n_axes), None) for place, item in enumerate(image)
             ]
-            return _stacked(rows)[0]
+            return _stacked(rows).pixels
         return check_shape(as_tensor(image), self.n_axes, self._makes_batches)
 
     def _labels(self, labels: Any, n_images: int) -> list[Any]:
@@ -154,9 +197,23 @@ def _length(values: Any) -> int | None:
     return len(values) if isinstance(values, list | tuple) else None
 
 
-def _stacked(rows: list[tuple[int, Any, Any]]) -> tuple[Tensor, list[Any]]:
-    _, pixels, labels, _ = collate(rows)
-    return pixels, labels
+def _stacked(rows: list[tuple[int, Any, Any]]) -> Chunk:
+    places, pixels, labels, _ = collate(rows)
+    return Chunk(places, pixels, labels)
+
+
+def _undecoded(elements: Any, input_key: str | int | None) -> tuple[Any, Callable[[Any], Any] | None]:
+    """Return a stream of Hugging Face with its pictures not decoded, and what decodes a row; another as it is, and None.
+
+    Decoding takes far longer than going past, and most rows are another's.
+    """
+    features: Any = getattr(elements, "features", None)
+    is_formatted = getattr(elements, "_formatting", True) is not None  # as with_format("torch") does; then by itself
+    if is_formatted or not hasattr(features, "decode_example") or not hasattr(elements, "decode"):
+        return elements, None
+    if type(image_in(features, input_key)).__name__ != "Image":
+        return elements, None
+    return elements.decode(False), features.decode_example
 
 
 def _check_clear(element: Any) -> None:

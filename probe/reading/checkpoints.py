@@ -49,13 +49,18 @@ class Checkpoint:
         takes no more than a hundredth of the time.
     found
         What an earlier run left in it.
+
+    Attributes
+    ----------
+    done : frozenset of int
+        Numbers of the images that an earlier run has read.
     """
 
     def __init__(self, path: Path | None, every: int | None, found: dict[str, Any] | None) -> None:
         self.path, self.every = path, every
         self._found = found
         self._earlier = None if found is None else Statistics.of(found["statistics"])
-        self._done = frozenset(chain(*self._earlier.images)) if self._earlier else frozenset()
+        self.done = frozenset(chain(*self._earlier.images)) if self._earlier else frozenset()
         self._digests: dict[int, str] = {} if found is None else dict(found["digests"])
         self._stride = 1
         self._numbers: list[int] = []
@@ -64,10 +69,6 @@ class Checkpoint:
         self._written, self._took = time.monotonic(), 0.0
         self._is_ending = False
         self._is_there = found is not None
-
-    def has(self, number: int) -> bool:
-        """Tell whether an earlier run has read an image."""
-        return number in self._done
 
     def restore(self, statistics: Statistics, reader: Reader, identity: dict[str, Any]) -> None:
         """Give statistics that are to be collected what an earlier run has collected, if it was one of the same.

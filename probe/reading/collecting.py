@@ -67,8 +67,7 @@ def collect_statistics(
     with ExitStack() as stack:
         checkpoint = stack.enter_context(open_checkpoint(path, share, options.checkpoint_every, device))
 
-        done = None if path is None else checkpoint.has
-        reader = stack.enter_context(open_reader(model, images, options, share=share, done=done))
+        reader = stack.enter_context(open_reader(model, images, options, share=share, done=checkpoint.done))
         layers, skipped = reader.layers(options.layers)
         options = options.on(layers)
         if skipped:
@@ -114,11 +113,11 @@ def collect_statistics(
                     run(pixels, stimulus)
             checkpoint.write(statistics, reader.facts(skipped))
         statistics.facts = checkpoint.facts(reader.facts(skipped))
-        statistics.images, statistics.expected = checkpoint.images, checkpoint.images
-        if reader.image_at is not None:  # then the numbers are known, those of files that could not be read among them
-            assert reader.length is not None
-            whole = range(options.first_image, options.first_image + reader.length)
-            statistics.images, statistics.expected = [whole[share.place :: share.of]], [whole]
+        assert reader.length is not None
+        whole = range(options.first_image, options.first_image + reader.length)
+        # Those of files that could not be read are among them.
+        statistics.images, statistics.expected = [whole[share.place :: share.of]], [whole]
+        statistics.begins = {options.first_image: identity["the first image"]}
         if options.shard is None:
             add_statistics(statistics, share)
             statistics.facts, statistics.images = add_facts(statistics.facts, share), statistics.expected

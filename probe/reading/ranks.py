@@ -143,7 +143,7 @@ def check_ranks(what: Mapping[str, Any]) -> None:
                 ]
                 raise ArgumentError(
                     f"ranks: {name} differs: {shown[0]} on rank 0 and {shown[1]} on rank {rank}. Give all ranks the "
-                    "same model, arguments and images, in the same order."
+                    "same model, arguments and images, in the same order; a stream whole, not split by node."
                 )
 
 

@@ -4,15 +4,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from probe.errors import ArgumentError, ImagesError, noting, warn
-from probe.images.batches import Batch, ImageSource, Wanted, as_floats, open_images
+from probe.images.batches import Batch, ImageSource, as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
 from probe.images.stimuli import apply_stimulus
 from probe.models.capture import Reduce, ReduceExpansion, reading, survey_fast
@@ -20,7 +22,7 @@ from probe.models.layers import Layer, LayerSelection, axes_taken, module_names,
 from probe.models.loan import borrowed, resolve_device
 from probe.models.weights import weights_digest
 from probe.reading.options import Options
-from probe.reading.ranks import Share, own_share
+from probe.reading.ranks import Share, check_ranks, own_share
 from probe.results import Facts
 
 __all__ = ["Reader", "Staging", "noting_images", "open_reader", "single"]
@@ -41,8 +43,6 @@ class Reader:
         Every call of every module for the first image.
     warned : list of str
         The warnings that were given; add one's own with `probe.errors.warn`.
-    length : int or None
-        Number of images that will be read, by this process or by others, where it is known beforehand.
     share : Share
         Which of them this process reads.
     image_at : callable or None
@@ -59,7 +59,7 @@ class Reader:
         share: Share,
     ) -> None:
         self.share = share
-        self.model, self.warned, self.length = model, source.warned, source.length
+        self.model, self.warned = model, source.warned
         self._stage = stage
         self.device, self._source, self._options = device, source, options
         self._start, self._n_images, self._digest, self._has_warned = time.monotonic(), 0, "0", False
@@ -91,6 +91,11 @@ class Reader:
         return select_layers(selection, self.found, module_names(self.model))
 
     @property
+    def length(self) -> int | None:
+        """Number of images that are read, by this process or by others, where it is known: of a stream, afterwards."""
+        return self._source.length
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What tells whether two readings are of one model and of the same images, by name."""
         return {
@@ -117,6 +122,8 @@ class Reader:
                 self._latest = batch
                 yield batch, self._prepared(batch.pixels, batch.numbers).contiguous(memory_format=self._memory_format)
                 bar.update(len(batch.numbers))
+        if self.share.of > 1 and self.image_at is None:
+            check_ranks({"number of images": self.length})
 
     @contextmanager
     def reading(
@@ -176,6 +183,18 @@ class Reader:
         return shown if self._stage is None else self._stage(shown, numbers)
 
 
+@dataclass(frozen=True)
+class _Unread:
+    """Which images are still to be read, by their numbers; workers are told as well."""
+
+    share: Share
+    first_image: int
+    done: frozenset[int]
+
+    def __call__(self, number: int) -> bool:
+        return self.share.has(number, self.first_image) and number not in self.done
+
+
 @contextmanager
 def open_reader(
     model: nn.Module,
@@ -185,7 +204,7 @@ def open_reader(
     *,
     labels: bool = False,
     share: Share | None = None,
-    done: Wanted | None = None,
+    done: frozenset[int] = frozenset(),
 ) -> Iterator[Reader]:
     """Lend a model, open the images, and list the layers; the model is handed back as it was on any exit.
 
@@ -199,20 +218,21 @@ def open_reader(
     labels
         Whether the batches are to hold labels.
     share
-        Which images to read of all; None for all.
+        Which images to read of all; None for all. Of a stream the others are gone past.
     done
-        Number -> whether an image is not to be read again.
+        Numbers of images that are not to be read again.
 
     Raises
     ------
     ImagesError
-        If there are shares, and the images can be read from their beginning on alone.
+        If there are shares, and the images are those of a loader.
     """
     share = share or Share()
-
-    def is_wanted(number: int) -> bool:
-        return share.has(number, options.first_image) and not (done is not None and done(number))
-
+    if share.of > 1 and isinstance(images, DataLoader):
+        raise ImagesError(
+            f"images: a {type(images).__name__} loads every row in each process, and may leave out or shuffle some by "
+            "itself. Pass its data set, of which each process reads its own share, with batch_size= and num_workers=."
+        )
     model = unwrap(model)
     device = resolve_device(options.device, model)
     autocast = torch.autocast(device.type, options.precision, enabled=options.precision is not None)
@@ -229,13 +249,8 @@ def open_reader(
             labels=labels,
             grey=takes_grey(model),
             n_axes=axes_taken(model) if options.forward is None else None,
-            wanted=None if share.of == 1 and done is None else is_wanted,
+            wanted=None if share.of == 1 and not done else _Unread(share, options.first_image, done),
         )
-        if share.of > 1 and source.image_at is None:
-            raise ImagesError(
-                f"images: a {type(images).__name__} is read from its beginning on, so that no share of it can be read "
-                "alone. Pass its data set, a tensor or a folder."
-            )
         yield Reader(model, device, source, options, stage, share)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from probe.errors import ArgumentError, ImagesError
+from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.digests import joined_digests
 from probe.images.numbering import common_numbers, first_few, missing_numbers, ranges_of_both
 from probe.models.layers import Layer
@@ -43,6 +43,8 @@ class Statistics:
         Numbers of the images that were read, and of those in `Facts.corrupt`, which could not be.
     expected : list of range
         Numbers of the images of which these are a part: more than `images` where shards are still to be merged.
+    begins : dict
+        Number -> digest of the first image of each data set, which all its shards look at.
     facts : Facts
         Provenance: digests, devices, durations, warnings, layers skipped and files left out.
     """
@@ -53,6 +55,7 @@ class Statistics:
     moments: dict[Key, PositionMoments] = field(default_factory=dict)
     images: list[range] = field(default_factory=list)
     expected: list[range] = field(default_factory=list)
+    begins: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
 
     @property
@@ -95,7 +98,8 @@ class Statistics:
             self.moments[key].merge(moments)
         self.images = ranges_of_both(self.images, other.images)
         self.expected = ranges_of_both(self.expected, other.expected)
-        self.facts = merged_facts(self.facts, other.facts)
+        self.facts = merged_facts(self.facts, other.facts).warned(_doubts(self.begins, other.begins))
+        self.begins |= other.begins
         return self
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -128,6 +132,7 @@ class Statistics:
             "moments": {key: moments.state() for key, moments in self.moments.items()},
             "images": [(numbers.start, numbers.stop, numbers.step) for numbers in self.images],
             "expected": [(numbers.start, numbers.stop, numbers.step) for numbers in self.expected],
+            "begins": self.begins,
             "facts": asdict(self.facts),
         }
 
@@ -141,6 +146,7 @@ class Statistics:
             moments={key: PositionMoments.from_state(state) for key, state in content["moments"].items()},
             images=[range(*numbers) for numbers in content["images"]],
             expected=[range(*numbers) for numbers in content["expected"]],
+            begins=content.get("begins", {}),
             facts=Facts(**content["facts"]),
         )
 
@@ -188,6 +194,20 @@ def _check_disjoint(first: list[range], second: list[range]) -> None:
             f"merge: {first_few(common)} {'are' if len(common) > 1 else 'is'} in both of the statistics, so that they "
             "overlap. Merge each shard once, and continue the numbering of a second run with first_image=."
         )
+
+
+def _doubts(first: dict[int, str], second: dict[int, str]) -> list[str]:
+    """Warn where the shards of one data set begin with different images."""
+    warned: list[str] = []
+    for number in sorted(first.keys() & second.keys()):
+        if first[number] != second[number]:
+            warn(
+                f"merge: image {number}, with which each shard begins, is not the same in all. Unless other machines "
+                "decode it a little differently, images may be in the sums twice, or not at all: collect all shards "
+                "from the same images in the same order, unshuffled.",
+                warned,
+            )
+    return warned
 
 
 def merged_facts(facts: Facts, other: Facts) -> Facts:

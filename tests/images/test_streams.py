@@ -9,36 +9,50 @@ from torch.utils.data import IterableDataset, get_worker_info
 from probe.errors import ArgumentError, ImagesError
 from probe.images.batches import open_images
 from probe.images.shapes import check_shape
-from probe.images.streams import Stream, refuse_transform
+from probe.images.streams import End, Stream, refuse_transform
 from probe.testing import noise_images
 
 IMAGES = noise_images(5, 4)
 
 
-def batches_of(elements, *, batch_size=2, max_images=None, labels=False):
-    return list(Stream(elements, batch_size, None, None, max_images, labels, False))
+def batches_of(elements, *, batch_size=2, max_images=None, labels=False, wanted=None):
+    *chunks, end = Stream(elements, batch_size, None, None, max_images, labels, False, wanted=wanted)
+    assert isinstance(end, End)
+    return chunks
 
 
 def test_rows_are_put_into_batches():
-    sizes = [len(pixels) for _, pixels, _ in batches_of(iter(IMAGES))]
-    assert sizes == [2, 2, 1]
-    assert torch.equal(torch.cat([pixels for _, pixels, _ in batches_of(iter(IMAGES))]), IMAGES)
+    batches = batches_of(iter(IMAGES))
+    assert [batch.places for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert torch.equal(torch.cat([batch.pixels for batch in batches]), IMAGES)
 
 
 def test_batches_stay_as_they_are():
-    assert [len(pixels) for _, pixels, _ in batches_of(IMAGES.split(3))] == [3, 2]
+    assert [batch.places for batch in batches_of(IMAGES.split(3))] == [[0, 1, 2], [3, 4]]
 
 
 def test_labels_come_with_their_rows():
     found = batches_of(zip(IMAGES, range(5), strict=True), labels=True)
-    assert [label for _, _, labels in found for label in labels] == list(range(5))
+    assert [label for batch in found for label in batch.labels] == list(range(5))
 
 
 def test_no_more_rows_are_read_than_asked_for():
     source = iter(IMAGES)
     stream = iter(Stream(source, 2, None, None, 3, False, False))
-    assert [len(next(stream)[1]) for _ in range(2)] == [2, 1]
+    assert [next(stream).places for _ in range(2)] == [[0, 1], [2]]
+    assert next(stream) == End(3)
     assert len(list(source)) == 2
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [({0, 2, 4}, [[0, 2], [4]]), ({1, 2, 3}, [[0], [1, 2], [3]]), (set(), [[0]])],
+)  # fmt: skip
+def test_batches_of_wanted_rows_are_full_and_the_first_row_is_given_anyway(places, expected):
+    batches = batches_of(iter(IMAGES), wanted=places.__contains__)
+    assert [batch.places for batch in batches] == expected
+    for batch in batches:
+        assert torch.equal(batch.pixels, IMAGES[batch.places])
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 16, 16), (5, 3, 4, 16, 16)])
@@ -106,6 +120,21 @@ SOURCES = {
 }
 
 
+def numbers_read(images, first_image=100, **options):
+    """Return what was read, and number -> grey."""
+    batches = open_images(
+        images, batch_size=2, input_key=None, first_image=first_image,
+        fold_of=lambda number, origin: number % 3, **options,
+    )  # fmt: skip
+    found = {}
+    for batch in batches:
+        for number, fold, pixels in zip(batch.numbers, batch.folds, batch.pixels, strict=True):
+            assert number not in found
+            assert fold == number % 3
+            found[number] = round(255 * (pixels.mean().item() - (options["transform"] is not None)))
+    return batches, found
+
+
 def grey_of(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 + 1
 
@@ -116,15 +145,36 @@ def grey_of(image):
 def test_each_image_is_read_once_and_has_its_number_with_any_number_of_workers(source, num_workers, tmp_path):
     """Single pictures, which are transformed in the worker."""
     transform = None if "batches" in source else grey_of
-    batches = open_images(
-        SOURCES[source](tmp_path), batch_size=2, num_workers=num_workers, transform=transform, input_key=None,
-        max_images=10, first_image=100, fold_of=lambda number, origin: number % 3,
+    batches, found = numbers_read(
+        SOURCES[source](tmp_path), num_workers=num_workers, transform=transform, max_images=10
     )  # fmt: skip
-    found = {}
-    for batch in batches:
-        for number, fold, pixels in zip(batch.numbers, batch.folds, batch.pixels, strict=True):
-            assert number not in found
-            assert fold == number % 3
-            found[number] = round(255 * (pixels.mean().item() - (transform is not None)))
     spaced = [index * 11 // 10 for index in range(10)] if source == "datasets" else range(10)
     assert found == {100 + place: 10 * index for place, index in enumerate(spaced)}
+    assert batches.length == 10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("source", SOURCES)
+def test_shares_hold_each_image_once_under_its_number(source, num_workers, tmp_path):
+    transform = None if "batches" in source else grey_of
+    images, found = SOURCES[source](tmp_path), {}
+    for place in (2, 0, 1):
+        batches, part = numbers_read(
+            images, num_workers=num_workers, transform=transform, max_images=None,
+            wanted=lambda number, place=place: number % 3 == place,
+        )  # fmt: skip
+        assert all(number % 3 == place for number in part)
+        assert batches.length == 11
+        found |= part
+    assert found == {100 + place: 10 * place for place in range(11)}
+
+
+def test_pictures_of_hugging_face_that_are_anothers_are_not_decoded(tmp_path):
+    images = from_hugging_face(tmp_path).to_iterable_dataset()
+    damaged = images.decode(False).map(lambda row, place: {"image": row["image"] | ({} if place in (0, 4) else {
+        "bytes": b"no image"})}, with_indices=True, features=images.decode(False).features).decode()  # fmt: skip
+    options = {"num_workers": 0, "transform": grey_of, "max_images": None, "first_image": 0}
+    assert numbers_read(damaged, wanted=lambda number: number == 4, **options)[1] == {4: 40}
+    with pytest.raises(OSError, match="cannot identify image"):
+        numbers_read(damaged, wanted=lambda number: number == 5, **options)

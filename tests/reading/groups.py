@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import xarray as xr
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import probe
 from probe.testing import noise_images, padded_net
@@ -23,6 +23,16 @@ from probe.testing import noise_images, padded_net
 IMAGES = noise_images(13, 8).double()
 LABELLED = TensorDataset(IMAGES + 1, torch.arange(13) % 4)
 OPTIONS = {"batch_size": 3, "progress": False}
+
+
+class Rows(IterableDataset):
+    """The first images and their labels, one after the other."""
+
+    def __init__(self, count=13):
+        self.count = count
+
+    def __iter__(self):
+        yield from zip(IMAGES[: self.count] + 1, (torch.arange(13) % 4).tolist()[: self.count], strict=True)
 
 
 class Net(nn.Module):
@@ -55,14 +65,14 @@ class Classes(nn.Module):
         return self.body(images).amax(dim=(2, 3))
 
 
-def curve(**options):
+def curve(images=LABELLED, **options):
     return probe.ablation_curve(
-        Classes(), LABELLED, [2, 0, 3, 1], layer="body.relu1", counts=[1, 2], draws=2, folds=3, **OPTIONS, **options
+        Classes(), images, [2, 0, 3, 1], layer="body.relu1", counts=[1, 2], draws=2, folds=3, **OPTIONS, **options
     )
 
 
-def rank(method):
-    return probe.rank_channels(Classes(), IMAGES, "body.relu2", method=method, folds=3, **OPTIONS)
+def rank(method, images=IMAGES):
+    return probe.rank_channels(Classes(), images, "body.relu2", method=method, folds=3, **OPTIONS)
 
 
 def sums_of_two():
@@ -81,17 +91,23 @@ EQUAL = {
     "layerwise of some": lambda: probe.layerwise(
         Net(), TensorDataset(IMAGES), max_images=9, folds=3, stimuli=("noise", "constant", "rolled"), **OPTIONS
     ),
+    "layerwise of a stream": lambda: probe.layerwise(Net(), Rows(), positions=20, folds=3, **OPTIONS),
+    "collect of a generator of batches": lambda: probe.channelwise(
+        probe.collect(Net(), iter(IMAGES.split(5)), max_images=12, groups=list("eeaabbccddffg"), folds=3, **OPTIONS)
+    ),
     "channelwise": lambda: probe.channelwise(Net(), IMAGES, folds=3, maps="wide", **OPTIONS),
     "collect": lambda: probe.channelwise(probe.collect(Net(), IMAGES, folds=3, **OPTIONS)),
     "collect of two": sums_of_two,
     **{name: lambda name=name: rank(name) for name in ("flip", "omega2", "readout", "attribution")},
+    "attribution of a stream": lambda: rank("attribution", Rows()),
+    "ablation of a stream": lambda: curve(Rows(), score="accuracy", controls=["random", "matched"]),
     "ablation": lambda: curve(score=["accuracy", "agreement"], controls=["random", "matched"]),
     "ablation of position": lambda: curve(score="position"),
     "ablation by other images": lambda: curve(score="accuracy", mode="resample", max_images=12),
 }
 
 
-FEW = ["layerwise", "collect of two", "flip"]
+FEW = ["layerwise", "layerwise of a stream", "collect of two", "flip"]
 """In groups of one and of three."""
 
 
@@ -118,7 +134,9 @@ FAULTS = {
     "fewer images": lambda: probe.channelwise(Net(), other(IMAGES, IMAGES[:12]), folds=3, **OPTIONS),
     "other model": lambda: probe.collect(other(Net(), Net(torch.float32)), IMAGES, folds=3, **OPTIONS),
     "other layer": lambda: probe.rank_channels(Net(), IMAGES, other("body.conv1", "body.conv2"), **OPTIONS),
-    "a generator": lambda: probe.collect(Net(), iter(IMAGES.split(3)), **OPTIONS),
+    "a loader": lambda: probe.collect(Net(), DataLoader(LABELLED, batch_size=3), **OPTIONS),
+    "a split stream": lambda: probe.collect(Net(), iter(other(IMAGES[:7], IMAGES[7:])), **OPTIONS),
+    "a shorter stream": lambda: probe.collect(Net(), Rows(other(13, 12)), positions=20, **OPTIONS),
     "a shard": lambda: probe.collect(Net(), IMAGES, shard=(1, 2), **OPTIONS),
 }
 

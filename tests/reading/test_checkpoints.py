@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 import probe
-from probe.errors import ArgumentError, ImagesError, ProbeWarning, ResultFileError
+from probe.errors import ArgumentError, ProbeWarning, ResultFileError
 from probe.reading import checkpoints
 from probe.reading.checkpoints import open_checkpoint
 from probe.reading.ranks import Share
@@ -49,6 +49,13 @@ class Net(nn.Module):
                 if isinstance(outcome, BaseException):
                     raise outcome
         return self.wide(self.conv(images).relu())
+
+
+class Rows(IterableDataset):
+    """One after the other."""
+
+    def __iter__(self):
+        yield from IMAGES
 
 
 def collect(net=None, images=IMAGES, **options):
@@ -107,6 +114,22 @@ def test_a_generator_is_read_along_from_its_beginning(tmp_path):
     rest = collect(net, iter(IMAGES.split(4)), checkpoint=path, positions=9)
     assert_same_bits(rest, collect(images=iter(IMAGES.split(4)), positions=9))
     assert 1000 - net.runs == 8
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stream_of_rows_goes_past_what_was_read(num_workers, tmp_path):
+    path, shown = tmp_path / "sums.ck", []
+
+    def note(image):
+        shown.append(image)
+        return image
+
+    options = {"positions": 9, "transform": note, "num_workers": num_workers}
+    interrupted(path, images=Rows(), **options)  # after images 0 to 7
+    shown.clear()
+    rest = collect(images=Rows(), checkpoint=path, **options)
+    assert len(shown) == (0 if num_workers else 1 + 23 - 8)
+    assert_same_bits(rest, collect(images=Rows(), positions=9))
 
 
 def test_rows_of_groups_and_workers(tmp_path):
@@ -327,11 +350,6 @@ def test_nothing_is_written_twice(tmp_path, monkeypatch):
 def test_arguments_that_cannot_be(options, message):
     with pytest.raises((ArgumentError, ResultFileError), match=message):
         collect(**options)
-
-
-def test_no_share_of_what_is_read_once():
-    with pytest.raises(ImagesError, match=r"a generator is read from its beginning on.*Pass its data set"):
-        collect(images=(batch for batch in IMAGES.split(4)), shard=(1, 2))
 
 
 KILLED = """

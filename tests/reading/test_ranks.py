@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch.utils.data import TensorDataset
+import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import probe
-from probe.errors import RankError
+from probe.errors import ImagesError, RankError
 from probe.reading.ranks import Share, _waiting, check_ranks, in_turn, own_share
 from probe.testing import noise_images, padded_net
 from tests.reading.groups import EQUAL, FAULTS, FEW
@@ -23,6 +24,15 @@ pytestmark = [
 ]
 
 IMAGES = noise_images(13, 12).double()
+
+
+class Rows(IterableDataset):
+    """One after the other."""
+
+    def __iter__(self):
+        yield from IMAGES
+
+
 NET = padded_net("zeros", depth=2).double()
 
 
@@ -60,13 +70,20 @@ class TestShards:
             {"stimuli": ("noise", "constant", "rolled")},
             {"first_image": 4, "positions": "auto"},
             {"images": TensorDataset(IMAGES), "num_workers": 1},
+            {"images": Rows(), "num_workers": 2, "first_image": 4},
+            {"images": Rows(), "max_images": 7},
+            {"images": IMAGES.split(3), "max_images": 11, "groups": list("ccaaddbbccddd")},
         ],
         ids=" ".join,
     )  # fmt: skip
     def test_with_all_that_depends_on_the_whole(self, options):
         first, second = (collect(shard=(place, 2), **options) for place in (1, 2))
         assert first.settings == second.settings
-        assert_same_scores(collect(**options), first.merge(second))
+        assert first.expected == second.expected
+        whole, merged = collect(**options), first.merge(second)
+        assert_same_scores(whole, merged)
+        assert merged.images == merged.expected == whole.images
+        assert merged.facts.images_digest == whole.facts.images_digest
 
     def test_each_shard_reads_its_own_images_and_the_first_one(self):
         class Rows(TensorDataset):
@@ -77,6 +94,28 @@ class TestShards:
         read = []
         collect(Rows(IMAGES), shard=(2, 4))
         assert sorted(read) == [0, 1, 5, 9]
+
+    def test_a_share_of_a_stream_transforms_its_own_rows_and_the_first_one(self):
+        shown = []
+
+        def mark(image):
+            shown.append(int(image[0, 0, 0]))
+            return image + 1
+
+        shard = collect(iter(torch.arange(13.0).double()[:, None, None, None].expand(13, 3, 6, 6)), shard=(2, 4),
+                        transform=mark)  # fmt: skip
+        assert shown == [0, 1, 5, 9]
+        assert shard.missing == [0, 2, 3, 4, 6, 7, 8, 10, 11, 12]
+
+    def test_shards_of_a_stream_whose_order_changes_are_told(self):
+        first, second = collect(iter(IMAGES), shard=(1, 2)), collect(iter(IMAGES.flip(0)), shard=(2, 2))
+        with pytest.warns(probe.ProbeWarning, match=r"merge: image 0, with which each shard begins, is not the same"):
+            merged = first.merge(second)
+        assert "image 0, with which each shard begins" in " ".join(merged.facts.warnings)
+
+    def test_no_share_of_a_loader(self):
+        with pytest.raises(ImagesError, match=r"images: a DataLoader loads every row in each process.*Pass its data"):
+            collect(DataLoader(TensorDataset(IMAGES), batch_size=4), shard=(1, 2))
 
     def test_a_shard_that_is_missing_is_told_by_its_images(self):
         shard = collect(shard=(2, 2))
@@ -126,7 +165,9 @@ class TestRanks:
             ("fewer images", "ranks: number of images differs: 13 on rank 0 and 12 on rank 1"),
             ("other model", "ranks: weights_digest differs: "),
             ("other layer", "ranks: layer differs: 'body.conv1' on rank 0 and 'body.conv2' on rank 1"),
-            ("a generator", "images: a tuple_iterator is read from its beginning on, so that no share"),
+            ("a loader", "images: a DataLoader loads every row in each process"),
+            ("a split stream", "in the same order; a stream whole, not split by node."),
+            ("a shorter stream", "ranks: number of images differs: 13 on rank 0 and 12 on rank 1"),
             ("a shard", "shard=(1, 2): the 2 ranks share the images already"),
         ],
     )
