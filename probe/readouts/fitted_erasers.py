@@ -38,7 +38,9 @@ def fit_eraser(
 
     Erasing is linear, and the same at every cell. What is left to read is told by `probe.erasure_proof`; with few
     images it is more, about the number of channels over the number of independent samples: of 64 channels, R² 0.06
-    with 25 images and 0.002 with 500. Fewer images than channels are warned of.
+    with 25 images and 0.002 with 500. Fewer images than channels are warned of. Few photographs may each be rolled
+    several times, ``probe.collect(model, ConcatDataset([images] * 4), …)``; where their number is a multiple of the
+    folds, all copies of one fall in the same fold, and what is told of held-out images stays true.
 
     Parameters
     ----------
