@@ -29,7 +29,7 @@ def noise_images(count: int, size: int | tuple[int, ...] = 24, *, smooth: int = 
     Returns
     -------
     torch.Tensor
-        Shape (image, 3, *size).
+        Shape (image, 3, ``*size``).
 
     Examples
     --------
@@ -114,7 +114,7 @@ class CoordinateNet(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images with a channel more for each axis, shape (image, 3 + axis, *size)."""
+        """Return the images with a channel more for each axis, shape (image, 3 + axis, ``*size``)."""
         size = images.shape[2:]
         centres = [(2 * torch.arange(length, device=images.device).to(images) + 1) / length - 1 for length in size]
         coordinates = torch.stack(torch.meshgrid(*centres, indexing="ij")).expand(len(images), -1, *size)

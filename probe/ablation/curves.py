@@ -96,7 +96,7 @@ def ablation_curve(
         Name of the layer, if `ranking` does not tell it.
     controls
         ``"random"`` channels of the layer, and ``"matched"`` ones, drawn so that each channel removed first is
-        replaced by one of the same decile of mean |activation|: in a narrow layer, or at large counts, often by
+        replaced by one of the same decile of mean ``|activation|``: in a narrow layer, or at large counts, often by
         itself. One of the two, or both.
     folds, groups
         The standard errors are a jackknife over these folds of images; see `collect`. Frames of one video belong in

@@ -153,8 +153,8 @@ def collect(
         larger than 1×1; ``"all"``; a name, a glob such as ``"layer*.conv1"``, a module type, a module, or several.
         Second and later calls of a module have names such as ``layer1.0.relu_1``.
     targets
-        Names from ``probe.TARGETS``, or a mapping {name: function (*size) -> map}, size of (rows, columns) or (frames,
-        rows, columns). ``"auto"`` for the coordinates that the maps have: row and column, and frame where one of the
+        Names from ``probe.TARGETS``, or a mapping {name: function (``*size``) -> map}, size of (rows, columns) or
+        (frames, rows, columns). ``"auto"`` for the coordinates that the maps have: row and column, and frame where one of the
         layers has frames. One that a layer's map lacks is constant there, and NaN.
     stimuli
         Names from ``probe.STIMULI``. Natural images tell position by their content; rolled ones do not. Of clips

@@ -73,7 +73,7 @@ def rank_channels(
     Five methods ask five questions, and need not agree; see `compare_rankings`.
 
     - ``flip`` (Islam et al. 2021): with z the output averaged over its map, Δz = z(x) − z(mirrored x). Overall: mean
-      |Δz| over the images. With a `region`: mean Δz, largest first for left, top and first, smallest first for right,
+      ``|Δz|`` over the images. With a `region`: mean Δz, largest first for left, top and first, smallest first for right,
       bottom and last. Along time, a clip is played backwards. It mixes position with the orientation of content, and
       cannot see a channel whose mean over the map is fixed: a pure coordinate scores 0. Where images face either way
       equally often, mean Δz is close to 0 and the order by region is noise: see ``stability``.
@@ -83,9 +83,9 @@ def rank_channels(
     - ``readout``: held-out R², the mean over targets, that the linear readout of position loses when it is refitted
       without the channel, under the same penalty. Low for a channel that others can replace.
     - ``attribution``: what captum attributes of the linear readout's output to the channel, from its mean on: mean
-      |attribution| over the readout's cells, images and targets. For a linear readout gradient × activation is exact,
-      weight · (activation − mean), and takes one backward pass; integrated gradients, DeepLift and feature ablation
-      agree with it.
+      ``|attribution|`` over the readout's cells, images and targets. For a linear readout gradient × activation is
+      exact, weight · (activation − mean), and takes one backward pass; integrated gradients, DeepLift and feature
+      ablation agree with it.
 
     Parameters
     ----------

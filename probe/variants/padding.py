@@ -42,10 +42,12 @@ def with_padding(
     ``replicate``  the pixels of the border repeated               the same, then pooled
     ``circular``   the opposite side                               the same, then pooled
     ``partial``    zeros, the response without its bias            unchanged
-                   re-weighted by taps / taps inside the map [1]_
+                   re-weighted by taps / taps inside the map
     ``valid``      nothing                                         nothing
-    ``full``       dilation · (kernel − 1) zeros [2]_              kernel − 1 of −∞ (average: not counted)
+    ``full``       dilation · (kernel − 1) zeros                   kernel − 1 of −∞ (average: not counted)
     =============  ==============================================  ================================================
+
+    ``partial`` is that of [1]_, ``full`` that of [2]_.
 
     A transposed convolution sees the same border where its response reads beyond the map; under ``valid`` that part
     of the response is cut off, and under ``full`` nothing is cut off. What is said of rows and columns goes for the
