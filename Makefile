@@ -2,6 +2,7 @@
 #   make report   write padding-report.html and padding-report.nc
 #   make test     run all tests
 #   make lint     ruff and mypy
+#   make docs     build the site into build/docs
 #   make bench    print the ratios to the bare forward pass
 #   make gpu      test and measure on one GPU, in under five minutes; without one, say so
 #   make dist     build wheel and sdist into build/dist
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: report test lint bench gpu dist dist-check lowest clean
+.PHONY: report test lint docs bench gpu dist dist-check lowest clean
 
 report: $(VENV)/installed
 	$(BIN)/probe report padding --overwrite
@@ -29,6 +30,10 @@ lint: $(VENV)/installed-test
 	rm -rf build/links && mkdir -p build/links/probe
 	ln -s $(CURDIR)/probe/* $(CURDIR)/analyses $(CURDIR)/reports build/links/probe/
 	cd build/links && $(CURDIR)/$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
+
+# Ends with an error if Sphinx warns, a link leads nowhere, or a page loads anything from another host.
+docs: $(VENV)/installed-docs
+	$(BIN)/python docs/build.py
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m tests.benchmarks
@@ -74,6 +79,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/installed
 
 clean:
