@@ -14,11 +14,10 @@ from torch.utils.data import TensorDataset
 
 from probe.analyses.augshift.arms import ARMS, LARGE_NET, SMALL_NET, Arm, Views, make_net, named_weight
 from probe.analyses.data.shown import keep_shown
-from probe.analyses.data.splits import WHERE, SmallImages, random_crops, small_images
+from probe.analyses.data.splits import SmallImages, check_folder, random_crops, small_images
 from probe.analyses.nets import AugShift
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
 from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
-from probe.errors import ArgumentError
 from probe.images.batches import evenly_spaced
 from probe.measures.consistency import shift_consistency
 
@@ -141,7 +140,7 @@ def run(
     ----------
     images
         Folder with ``train/<class>/<image file>`` and ``test/<class>/<image file>``, such as CIFAR-10 or CIFAR-100,
-        which are known by their classes. By default digits, but in the preset ``paper``; ``tiny`` has digits always.
+        which are known by their classes. By default digits, but in the preset ``paper``; ``tiny`` takes no folder.
     preset
         ``"tiny"``, ``"quick"`` or ``"paper"``.
     seeds
@@ -164,7 +163,7 @@ def run(
     Raises
     ------
     ArgumentError
-        If an argument has no such value, or `paper` has no images.
+        If an argument has no such value, `paper` has no images, or `tiny` has some.
     ImagesError
         If the folder does not hold such images.
     TooLargeError
@@ -178,14 +177,9 @@ def run(
     """
     started = time.monotonic()
     chosen = choose_preset(PRESETS, preset, seeds)
-    if preset == "paper" and images is None:
-        raise ArgumentError(
-            f"images: none given, and the preset 'paper' needs CIFAR-10 or CIFAR-100. {WHERE['CIFAR-10']}; then pass "
-            "that folder."
-        )
-    of_folder = images is not None and preset != "tiny"
-    n_training = _FROM_FOLDER if of_folder and preset == "quick" else chosen.n_training
-    found = small_images(images if of_folder else None, (n_training, chosen.n_test))
+    check_folder(images, preset, needed="CIFAR-10 or CIFAR-100", where="CIFAR-10")
+    n_training = _FROM_FOLDER if images is not None and preset == "quick" else chosen.n_training
+    found = small_images(images, (n_training, chosen.n_test))
     views = Views.of(found, window=chosen.window, border=chosen.border)
     data = _name_of(found)
     measured = _measure_all(views, len(found.classes), data, chosen, training_device(device), progress)

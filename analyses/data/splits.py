@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from probe.analyses.data.digits import CANVAS, load_digits, place_digits
 from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.data.photographs import read_classes
-from probe.errors import ImagesError
+from probe.errors import ArgumentError, ImagesError
 from probe.images.rows import Unreadable, as_tensor, evenly_spaced
 from probe.reading.memory import check_memory
 
@@ -23,6 +23,7 @@ __all__ = [
     "RandomCrops",
     "SmallImages",
     "Split",
+    "check_folder",
     "crop_batches",
     "open_splits",
     "random_crops",
@@ -56,6 +57,36 @@ class Split:
 
     def __getitem__(self, chosen: Any) -> "Split":
         return Split(self.images[chosen], self.labels[chosen])
+
+
+def check_folder(images: Any, preset: str, *, needed: str, where: str) -> None:
+    """Check that a preset takes a folder where there is one, and has one where it needs it.
+
+    Parameters
+    ----------
+    images
+        The folder; None for none.
+    preset
+        ``"tiny"`` takes digits alone, and ``"paper"`` needs a folder.
+    needed
+        Of which data set, for the message.
+    where
+        One of the keys of `WHERE`.
+
+    Raises
+    ------
+    ArgumentError
+        If not.
+    """
+    if preset == "tiny" and images is not None:
+        raise ArgumentError(
+            f"images={str(images)!r}: the preset 'tiny' takes digits, so a folder would have no effect. Leave it out, "
+            "or choose the preset 'quick'."
+        )
+    if preset == "paper" and images is None:
+        raise ArgumentError(
+            f"images: none given, and the preset 'paper' needs {needed}. {WHERE[where]}; then pass that folder."
+        )
 
 
 def open_splits(folder: str | Path, *, where: str) -> tuple[ClassFolder, ClassFolder]:

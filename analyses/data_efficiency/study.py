@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from probe.analyses.data.shown import keep_shown
-from probe.analyses.data.splits import WHERE
+from probe.analyses.data.splits import check_folder
 from probe.analyses.data_efficiency.subsets import (
     SCORES,
     OnCanvases,
@@ -149,7 +149,7 @@ def run(
     ----------
     images
         Folder with ``train/<class>/<image file>`` and ``test/<class>/<image file>`` (or ``val``). By default digits,
-        but in the preset ``paper``, which reads large images as it needs them; ``tiny`` has digits always.
+        but in the preset ``paper``, which reads large images as it needs them; ``tiny`` takes no folder.
     preset
         ``"tiny"``, ``"quick"`` or ``"paper"``.
     seeds
@@ -171,7 +171,7 @@ def run(
     Raises
     ------
     ArgumentError
-        If an argument has no such value, or `paper` has no images.
+        If an argument has no such value, `paper` has no images, or `tiny` has some.
     ImagesError
         If the folder does not hold such images, or too few of a class.
     TooLargeError
@@ -201,15 +201,11 @@ def run(
 
 
 def _shown_images(images: str | Path | None, preset: str, chosen: Preset) -> tuple[Shown, tuple[int | None, ...]]:
-    if preset == "paper":
-        if images is None:
-            raise ArgumentError(
-                f"images: none given, and the preset 'paper' needs ImageNet. {WHERE['ImageNet']}; then pass that "
-                "folder."
-            )
-        return files(images, torch.get_num_threads()), chosen.sizes
-    if images is None or preset == "tiny":
+    check_folder(images, preset, needed="ImageNet", where="ImageNet")
+    if images is None:
         return digits_on_canvases(chosen.n_training, chosen.n_test), chosen.sizes
+    if preset == "paper":
+        return files(images, torch.get_num_threads()), chosen.sizes
     return small_folder(images, None), _FROM_FOLDER
 
 

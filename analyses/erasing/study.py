@@ -16,6 +16,7 @@ from torch.utils.data import Subset, TensorDataset
 from tqdm.auto import tqdm
 
 from probe.ablation.hooks import ablate
+from probe.ablation.performance import resolve_scores
 from probe.analyses.data.digits import digit_batches, load_digits, place_digits
 from probe.analyses.data.shown import shown_images
 from probe.analyses.erasing.edits import read_edits
@@ -148,7 +149,7 @@ def run(
     layers
         For a given model, the layer; one alone.
     score
-        For a given model, as in `probe.erasure_curve`; None for none.
+        For a given model, one as in `probe.erasure_curve`; None for none.
     preset
         ``"tiny"``, ``"quick"`` or ``"paper"``.
     seeds
@@ -173,9 +174,12 @@ def run(
     Raises
     ------
     ArgumentError
-        If the preset is unknown, or a model comes without images and one layer.
+        If the preset is unknown, a model comes without images and one layer or with several scores, or an argument
+        would have no effect.
     """
     started = time.monotonic()
+    if model is not None and seeds is not None:
+        raise ArgumentError(f"seeds={seeds!r}: a given model is not trained, so it would have no effect. Leave it out.")
     chosen = choose_preset(PRESETS, preset, 1 if model is not None else seeds)
     if ranks is not None:
         chosen = replace(chosen, ranks=tuple(ranks))
@@ -184,6 +188,10 @@ def run(
         raise ArgumentError(
             "model, images, layers: give all three, of layers one, or none of them for small networks of digits."
         )
+    if model is None and (score is not None or scored is not None):
+        raise ArgumentError("score, scored: without a model they would have no effect. Pass a model as well.")
+    if score is not None and len(names := resolve_scores(score)) > 1:
+        raise ArgumentError(f"score: {', '.join(names)} given, and the study records one. Run it for each.")
     reading: dict[str, Any] = {
         "transform": transform, "batch_size": batch_size, "device": device, "max_images": max_images, "progress": False,
     }  # fmt: skip

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from probe.analyses.data.digits import load_digits
 from probe.analyses.data.photographs import read_classes
 from probe.analyses.data.shown import keep_shown
-from probe.analyses.data.splits import WHERE, open_splits
+from probe.analyses.data.splits import check_folder, open_splits
 from probe.analyses.gapnet.nets import NETS, PooledNet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import check_stopped, side_by_side, training_device
@@ -150,7 +150,7 @@ def run(
         ``"tiny"``, ``"quick"`` or ``"paper"``.
     images
         Folder of CIFAR-10 (or other images) as ``train/<class>/<image file>`` and ``test/<class>/<image file>``;
-        without one, `quick` takes scikit-learn's digits. `tiny` always does.
+        without one, `quick` takes scikit-learn's digits, as `tiny` does, which takes no folder.
     seeds
         Number of networks of each kind; by default as many as the preset says.
     nets
@@ -176,7 +176,7 @@ def run(
     Raises
     ------
     ArgumentError
-        If a preset, net or grid is unknown, `seeds` is below 1, or `paper` has no images.
+        If a preset, net or grid is unknown, `seeds` is below 1, `paper` has no images, or `tiny` has some.
     ImagesError
         If the folder does not hold such images.
 
@@ -248,10 +248,7 @@ def _settings(
         whole_number("seeds", seeds, 1)
     if grids is not None and (not grids or min(grids) < 2):
         raise ArgumentError(f"grids={grids!r}: expected a list of whole numbers of at least 2.")
-    if preset == "paper" and images is None:
-        raise ArgumentError(
-            f"images: none given, and the preset 'paper' needs CIFAR-10. {WHERE['CIFAR-10']}; then pass that folder."
-        )
+    check_folder(images, preset, needed="CIFAR-10", where="CIFAR-10")
     settings = PRESETS[preset]
     if preset == "quick" and images is None:
         settings = replace(settings, epochs=_DIGITS_EPOCHS)
@@ -262,7 +259,7 @@ def _settings(
 
 def _read(preset: str, images: str | Path | None, settings: Preset) -> tuple[_Split, _Split, str]:
     """Return training and test images, normalised with the mean and deviation of those of training."""
-    if images is None or preset == "tiny":
+    if images is None:
         source = _DIGITS
         training, test = (
             _Split(

@@ -168,6 +168,8 @@ def run(
     seeds = chosen.seeds if seeds is None else whole_number("seeds", seeds, 1)
     if isinstance(paddings, str) or not paddings or set(paddings) - set(PADDINGS):
         raise ArgumentError(f"paddings={paddings!r}: expected a list of some of {', '.join(PADDINGS)}.")
+    if max_images is not None and images is None:
+        raise ArgumentError("max_images: without a folder of images= it would have no effect. Leave it out.")
     resolved = training_device(device)
     training, tested = _load(images, preset, max_images or chosen.max_images, resolved)
     cases = [

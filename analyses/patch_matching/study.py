@@ -202,7 +202,8 @@ def run(
     nets
         Some of `NETS`.
     max_images
-        Read so many photographs, evenly spaced over the folder; by default as many as the preset says.
+        Read so many photographs, evenly spaced over the folder; by default as many as the preset says, 240 in
+        ``quick``.
     device
         ``"auto"`` is a GPU where there is one.
     progress
@@ -444,6 +445,11 @@ def _read_photographs(folder: Path, count: int) -> list[np.ndarray]:
     files = Folder(folder)
     if len(files) < 2:
         raise ImagesError(f"images: {folder} holds one photograph; half are for training, so expected two or more.")
+    if len(files) < count:
+        raise ImagesError(
+            f"images: {folder} holds {len(files)} photographs, {count} expected. Add photographs, or ask for "
+            f"fewer: max_images={len(files)} (--max-images {len(files)})."
+        )
     found = []
     for index in evenly_spaced(len(files), count):
         image = files.picture(index)

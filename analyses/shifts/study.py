@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
 from probe.analyses.data.shown import keep_shown
-from probe.analyses.data.splits import WHERE
+from probe.analyses.data.splits import check_folder
 from probe.analyses.nets import multiply_adds
 from probe.analyses.predictions import find_labels
 from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_arm, small_task
@@ -171,7 +171,7 @@ def run(
         A trained classifier; it stays as it was.
     images
         Without a model, a folder with ``train/<class>/`` and ``test/<class>/`` (or ``val/``); by default digits, but in
-        the preset ``paper``; ``tiny`` has digits always. For a given model a folder, Dataset or tensor of images,
+        the preset ``paper``; ``tiny`` takes no folder. For a given model a folder, Dataset or tensor of images,
         larger by the largest shift (32 pixels in ``quick``, 64 in ``paper``) than what the model is to see of them.
     labels
         For a given model, the class of each image. By default those of a folder with as many folders in it as the model
@@ -252,19 +252,13 @@ def run(
 
 
 def _task(images: Any, preset: str, chosen: Preset) -> Task:
+    check_folder(images, preset, needed="ImageNet, or 200 classes of it (published: ImageNet-A's)", where="ImageNet")
     if preset == "paper":
-        if images is None:
-            raise ArgumentError(
-                f"images: none given, and the preset 'paper' needs ImageNet. {WHERE['ImageNet']} (published: the 200 "
-                "classes of ImageNet-A); then pass that folder."
-            )
         return large_task(images)
     assert chosen.n_training is not None and chosen.n_test is not None
     if images is not None and not isinstance(images, str | Path):
         raise ArgumentError(f"images: without a model, expected a folder, found a {type(images).__name__}.")
-    if preset == "tiny" or images is None:
-        return small_task(None, chosen.n_training, chosen.n_test)
-    return small_task(images, _FROM_FOLDER, chosen.n_test)
+    return small_task(images, chosen.n_training if images is None else _FROM_FOLDER, chosen.n_test)
 
 
 def _of_trained(task: Task, preset: str, chosen: Preset, device: torch.device, progress: bool) -> xr.Dataset:

@@ -108,9 +108,6 @@ size_option = click.option(
     help="Shorter side in pixels, and crop of the centre; own: take images as large as they are.  [default: as the "
     "weights do, else a shorter side of 256 and a crop of 224]",
 )
-max_images_option = click.option(
-    "--max-images", type=COUNT, metavar="N", help="Read so many, evenly spaced.  [default: all]"
-)
 device_option = click.option(
     "--device",
     type=Device(),
@@ -137,6 +134,14 @@ preset_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
+
+def max_images_option(default: str = "all") -> Callable[..., Any]:
+    """Make the option that tells how many images to read, and say how many are read without it."""
+    return click.option(
+        "--max-images", type=COUNT, metavar="N", help=f"Read so many, evenly spaced.  [default: {default}]"
+    )
+
+
 _MODEL = (model_argument, weights_option, model_args_option)
 _IMAGES = {"type": FOLDER, "help": "Folder of image files, searched recursively."}
 _RESULT = (
@@ -153,7 +158,7 @@ _READING = (
     ),
     click.option("--sampling", type=click.Choice(SAMPLINGS), help="Measure a copy that sub-samples so."),
     size_option,
-    max_images_option,
+    max_images_option(),
     click.option("--batch-size", type=COUNT, default=32, metavar="N", help="Images in a batch."),
     click.option(
         "--num-workers", type=click.IntRange(min=0), default=0, metavar="N", help="Processes that read images."

@@ -59,7 +59,7 @@ __all__ = ["report_compare", "report_model"]
 @click.option("--layer", metavar="NAME", help="Where position is erased and channels are ranked.  [default: the last]")
 @click.option("--quick", is_flag=True, help="At most 200 images, fewer draws and changes: minutes on two cores.")
 @size_option
-@max_images_option
+@max_images_option("all; with --quick 200")
 @device_option
 @seed_option
 @click.option(

@@ -78,7 +78,7 @@ def report() -> None:
 @model_args_option
 @click.option("--images", type=FOLDER, help="Folder of images for --model.")
 @size_option
-@max_images_option
+@max_images_option()
 @device_option
 @several("--paddings", metavar="NAME,...", known=PADDINGS, help=f"Some of {', '.join(PADDINGS)}.  [default: all]")
 @click.option("--seeds", type=COUNT, help="Small networks to train for each padding.  [default: as the preset says]")
@@ -175,7 +175,7 @@ def report_padding(
     "--examples", type=click.IntRange(min=0), default=3, help="Small copies of images to keep for each channel."
 )
 @size_option
-@max_images_option
+@max_images_option()
 @click.option("--max-eval-images", type=COUNT, help="Score on so many, evenly spaced.  [default: all]")
 @device_option
 @seed_option

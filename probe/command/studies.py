@@ -65,7 +65,7 @@ __all__ = ["analyse", "audit"]
 @click.option("--images", type=FOLDER, help="Folder of images, where a study takes one.")
 @click.option("--pair", type=FOLDER, help="Folder of two photographs and their homography, where a study takes one.")
 @size_option
-@max_images_option
+@max_images_option("as the study and its preset say")
 @several("--layers", metavar="GLOB,...", help="Layers to study, where a study takes some.")
 @several(
     "--paddings",

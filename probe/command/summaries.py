@@ -32,11 +32,14 @@ class Kind:
         result -> what the table shows, in one line.
     table : callable
         (result, rows) -> a frame for people; its index names the rows.
+    empty : str
+        What is said where that frame has no rows.
     """
 
     rows: Callable[[xr.Dataset], pd.DataFrame]
     title: Callable[[xr.Dataset], str]
     table: Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]
+    empty: str = "nothing to list: no number of this could be computed"
 
 
 def kind_of(result: xr.Dataset) -> Kind:
@@ -469,7 +472,12 @@ KINDS = {
     "erasure_matrix": Kind(_matrix, _matrix_title, _matrix_table),
     "stronger_readouts": Kind(_readers, _readers_title, _readers_table),
     "border_profile": Kind(_border, _border_title, _border_table),
-    "audit": Kind(_audit, _audit_title, _audit_table),
+    "audit": Kind(
+        _audit,
+        _audit_title,
+        _audit_table,
+        "no layer with a stride above 1 pads by its own arguments, so nothing is listed",
+    ),
     "padding_comparison": Kind(_layers, _paddings_title, _paddings_table),
     "channels": Kind(_curves, _curves_title, _curves_table),
     "overview": Kind(_overview, _overview_title, _overview_table),

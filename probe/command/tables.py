@@ -70,9 +70,12 @@ def write_table(result: xr.Dataset, width: int = WIDEST) -> str:
     """
     kind = kind_of(result)
     table = kind.table(result, kind.rows(result))
-    table = table.rename(index=_shortened, columns=_shortened)
-    lines = table.to_string(line_width=width, float_format="{:z.3f}".format, na_rep="").splitlines()
     about = [*_describe_source(result), kind.title(result)]
+    if table.empty:
+        about, lines = [*about, kind.empty], []
+    else:
+        table = table.rename(index=_shortened, columns=_shortened)
+        lines = table.to_string(line_width=width, float_format="{:z.3f}".format, na_rep="").splitlines()
     return "\n".join(
         [*(part for line in about for part in _wrapped(line, width)), *(line.rstrip() for line in lines)]
         + [part for line in _not_scored(result) for part in _wrapped(line, width)]

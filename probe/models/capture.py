@@ -450,6 +450,12 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
                 f"images: those of {sized(size)} ({', '.join(axes_of_size(size))}) are too small for the model: "
                 f"{reason_of(error, model)}. Show{longer} larger ones."
             ) from error
+        if first is None and "input to conv1d" in str(error):
+            raise ModelError(
+                f"model: signals of one axis are not supported, and {type(model).__name__} takes them: "
+                f"{reason_of(error, model)}. Position is read of images and clips; pass a model of these, or one that "
+                "makes its signals of images itself."
+            ) from error
         n_shown, n_taken = images[0].numel(), first_inputs(model)
         if first is None and n_taken and n_taken != n_shown:
             raise ImagesError(

@@ -4,7 +4,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from probe.analyses.overview.study import QUICK
 from probe.command.arguments import positions_option, several, size_option
+from probe.command.main import main
 
 
 def parsed(option, *words):
@@ -45,3 +47,16 @@ def test_words_become_values(option, words, expected):
 def test_others_are_refused_by_name(option, words, message):
     code, said = parsed(option, *words)
     assert code == 2 and message in said
+
+
+@pytest.mark.parametrize(
+    ("words", "default"),
+    [
+        (["layerwise"], "all"),
+        (["report", "model"], f"all; with --quick {QUICK.max_images}"),
+        (["analyse"], "as the study and its preset say"),
+    ],
+)
+def test_the_help_tells_how_many_images_are_read_without_the_option(words, default):
+    said = " ".join(CliRunner().invoke(main, [*words, "--help"], terminal_width=200).output.split())
+    assert f"--max-images N Read so many, evenly spaced. [default: {default}]" in said

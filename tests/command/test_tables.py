@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from PIL import Image
 
@@ -131,3 +132,10 @@ class TestEveryKind:
         text = write_table(result.assign_coords(layer=layers), 120)
         assert "backbone.model.encoder.l…f_all_heads.convolution_1" in text
         assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_table_without_rows_is_a_sentence():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    lines = write_table(probe.audit(net, (3, 16, 16))).splitlines()
+    assert lines[-1] == "no layer with a stride above 1 pads by its own arguments, so nothing is listed"
+    assert "Empty" not in "".join(lines)

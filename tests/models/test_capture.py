@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import probe
-from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, ProbeWarning
 from probe.models.capture import reading, survey
 from probe.models.layers import module_names, select_layers
 from probe.results import layer_map
@@ -510,6 +510,15 @@ def users_hook(module, inputs, output):
 
 def failing(images):
     raise RuntimeError("the model fails")
+
+
+def test_a_model_of_signals_is_refused_by_name():
+    net = torch.nn.Sequential(torch.nn.Conv1d(3, 4, 3), torch.nn.ReLU())
+    expected = r"model: signals of one axis are not supported, and Sequential takes them: 0 \(Conv1d\): RuntimeError"
+    with pytest.raises(ModelError, match=expected):
+        probe.list_layers(net, IMAGES)
+    with pytest.raises(ModelError, match=expected):
+        probe.audit(net, (3, 16, 16))
 
 
 PUBLIC = {

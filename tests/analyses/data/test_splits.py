@@ -6,9 +6,21 @@ import pytest
 import torch
 from PIL import Image
 
+from probe.analyses.augshift import study as augshift
 from probe.analyses.data.labelled import ClassFolder
-from probe.analyses.data.splits import RandomCrops, Split, crop_batches, open_splits, random_crops, read_splits
-from probe.errors import ImagesError, TooLargeError
+from probe.analyses.data.splits import (
+    RandomCrops,
+    Split,
+    check_folder,
+    crop_batches,
+    open_splits,
+    random_crops,
+    read_splits,
+)
+from probe.analyses.data_efficiency import study as data_efficiency
+from probe.analyses.gapnet import study as gapnet
+from probe.analyses.shifts import study as shifts
+from probe.errors import ArgumentError, ImagesError, TooLargeError
 
 
 def write(folder, counts, size=(8, 8)):
@@ -153,3 +165,19 @@ def test_windows_have_the_areas_and_shapes_of_random_resized_crops(tmp_path, mon
     assert left.min() >= 0 and upper.min() >= 0 and right.max() <= 140 and lower.max() <= 100
     assert 0.075 < share.min() < 0.12 and share.max() > 0.85
     assert 0.7 < ratio.min() < 0.8 and 1.25 < ratio.max() < 1.45
+
+
+@pytest.mark.parametrize("study", [augshift, data_efficiency, gapnet, shifts])
+def test_a_folder_that_tiny_would_not_read_is_refused(study, tmp_path):
+    message = r"images='.*': the preset 'tiny' takes digits, so a folder would have no effect\. Leave it out, or choose"
+    with pytest.raises(ArgumentError, match=message):
+        study.run(images=tmp_path, preset="tiny", seeds=1, progress=False)
+
+
+def test_folders_are_taken_by_quick_and_needed_by_paper():
+    check_folder(None, "tiny", needed="CIFAR-10", where="CIFAR-10")
+    check_folder("photos", "quick", needed="CIFAR-10", where="CIFAR-10")
+    with pytest.raises(
+        ArgumentError, match=r"images: none given, and the preset 'paper' needs CIFAR-10\. Get CIFAR-10"
+    ):
+        check_folder(None, "paper", needed="CIFAR-10", where="CIFAR-10")

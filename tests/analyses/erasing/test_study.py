@@ -107,3 +107,23 @@ def test_a_model_comes_with_images_and_one_layer(given):
     model = {} if "images" not in given else {"model": padded_net()}
     with pytest.raises(ArgumentError, match="give all three, of layers one, or none"):
         run(**model, **given, progress=False)
+
+
+OF_A_MODEL = {"model": padded_net(), "images": noise_images(4, 8), "layers": "conv1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            OF_A_MODEL | {"score": ["agreement", "accuracy"]},
+            "score: agreement, accuracy given, and the study records one",
+        ),
+        (OF_A_MODEL | {"seeds": 2}, "seeds=2: a given model is not trained, so it would have no effect"),
+        ({"score": "accuracy"}, "score, scored: without a model they would have no effect"),
+        ({"scored": noise_images(4, 8)}, "score, scored: without a model they would have no effect"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(given, message):
+    with pytest.raises(ArgumentError, match=message):
+        run(**given, preset="tiny", progress=False)

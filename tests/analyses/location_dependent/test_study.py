@@ -126,6 +126,7 @@ def test_a_padding_that_cannot_run_is_recorded(monkeypatch):
         ({"paddings": ["mirror"]}, ArgumentError, "paddings=.*expected a list of some of zeros"),
         ({"paddings": "zeros"}, ArgumentError, "expected a list"),
         ({"images": "no/such/folder"}, ImagesError, "no folder"),
+        ({"max_images": 3}, ArgumentError, "max_images: without a folder of images= it would have no effect"),
     ],
 )
 def test_what_cannot_be_run_is_said(arguments, error, message):

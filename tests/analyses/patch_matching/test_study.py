@@ -198,11 +198,16 @@ def test_folders_that_do_not_do_are_told(tmp_path):
         run(images=tmp_path, preset="tiny", progress=False)
     (tmp_path / "2.png").write_bytes(b"no image")
     with pytest.raises(ImagesError, match=r"2\.png cannot be read"):
-        run(images=tmp_path, preset="tiny", progress=False)
+        run(images=tmp_path, preset="tiny", max_images=2, progress=False)
+    expected = r"holds 2 photographs, 240 expected\. Add photographs, or ask for fewer: max_images=2 \(--max-images 2\)"
+    with pytest.raises(ImagesError, match=expected):
+        run(images=tmp_path, preset="quick", progress=False)
+    with pytest.raises(ImagesError, match="holds 2 photographs, 3 expected"):
+        run(images=tmp_path, preset="tiny", max_images=3, progress=False)
 
 
 def test_a_folder_with_too_few_points_is_told(tmp_path):
     for number in range(2):
         Image.fromarray((255 * smooth(number, (150, 150))).astype(np.uint8)).save(tmp_path / f"{number}.png")
     with pytest.raises(ImagesError, match=r"a batch needs 16 of them\. Give more or larger images"):
-        run(images=tmp_path, preset="tiny", progress=False)
+        run(images=tmp_path, preset="tiny", max_images=2, progress=False)
