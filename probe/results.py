@@ -9,7 +9,8 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib import metadata
+from html import escape
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "KINDS",
     "VARIABLES",
     "Facts",
+    "Result",
     "check_writable",
     "finish",
     "layer_map",
@@ -91,6 +93,48 @@ KINDS = {
 _PACKAGES = (
     "position-probe", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib", "seaborn",
 )  # fmt: skip
+
+
+class Result(xr.Dataset):
+    """An `xarray.Dataset` that shows what it says: in a terminal as a table, in a notebook with a figure.
+
+    It is one in all else, and adds nothing to its names. Of the ways to let a result show itself, a class of its own
+    is the one that touches nothing but results: an accessor would have to be asked for, and a hook of IPython, or
+    xarray's methods changed, would reach every Dataset of the user and every part of the process. What stays a result
+    stays of this class (``sel``, ``isel``, ``assign``, copies, pickles, files); what is made of several, such as the
+    difference of two, is a plain Dataset, so that no sentence is said of numbers that it is not true of. A part of a
+    result of which the main numbers are gone shows itself as xarray does, and so does every result where
+    ``xarray.set_options(display_style="text")`` asks for no HTML.
+
+    How a kind of result is told is known to the pages above, in `probe.reports.glance`, which is loaded when a result
+    is shown.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, dataset: xr.Dataset) -> "Result":
+        """Return a Dataset as a result; its variables are shared."""
+        return cls(dataset.data_vars, dataset.coords, dataset.attrs)
+
+    def __repr__(self) -> str:
+        return _shown("text", self) or self._as_dataset()
+
+    def _repr_html_(self) -> str:
+        asked = xr.get_options()["display_style"] == "html"
+        shown = _shown("notebook", self, self._as_dataset()) if asked else None
+        return shown or f"<pre>{escape(repr(self))}</pre>"
+
+    def _as_dataset(self) -> str:
+        return super().__repr__().replace("<xarray.Result>", "<xarray.Dataset>", 1)
+
+
+def _shown(how: str, *given: Any) -> str | None:
+    """Return how a result is shown in a terminal or notebook, or None, where too little of it is left to be told."""
+    try:
+        return import_module(f"probe.reports.glance.{how}").show(*given)
+    except Exception:  # nothing that is wrong with a result may keep it from being printed
+        return None
 
 
 def versions() -> dict[str, str]:
@@ -206,7 +250,7 @@ def finish(
     for name, value in stamp.items():
         flat = isinstance(value, str | int | float) and not isinstance(value, bool)
         result.attrs[name] = value if flat else json.dumps(value)
-    return result
+    return Result.of(result)
 
 
 def layer_map(result: xr.Dataset, name: str, layer: str) -> xr.DataArray:
@@ -337,7 +381,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
             f"{path}: is no result of this version of probe: expected the attribute schema={SCHEMA!r}, "
             f"found {result.attrs.get('schema')!r}."
         )
-    return result
+    return Result.of(result)
 
 
 def write_atomically(path: Path, content: Any, *, overwrite: bool = True, temporary: Path | None = None) -> Path:

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from probe.reports.page.document import Report
 
-__all__ = ["build"]
+__all__ = ["PAGES", "build"]
 
 _PLAIN = (
     "layerwise", "channelwise", "ranking", "rankings", "ablation_curve", "pooled", "similarity", "shift_consistency",
     "neighbours", "audit", "border_profile", "erasure_proof", "erasure_curve", "erasure_matrix", "stronger_readouts",
 )  # fmt: skip
-_PAGES = {
+PAGES = {
     "overview": "probe.reports.overview.page",
     "comparison": "probe.reports.overview.comparison",
     "channels": "probe.reports.channels.page",
@@ -24,6 +24,7 @@ _PAGES = {
     "study": "probe.reports.studies",
     **dict.fromkeys(_PLAIN, "probe.reports.results.page"),
 }
+"""Kind of result -> the file that has its ``build(result)``, its ``findings`` in sentences, and its ``lead`` figure."""
 
 
 def build(result: "xr.Dataset") -> "Report":
@@ -45,10 +46,10 @@ def build(result: "xr.Dataset") -> "Report":
     attrs = getattr(result, "attrs", {})
     # Files from before there were kinds tell it by their study.
     kind = attrs.get("kind") or ("study" if "question" in attrs else attrs.get("analysis"))
-    if kind not in _PAGES:
+    if kind not in PAGES:
         raise ArgumentError(
             f"result: there is no page of a {type(result).__name__} with kind={kind!r}; expected a result of probe, "
-            f"of one of the kinds {', '.join(_PAGES)}. If arithmetic dropped its attributes, use "
+            f"of one of the kinds {', '.join(PAGES)}. If arithmetic dropped its attributes, use "
             "xarray.set_options(keep_attrs=True); a file without a kind is to be made again."
         )
-    return import_module(_PAGES[kind]).build(result)
+    return import_module(PAGES[kind]).build(result)

@@ -4,10 +4,12 @@ import pkgutil
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from matplotlib.figure import Figure
 
 from probe.errors import ArgumentError
 from probe.reports.page.document import Report, Section
@@ -16,7 +18,7 @@ from probe.reports.page.opening import PRESET_NOTES, add_findings, add_shown, le
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.results import published_table
 
-__all__ = ["build", "comparison_table", "findings", "page_of"]
+__all__ = ["build", "comparison_table", "findings", "lead", "page_of"]
 
 
 _PERCENT = (0.0, 100.0)
@@ -66,6 +68,38 @@ def findings(result: xr.Dataset) -> list[str]:
         quantity = str(result.here_by_seed.attrs["long_name"]).removesuffix(", by seed")
         return [f"Nothing came out: no measured {quantity} is a finite number."]
     return list(study.findings(result))
+
+
+def lead(result: xr.Dataset) -> Figure:
+    """Return the figure that shows such a result where there is room for one: the first of its page.
+
+    Raises
+    ------
+    ArgumentError
+        If nothing was measured, or there is none.
+    """
+    gallery = _Gallery()
+    if _is_measured(result):
+        page_of(result.attrs.get("analysis")).add_figures(gallery, result)
+    if not gallery.figures:
+        raise ArgumentError("result: there is nothing to draw in it.")
+    return gallery.figures[0]
+
+
+class _Gallery:
+    """What a page adds figures to, in place of a report: it keeps them, and neither draws them nor keeps texts."""
+
+    def __init__(self) -> None:
+        self.figures: list[Figure] = []
+
+    def add_section(self, title: str) -> "_Gallery":
+        return self
+
+    def add_figure(self, figure: Figure, **described: Any) -> None:
+        self.figures.append(figure)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given, **named: None
 
 
 def _is_measured(result: xr.Dataset) -> bool:

@@ -33,7 +33,7 @@ FLOORS = [
 ]
 
 # Those of the command that may import analyses and reports.
-ENDS = {"probe.command.overviews", "probe.command.reports", "probe.command.studies"}
+ENDS = {"probe.command.overviews", "probe.command.reports", "probe.command.studies", "probe.command.tables"}
 
 # What studies share. All others are studies of their own, each a file or a folder.
 SHARED = {"data", "nets", "predictions", "studies", "training"}
@@ -42,7 +42,7 @@ SHARED = {"data", "nets", "predictions", "studies", "training"}
 FRONTS = {"probe", "probe.reports", "probe.analyses.nets"}
 
 # Of the library what pages may import; none of it loads torch.
-BELOW_PAGES = {"bundles", "checks", "errors", "intervals", "results", "plots"}
+BELOW_PAGES = {"axes", "bundles", "checks", "errors", "intervals", "results", "plots"}
 
 # What pages share.
 PAGES = {"", "page", "results", "studies"}

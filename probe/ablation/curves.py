@@ -145,7 +145,7 @@ def ablation_curve(
     )  # fmt: skip
     _check_readings(images, controls, by_position)
     strengths = (
-        mean_activity(model, images, replace(options, task="mean activity"), name) if "matched" in controls else None
+        mean_activity(model, images, replace(options, phase="mean activity"), name) if "matched" in controls else None
     )
     needs_labels = any(one.needs_labels for one in scores.values())
     share = Share() if mode == "resample" else own_share()  # it takes values from the next image

@@ -84,9 +84,11 @@ def later_readouts(
     )
     by_setting = []
     with stacking(unwrap(model), replacement_for(layer, mode, reference), [], options.forward) as stacked:
-        for number, removed in enumerate(
-            tqdm(settings, unit="setting", desc="position behind", disable=None if options.progress else True)
-        ):
+        bar = tqdm(
+            settings, unit="setting", desc=f"{options.task}: position behind", leave=False,
+            disable=None if options.progress else True,
+        )  # fmt: skip
+        for number, removed in enumerate(bar):
             with warnings.catch_warnings():
                 if number:  # the first has said what there is to say of model and images
                     warnings.simplefilter("ignore", ProbeWarning)

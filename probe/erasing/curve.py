@@ -124,12 +124,12 @@ def erasure_curve(
     options = Options(
         layers=layer, targets=targets, folds=folds, groups=groups, batch_size=batch_size, num_workers=num_workers,
         device=device, autocast=autocast, transform=transform, input_key=input_key, layout=layout, forward=forward,
-        max_images=max_images, seed=seed, progress=progress, task="erased",
+        max_images=max_images, seed=seed, progress=progress, task="erasure curve",
     )  # fmt: skip
     check_reread(images, "they are read for the erasers, for the scores and for matching")
     if statistics is None:
         named = (targets,) if isinstance(targets, str) else tuple(targets)
-        fitting = replace(options, task="statistics", targets=tuple(dict.fromkeys([*named, *_ALSO_READ])))
+        fitting = replace(options, phase="statistics", targets=tuple(dict.fromkeys([*named, *_ALSO_READ])))
         statistics, _ = collect_statistics(model, images, fitting, grams=True, moments=True)
     fitted_place = named_layer(statistics, layer)
     recipes = recipes_for(statistics, layer, methods, ranks, targets, fit_stimuli)

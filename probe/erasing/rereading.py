@@ -115,7 +115,7 @@ def erasure_matrix(
         layers=layers, targets=read, stimuli=stimulus, folds=folds, groups=groups, positions=positions,
         batch_size=batch_size, num_workers=num_workers, device=device, autocast=autocast, transform=transform,
         input_key=input_key, layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress,
-        task="intact",
+        task="erasure matrix", phase="intact",
     )  # fmt: skip
     if folds < 6:
         raise ArgumentError(f"folds={folds}: expected at least 6, half of them for the erasers and 3 to read.")
@@ -127,7 +127,7 @@ def erasure_matrix(
     warned: list[str] = []
     places = [layer for layer in intact.layers if layer.name != INPUT]
     rows = {NOTHING: _read(intact, intact, split.read)}
-    for layer in tqdm(places, unit="layer", desc="erased", disable=None if progress else True):
+    for layer in tqdm(places, unit="layer", desc="erasure matrix", disable=None if progress else True):
         try:
             eraser = fitted_to(intact, layer.name, split.fitted, method, targets, stimulus, rank, seed)
             check_eraser(eraser, layer)

@@ -150,7 +150,7 @@ def stronger_readouts(
     options = Options(
         layers=layer, targets=targets, stimuli=stimuli, folds=folds, groups=groups, batch_size=batch_size,
         num_workers=num_workers, device=device, autocast=autocast, transform=transform, input_key=input_key,
-        layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress, task="cells",
+        layout=layout, forward=forward, max_images=max_images, seed=seed, progress=progress, task="stronger readouts",
     )  # fmt: skip
     chosen = _chosen_readers(readers)
     split = splits(folds)[0]
@@ -165,7 +165,7 @@ def stronger_readouts(
         if "neighbourhood" in chosen:
             neighbours = _neighbourhood_statistics(model, images, options, layer)
         if "perceptron" in chosen:
-            shown = _samples(model, images, replace(options, task="samples"), samples)
+            shown = _samples(model, images, replace(options, phase="samples"), samples)
     warned: list[str] = []
     shape = (len(recipes), len(statistics.stimuli), len(statistics.targets))
     found = {"cell": _linear(statistics, projections, split.read, warned)}
@@ -227,7 +227,7 @@ def _neighbourhood_statistics(model: nn.Module, images: Any, options: Options, n
         )
     given = {name: partial(neighbourhoods, layer=place)}
     return collect_statistics(
-        model, images, replace(options, layout=given, task="neighbourhoods"), grams=True, moments=False
+        model, images, replace(options, layout=given, phase="neighbourhoods"), grams=True, moments=False
     )[0]
 
 
@@ -310,7 +310,10 @@ def _perceptrons(
         raise ImagesError("images: too few for folds=: some of the folds in which position is read have none.")
     r2, r2_se, null = [], [], []
     jobs = [(projection, stimulus) for projection in projections for stimulus in shown.features]
-    for projection, stimulus in tqdm(jobs, unit="readout", desc="perceptrons", disable=None if progress else True):
+    bar = tqdm(
+        jobs, unit="readout", desc="stronger readouts: perceptrons", leave=False, disable=None if progress else True
+    )
+    for projection, stimulus in bar:
         features = _without_rounding(shown.features[stimulus], projection)
         found = np.array([_fitted(features, shown.values, train, test, seed) for seed in range(seeds)])
         order = np.random.default_rng(0).permutation(len(shown.values))

@@ -180,7 +180,7 @@ def same_places(
     xarray.Dataset
         ``same_place`` and ``same_place_se`` on (change, stimulus), and ``chance``.
     """
-    options = replace(options, layers=layer, stimuli=_STIMULI, folds=_FOLDS, groups=None, task="same place")
+    options = replace(options, layers=layer, stimuli=_STIMULI, folds=_FOLDS, groups=None, phase="same place")
     with open_reader(model, images, options) as reader:
         place = reader.layer(layer)
         _check_flat([place])

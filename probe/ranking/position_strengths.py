@@ -68,7 +68,7 @@ def score_attributions(
     """Score channels by what captum attributes to them of the readout's output."""
     layer_attribution(captum_method)
     check_reread(images, "method='attribution' reads them twice, first to fit the readout")
-    statistics = _collect(model, images, options, grams=True)
+    statistics = _collect(model, images, replace(options, phase="readout"), grams=True)
     layer, gram = _only_gram(statistics, options)
     _check_targets(gram, layer, statistics.targets)
     parts = [range(2 * options.folds), range(0, 2 * options.folds, 2), range(1, 2 * options.folds, 2)]

@@ -27,7 +27,11 @@ AUTO = "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to collect statistics; `probe.collect` tells the meaning of each field; `task` names the progress bar."""
+    """How to collect statistics; `probe.collect` tells the meaning of each field.
+
+    `task` names the progress bar. One is left of a call: those of its further readings name their `phase`, and go when
+    they are full.
+    """
 
     layers: LayerSelection = "auto"
     targets: TargetSelection = AUTO
@@ -51,6 +55,7 @@ class Options:
     seed: int = 0
     progress: bool = True
     task: str = "probe"
+    phase: str = ""
     target_functions: dict[str, TargetFunction] = field(init=False)
     stimulus_names: tuple[str, ...] = field(init=False)
     precision: torch.dtype | None = field(init=False)

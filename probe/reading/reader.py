@@ -115,7 +115,11 @@ class Reader:
         shown = (
             self._options.progress and own_share().place == 0 and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         )
-        with tqdm(total=self._source.left, unit="image", desc=self._options.task, disable=not shown) as bar:
+        task, phase = self._options.task, self._options.phase
+        with tqdm(
+            total=self._source.left, unit="image", desc=f"{task}: {phase}" if phase else task, leave=not phase,
+            disable=not shown,
+        ) as bar:  # fmt: skip
             for batch in self._source:
                 self._n_images += len(batch.numbers)
                 self._digest = joined_digests(self._digest, pixels_digest(batch.pixels, batch.numbers))

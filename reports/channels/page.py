@@ -16,11 +16,14 @@ from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.reports.page.removals import main_score, removal, removal_table
 from probe.reports.page.samples import sample_notes
 
-__all__ = ["build", "findings"]
+__all__ = ["build", "findings", "lead"]
 
 ANALYSIS = "channels"
 
 _READOUT_IMAGES = 500  # at most
+
+lead = draw_curves
+"""The figure that shows such a result where there is room for one."""
 
 
 def build(result: xr.Dataset) -> Report:

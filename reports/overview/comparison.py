@@ -26,7 +26,7 @@ from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.reports.results.meanings import meanings_of
 from probe.reports.results.shifts import interval_of
 
-__all__ = ["build", "findings"]
+__all__ = ["build", "findings", "lead"]
 
 _WIDTH = 9.0  # inches
 _MOST_PANELS = 3  # in a row
@@ -196,14 +196,23 @@ def _notes(models: Mapping[str, Overview], result: xr.Dataset) -> list[str]:
     return notes
 
 
-def _add_depth(section: Section, models: Mapping[str, Overview]) -> None:
+def lead(result: xr.Dataset) -> Figure:
+    """Return the figure that shows such a result where there is room for one."""
+    return _draw_depth(_models(result))
+
+
+def _draw_depth(models: Mapping[str, Overview]) -> Figure:
     figure = Figure(figsize=(_WIDTH, 3.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     plot_layers({name: whole.where for name, whole in models.items()}, axes, relative=True)
     move_legend_above(figure, axes)
+    return figure
+
+
+def _add_depth(section: Section, models: Mapping[str, Overview]) -> None:
     numbers = "; ".join(f"{name} {whole.read(whole.where, whole.peak)}" for name, whole in models.items())
     section.add_figure(
-        figure,
+        _draw_depth(models),
         caption="How well position can be read, by relative depth. Bands: 95 % interval over images.",
         alt=f"Lines of R² by relative depth, a colour for each model, natural beside rolled. Highest: {numbers}.",
     )

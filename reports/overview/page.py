@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import xarray as xr
+from matplotlib.figure import Figure
 
 from probe.reports.overview.figures import draw_decoded, draw_depth, draw_variants
 from probe.reports.overview.findings import findings
@@ -28,7 +29,7 @@ from probe.reports.results.erasing import proof_figures
 from probe.reports.results.meanings import meanings_of
 from probe.reports.results.page import KINDS, formats_of
 
-__all__ = ["build", "findings"]
+__all__ = ["build", "findings", "lead"]
 
 _WHICH = ("channels", "rankings")
 _WITHOUT = ("erasing", "stronger", "rereading", "ablation", "neighbours", "consistency")
@@ -76,6 +77,11 @@ def build(result: xr.Dataset) -> Report:
     add_provenance(report.add_section("Provenance"), result)
     lead_with_a_picture(report)
     return report
+
+
+def lead(result: xr.Dataset) -> Figure:
+    """Return the figure that shows such a result where there is room for one."""
+    return draw_depth(Overview.of(result))
 
 
 def _summary(result: xr.Dataset) -> str:

@@ -28,11 +28,14 @@ from probe.reports.page.opening import PRESET_NOTES, add_findings, add_shown, le
 from probe.reports.page.provenance import add_provenance, json_attribute
 from probe.reports.page.samples import sample_notes
 
-__all__ = ["build", "findings"]
+__all__ = ["build", "findings", "lead"]
 
 ANALYSIS = "padding_comparison"
 
 _MOST_CHANNELS_IN_SVG = 1000
+
+lead = draw_by_depth
+"""The figure that shows such a result where there is room for one."""
 
 
 def build(result: xr.Dataset) -> Report:

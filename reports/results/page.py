@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from probe.errors import ArgumentError
 from probe.reports.page import erasures
 from probe.reports.page.document import Report
 from probe.reports.page.opening import add_findings, lead_with_a_picture
@@ -15,7 +16,7 @@ from probe.reports.page.samples import sample_notes
 from probe.reports.results import channels, erasing, geometry, layers, shifts
 from probe.reports.results.meanings import meanings_of
 
-__all__ = ["KINDS", "build", "formats_of"]
+__all__ = ["KINDS", "build", "findings", "formats_of", "lead"]
 
 
 class _Kind(NamedTuple):
@@ -122,6 +123,24 @@ _FORMATS = {
 def formats_of(kind: str, table: pd.DataFrame) -> dict[str, str]:
     """Return how the numbers of some columns of the table of a kind of result are written."""
     return {column: spec for column, spec in _FORMATS.get(kind, {}).items() if column in table}
+
+
+def findings(result: xr.Dataset) -> list[str]:
+    """Return what a plain result says, as its page shows it."""
+    return KINDS[result.attrs["kind"]].findings(result)
+
+
+def lead(result: xr.Dataset) -> Figure:
+    """Return the figure that shows a plain result where there is room for one: the first of its page.
+
+    Raises
+    ------
+    ArgumentError
+        If there is nothing to draw.
+    """
+    for figure, _ in KINDS[result.attrs["kind"]].figures(result):
+        return figure
+    raise ArgumentError("result: there is nothing to draw in it.")
 
 
 def build(result: xr.Dataset) -> Report:

@@ -12,9 +12,9 @@ from PIL import Image
 import probe
 from probe import results
 from probe.command.named_models import open_model
-from probe.command.summaries import KINDS
 from probe.command.tables import summarise, write_json, write_table
 from probe.errors import ArgumentError
+from probe.reports.glance.summaries import KINDS
 
 SIZE = 32
 WIDTH = 37

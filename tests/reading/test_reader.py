@@ -1,6 +1,7 @@
 """A model at work on images: the user's own code, errors that say where they arose, several at once."""
 
 import copy
+import inspect
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,9 @@ from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
 import probe
+from probe.ablation import later_readouts
+from probe.erasing import rereading, stronger
+from probe.measures import similarity
 from probe.reading import reader
 from probe.testing import noise_images, padded_net
 from tests.lived_in import IMAGES, LivedInNet, UsersError, run, scores
@@ -151,28 +155,55 @@ def broken_transform(image):
 
 NET, MANY = padded_net(depth=2), noise_images(40, 8)
 
+CLASSES = nn.Sequential(NET, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+RANKED = {"layer": "relu1", "counts": [2], "draws": 2}
+ERASED = {"methods": "leace", "ranks": [2]}
+
 CALLS = {
     "layerwise": lambda: probe.layerwise(NET, MANY),
     "channelwise": lambda: probe.channelwise(NET, MANY),
     "collect": lambda: probe.collect(NET, MANY),
     "pooled": lambda: probe.pooled(NET, MANY, grid=2),
-    "ranking flip": lambda: probe.rank_channels(NET, MANY, "relu2"),
-    "ranking readout": lambda: probe.rank_channels(NET, MANY, "relu2", method="readout"),
-    "ablation": lambda: probe.ablation_curve(
-        NET, MANY, range(16), layer="relu1", score="agreement", counts=[2], draws=2, controls=["random"]
-    ),
+    "neighbours": lambda: probe.neighbours(NET, MANY, "relu2"),
+    "border": lambda: probe.border_profile(NET, MANY),
+    "shift consistency": lambda: probe.shift_consistency(CLASSES, MANY, law="zero"),
+    "shift similarity": lambda: probe.shift_similarity(NET, MANY[:2, :, :4, :4], "conv2", frame=8),
+    **{
+        f"ranking {method}": lambda method=method: probe.rank_channels(NET, MANY, "relu2", method=method)
+        for method in ("flip", "shift", "omega2", "readout", "attribution")
+    },
+    "ablation": lambda: probe.ablation_curve(NET, MANY, range(16), score=["agreement", "position"], **RANKED),
+    "erasure curve": lambda: probe.erasure_curve(NET, MANY, "relu1", score="agreement", draws=2, **ERASED),
+    "erasure matrix": lambda: probe.erasure_matrix(NET, MANY, layers=["relu1", "relu2"]),
+    "stronger readouts": lambda: probe.stronger_readouts(NET, MANY, "relu2", samples=400, seeds=2, **ERASED),
 }
 
+# Readings beside the main one: mean activity and position behind; statistics and same place; and so on.
+PHASES = {"ranking attribution": 1, "ablation": 2, "erasure curve": 2, "erasure matrix": 1, "stronger readouts": 3}
 
+
+@pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
 @pytest.mark.parametrize("task", CALLS)
-def test_progress_bars_are_named_by_what_they_do(task, monkeypatch):
-    told = []
+def test_one_bar_named_by_the_call_is_left_of_it(task, monkeypatch):
+    """Those of further readings begin with its name, and go when they are full."""
+    left, gone = [], []
 
     def noted(*args, **settings):
-        told.append(settings["desc"])
+        if not settings["disable"]:
+            (left if settings.get("leave", True) else gone).append(settings["desc"])
         return tqdm(*args, **settings | {"disable": True})
 
-    monkeypatch.setattr(reader, "tqdm", noted)
+    for module in (reader, later_readouts, rereading, stronger, similarity):
+        monkeypatch.setattr(module, "tqdm", noted)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     CALLS[task]()
-    assert set(told) == {task}
+    assert left == [task]
+    assert all(name.startswith(f"{task}: ") for name in gone)
+    assert len(gone) == PHASES.get(task, 0)
+
+
+def test_bars_of_every_call_that_reads_images_are_looked_at():
+    functions = {name: getattr(probe, name) for name in probe.__all__ if inspect.isfunction(getattr(probe, name))}
+    reading = {name for name, each in functions.items() if "progress" in inspect.signature(each).parameters}
+    called = {name for call in CALLS.values() for name in call.__code__.co_names}
+    assert reading - called == set()

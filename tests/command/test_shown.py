@@ -1,0 +1,158 @@
+"""How results show themselves: in a terminal as `probe show` prints them, in a notebook with sentence and figure."""
+
+import copy
+import html
+import pickle
+import re
+from importlib import import_module
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+import probe
+from probe.command.tables import write_table
+from probe.reports import PAGES
+from probe.reports.results import page
+from probe.results import KINDS, Result
+
+FOLDED = re.compile(r"<details>.*?</details>", re.DOTALL)
+
+
+def words_of(markup):
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
+
+
+@pytest.fixture
+def result(made):
+    return made["layerwise"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_terminal_it_is_what_probe_show_prints_and_what_the_dataset_holds(kind, made, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    result = made[kind]
+    assert isinstance(result, Result)
+    lines = repr(result).splitlines()
+    told = write_table(result).splitlines()
+    assert lines[:2] == told[:2] and max(map(len, lines)) <= 120
+    text = "\n".join(lines)
+    if len(told) < 20:
+        assert text.startswith("\n".join(told))
+    assert f"xarray.Dataset ({next(iter(result.sizes))} " in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_notebook_it_is_a_sentence_a_table_a_figure_and_the_dataset(kind, made):
+    result = made[kind]
+    plt.get_backend()  # is otherwise chosen when it is first compared
+    settings, figures = mpl.rcParams.copy(), plt.get_fignums()
+    shown = result._repr_html_()
+    assert mpl.rcParams == settings and plt.get_fignums() == figures
+    assert "Not shown" not in shown and shown.count("<table") == 1 and shown.count("<img ") == 1
+    assert shown.index("<p><b>") < shown.index("<table") < shown.index("<img ") < shown.index("xarray.Dataset")
+    assert "<script" not in shown and "<style" not in shown
+    said = import_module(PAGES[kind]).findings(result)
+    assert said and words_of(html.escape(said[0])) in words_of(shown)
+    assert words_of(write_table(result).splitlines()[0]) in words_of(shown)
+    assert "Data variables" in FOLDED.findall(shown)[-1]
+
+
+def test_the_numbers_of_the_table_are_those_of_the_result(result):
+    shown = words_of(result._repr_html_())
+    r2 = result.r2.sel(layer="conv2", stimulus="rolled", target="column").item()
+    assert re.search(rf"conv2 (\S+ ± \S+ ){{3}}{r2:z.3f} ±", shown)
+
+
+def test_a_long_table_is_short_in_both(result):
+    layers = [f"layer{number}" for number in range(60)]
+    long = result.isel(layer=np.zeros(60, int)).assign_coords(layer=layers)
+    assert len(repr(long).splitlines()) < 32
+    for text in (repr(long), long._repr_html_()):
+        assert "layer0" in text and "layer59" in text and "layer30 " not in FOLDED.sub("", text)
+
+
+KEPT = {
+    "sel": lambda result: result.sel(layer=["conv2"]),
+    "assign": lambda result: result.assign(more=1.0),
+    "attributes": lambda result: result.assign_attrs(more=1.0),
+    "shallow": lambda result: result.copy(),
+    "deep": copy.deepcopy,
+    "pickle": lambda result: pickle.loads(pickle.dumps(result)),
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_what_stays_a_result_shows_itself(kept, result):
+    again = KEPT[kept](result)
+    assert type(again) is Result and repr(again).startswith("model: ") and "<img " in again._repr_html_()
+
+
+def test_a_file_gives_a_result(result, tmp_path):
+    loaded = probe.load(probe.save(result, tmp_path / "x.nc"))
+    assert type(loaded) is Result and loaded.identical(result) and repr(loaded) == repr(result)
+
+
+@pytest.mark.parametrize("selected", [{"stimulus": "rolled"}, {"target": "row", "stimulus": "natural"}])
+def test_labels_that_were_selected_are_put_back(selected, result):
+    part = result.sel(selected)
+    wanted = result.sel({name: [label] for name, label in selected.items()})
+    assert words_of(FOLDED.sub("", part._repr_html_())).split(" R² ")[0] in words_of(wanted._repr_html_())
+    assert repr(part).splitlines()[:-1] == repr(wanted).splitlines()[:-1]
+    assert all(result[name].size > 1 for name in selected) and "<img " in part._repr_html_()
+
+
+def test_what_is_no_whole_result_shows_itself_as_xarray_does(result):
+    numbers = result[["r2", "r2_se"]]
+    plain = xr.Dataset(numbers.data_vars, numbers.coords, numbers.attrs)
+    assert type(numbers - numbers) is xr.Dataset
+    mean, plain_mean = result[["r2"]].mean(), plain[["r2"]].mean()
+    assert repr(mean) == repr(plain_mean)
+    assert mean._repr_html_() == f"<pre>{html.escape(repr(plain_mean))}</pre>"
+
+
+def test_other_datasets_are_untouched(result):
+    plain = xr.Dataset({"r2": 1.0}, attrs=result.attrs)
+    before = repr(plain), xr.Dataset.__repr__, xr.Dataset._repr_html_
+    result._repr_html_()
+    assert (repr(plain), xr.Dataset.__repr__, xr.Dataset._repr_html_) == before
+    assert repr(plain).startswith("<xarray.Dataset>") and "xr-wrap" in plain._repr_html_()
+
+
+def test_a_reader_who_wants_no_html_gets_none(result):
+    with xr.set_options(display_style="text"):
+        assert result._repr_html_() == f"<pre>{html.escape(repr(result))}</pre>"
+
+
+def test_names_are_escaped(result):
+    name = "<script>alert('1')</script>"
+    named = result.assign_coords(layer=[name, *result.layer.values[1:]]).assign_attrs(model=name)
+    shown = named._repr_html_()
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+@pytest.mark.parametrize(("part", "left"), [("figures", "<p><b>"), ("findings", "<img ")])
+def test_a_figure_or_sentence_that_fails_leaves_the_table(part, left, result, monkeypatch):
+    def fail(result):
+        raise ZeroDivisionError("<one> over nothing")
+
+    kind = page.KINDS["layerwise"]._replace(**{part: fail})
+    monkeypatch.setitem(page.KINDS, "layerwise", kind)
+    shown = result._repr_html_()
+    assert "Not shown: ZeroDivisionError: &lt;one&gt; over nothing" in shown
+    assert "<table" in shown and left in shown
+
+
+def test_printing_does_not_load_torch_nor_figures(result, tmp_path, python):
+    path = probe.save(result, tmp_path / "x.nc")
+    code = (
+        f"import probe, sys; result = probe.load({str(path)!r}); print(result)\n"
+        "print({'torch', 'matplotlib', 'IPython'} & set(sys.modules))\n"
+        "result._repr_html_(); print({'torch', 'IPython'} & set(sys.modules))"
+    )
+    done = python("-c", code)
+    assert done.stdout.splitlines()[-2:] == ["set()", "set()"], done.stderr
+    assert done.stdout.startswith("model: ")
