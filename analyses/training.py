@@ -139,7 +139,7 @@ def train(
 
 @contextmanager
 def fitting_into_memory(what: str, device: torch.device) -> Iterator[None]:
-    """Say by name what did not fit, where torch tells of its allocator.
+    """Say by name what did not fit, where torch tells of its allocator; what has been told by name stays as it is.
 
     Raises
     ------
@@ -148,6 +148,8 @@ def fitting_into_memory(what: str, device: torch.device) -> Iterator[None]:
     """
     try:
         yield
+    except TooLargeError:
+        raise
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
             raise
@@ -216,6 +218,11 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
     device
         Where the networks are. On a GPU they are trained one after the other: side by side they would share its
         memory, and gain no speed.
+
+    Raises
+    ------
+    TooLargeError
+        If a network, or what it is trained or tested on, does not fit into memory.
     """
     n_threads = torch.get_num_threads()
     stopped = Event()
@@ -223,7 +230,8 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
     pool = ThreadPoolExecutor(n_workers, initializer=_begin, initargs=(stopped,))
     torch.set_num_threads(1)
     try:
-        yield pool
+        with fitting_into_memory("a network, or what it is trained or tested on,", torch.device(device)):
+            yield pool
     except BaseException as error:
         stopped.set()
         if isinstance(error, KeyboardInterrupt) and not str(error):
@@ -268,8 +276,15 @@ def training_device(device: str | torch.device) -> torch.device:
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the predicted class of each image, shape (image,); the model should be in evaluation mode."""
-    with torch.no_grad():
+    """Return the predicted class of each image, shape (image,); the model should be in evaluation mode.
+
+    Raises
+    ------
+    TooLargeError
+        If a batch does not fit into memory.
+    """
+    shape = (min(len(images), _PREDICTED_AT_ONCE), *images.shape[1:])
+    with torch.no_grad(), fitting_into_memory(f"testing: a batch of shape {shape}", images.device):
         return torch.cat([model(part).argmax(dim=1) for part in images.split(_PREDICTED_AT_ONCE)])
 
 

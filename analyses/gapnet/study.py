@@ -295,11 +295,7 @@ def _train_all(
     device: torch.device,
 ) -> Iterator[list[float]]:
     """Train the networks, side by side on a CPU, and yield the accuracies of each, epoch by epoch, in per cent."""
-    if device.type != "cpu":
-        for network, case in zip(networks, cases, strict=True):
-            yield _train(network.to(device), training, test, case, epochs)
-        return
-    with side_by_side() as pool:
+    with side_by_side(device) as pool:
         jobs = [
             pool.submit(_train, network, training, test, case, epochs)
             for network, case in zip(networks, cases, strict=True)
@@ -309,6 +305,7 @@ def _train_all(
 
 
 def _train(network: PooledNet, training: _Split, test: _Split, case: _Case, epochs: int) -> list[float]:
+    network.to(training.images.device)
     optimiser = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE, betas=_BETAS)
     generator = torch.Generator().manual_seed(case.seed)
     accuracies = []

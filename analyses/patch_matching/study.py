@@ -255,7 +255,7 @@ def run(
             for network, one in zip(networks, wanted, strict=True)
         ]
         measured = {one: job.result() for one, job in zip(wanted, work, strict=True)}
-    pixels = _scored(nn.Sequential(_Pixels()), data, scene, place)
+        pixels = _scored(nn.Sequential(_Pixels()), data, scene, place)
     whole = _arrays(measured, pixels, settings, nets)
     return study_result(
         STUDY,

@@ -18,7 +18,7 @@ from probe.analyses.posenet.numbers import PUBLISHED
 from probe.analyses.posenet.readouts import BlockReader, ClosedForm, Descent
 from probe.analyses.posenet.scores import MEASURES, TRAININGS, Scores, Setting, join_scores
 from probe.analyses.studies import Study, check_preset, study_result
-from probe.analyses.training import training_device
+from probe.analyses.training import fitting_into_memory, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
@@ -213,7 +213,8 @@ def run(
                 shown = keep_shown({name: test.shown(_SHOWN) for name, test in tests.items()})
             for training in TRAININGS:
                 source = FeatureSource(fitted, transform, readers, training, seed, plan.batch_size, num_workers)
-                results.append(_fit_and_test(source, tests, readers, plan, seed, training))
+                with fitting_into_memory(f"a batch of {plan.batch_size} images with its features", place):
+                    results.append(_fit_and_test(source, tests, readers, plan, seed, training))
                 bar.update()
     here, others = join_scores(results, _settings(plan, readers))
     return study_result(

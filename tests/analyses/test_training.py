@@ -12,8 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from probe.analyses.augshift import study as augshift
 from probe.analyses.data.digits import digit_batches, load_digits, place_digits
+from probe.analyses.data_efficiency import study as data_efficiency
+from probe.analyses.data_efficiency.subsets import OnCanvases
 from probe.analyses.nets import small_net
+from probe.analyses.patch_matching import study as patch_matching
+from probe.analyses.shifts import study as shifts
 from probe.analyses.training import (
     LEARNING_RATE,
     Recipe,
@@ -210,6 +215,43 @@ def test_a_batch_that_does_not_fit_is_told_by_its_shape():
         train(NeedsMemory(RuntimeError("another fault")), batches, steps=1)
     with pytest.raises(TooLargeError):
         train(Linear(), [(torch.zeros(1, 1, 2, 2).expand(2**40, -1, -1, -1), torch.zeros(1))], steps=1)
+
+
+def test_a_test_that_does_not_fit_is_told_by_its_shape():
+    error = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    with pytest.raises(TooLargeError, match=r"testing: a batch of shape \(8, 1, 2, 2\) does not fit .* of cpu\."):
+        predict(NeedsMemory(error), torch.zeros(8, 1, 2, 2))
+
+
+def test_whatever_does_not_fit_side_by_side_is_told():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    for work in (lambda: NeedsMemory(error)(None), lambda: torch.zeros(2**50)):
+        with (
+            pytest.raises(TooLargeError, match="a network, or what it is trained or tested on, does not fit into the"),
+            side_by_side() as pool,
+        ):
+            pool.submit(work).result()
+    with pytest.raises(TooLargeError, match="testing: a batch of shape"), side_by_side() as pool:
+        pool.submit(predict, NeedsMemory(error), torch.zeros(8, 1, 2, 2)).result()
+
+
+@pytest.mark.parametrize("study", [augshift, data_efficiency, patch_matching, shifts])
+def test_studies_tell_of_tests_that_do_not_fit(study, monkeypatch):
+    """What each of them tests with runs out of memory; none of its networks is trained."""
+    inside = {augshift: "shift_consistency", shifts: "shift_consistency", patch_matching: "false_positives"}
+
+    def failing(*args, **given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(study, "train", lambda *args, **given: None)
+    if study in inside:
+        monkeypatch.setattr(study, inside[study], failing)
+    else:
+        monkeypatch.setattr(OnCanvases, "test", failing)
+    with pytest.raises(
+        TooLargeError, match=r"does not fit into the memory of cpu\. Choose a smaller preset, or another"
+    ):
+        study.run(preset="tiny", seeds=1, device="cpu", progress=False)
 
 
 def endless(started):
