@@ -10,7 +10,17 @@ from torch import Tensor
 from probe.analyses.patch_matching.points import cut, draw_view, interest_points, relit
 from probe.errors import ImagesError
 
-__all__ = ["OTHER", "SAME", "Patches", "TestPairs", "draw_pairs", "draw_test_pairs", "made_patches"]
+__all__ = [
+    "OTHER",
+    "SAME",
+    "Patches",
+    "TestPairs",
+    "draw_pairs",
+    "draw_test_pairs",
+    "in_floats",
+    "made_patches",
+    "taken",
+]
 
 SAME, OTHER = "same photograph", "other photographs"
 """Where the two patches of a pair that does not match come from."""
@@ -143,3 +153,13 @@ def draw_test_pairs(patches: Patches, *, count: int, seed: int) -> TestPairs:
         if len(chosen) == count:
             others[kind] = np.stack([first[chosen], second[chosen]], axis=1)
     return TestPairs(matching, others)
+
+
+def taken(patches: Patches, indices: np.ndarray) -> Tensor:
+    """Return some patches, with values in [0, 1]."""
+    return in_floats(patches.pixels[torch.from_numpy(indices)])
+
+
+def in_floats(pixels: Tensor) -> Tensor:
+    """Return pixels with values in [0, 1]."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels

@@ -8,28 +8,30 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-import sklearn.datasets
 import torch
 import xarray as xr
-from PIL import Image
-from scipy import ndimage
 from torch import Tensor, nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.patch_matching.brown import NAMES, find_sets, read_patches, read_test
 from probe.analyses.patch_matching.nets import NETS, HardNet, normalised
 from probe.analyses.patch_matching.pair import Pair, found_share, read_pair
-from probe.analyses.patch_matching.patches import Patches, TestPairs, draw_pairs, draw_test_pairs, made_patches
-from probe.analyses.patch_matching.scores import false_positives, hardest_in_batch
+from probe.analyses.patch_matching.patches import (
+    Patches,
+    TestPairs,
+    draw_pairs,
+    draw_test_pairs,
+    in_floats,
+    made_patches,
+    taken,
+)
+from probe.analyses.patch_matching.photographs import read_photographs, sample_photographs, texture
+from probe.analyses.patch_matching.scores import false_positives
+from probe.analyses.patch_matching.training import train_descriptors
 from probe.analyses.studies import Study, choose_preset, study_result
-from probe.analyses.training import Recipe, side_by_side, train, training_bar, training_device
-from probe.errors import ArgumentError, ImagesError
-from probe.images.batches import evenly_spaced
-from probe.images.rows import Folder, Unreadable
+from probe.analyses.training import side_by_side, training_bar, training_device
+from probe.errors import ArgumentError
 
 __all__ = ["PIXELS", "PRESETS", "STEPS", "STUDY", "Preset", "run", "train_descriptors"]
 
@@ -89,12 +91,8 @@ _PUBLISHED = {
 _PUBLISHED_BATCH = 256
 _TRAINED_ON = "yosemite"
 
-_LEARNING_RATE = 10.0
-_MOMENTUM = 0.9  # with as much dampening, so that a step is of the size of the learning rate
-_WEIGHT_DECAY = 1e-4
 _AT_ONCE = 256  # patches that are described
 _LATE = 10  # one part in so many of the steps, whose loss is kept
-_LONGEST_SHORT_SIDE = 640  # pixels of a photograph
 _SHOWN = 3
 _TEST_SEED = 1000
 
@@ -278,58 +276,6 @@ def run(
     )
 
 
-def train_descriptors(
-    network: nn.Module,
-    patches: Patches,
-    pairs: np.ndarray,
-    *,
-    batch: int,
-    steps: int,
-    done: Callable[[], Any] = lambda: None,
-) -> list[float]:
-    """Train a network in place, and return the loss of each step; it is left in evaluation mode.
-
-    Parameters
-    ----------
-    network
-        Gives descriptors of unit length.
-    patches
-        What `pairs` are of.
-    pairs
-        Shape (pair, 2). They are gone through in order, again and again.
-    batch, steps
-        Pairs of each step, and the number of steps.
-    done
-        As in `probe.analyses.training.train`.
-    """
-    starts = range(0, len(pairs), batch)
-    losses = []
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for step in range(steps):
-            start = starts[step % len(starts)]
-            chosen = pairs[start : start + batch]
-            yield _taken(patches, chosen[:, 0]), _taken(patches, chosen[:, 1])
-
-    def loss(network: nn.Module, anchors: Tensor, positives: Tensor) -> Tensor:
-        found = hardest_in_batch(network(anchors), network(positives))
-        losses.append(float(found.detach()))
-        return found
-
-    train(network, batches(), steps=steps, recipe=_Falling(), loss=loss, done=done)
-    return losses
-
-
-class _Falling(Recipe):
-    """SGD whose steps have the size of the learning rate, which falls to 0 in a line."""
-
-    def start(self, model: nn.Module, steps: int) -> tuple[SGD, LambdaLR]:
-        optimiser = SGD(
-            model.parameters(), _LEARNING_RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
-        )
-        return optimiser, LambdaLR(optimiser, lambda step: 1 - step / steps)
-
-
 class _Pixels(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         return nn.functional.normalize(normalised(patches).flatten(1))
@@ -394,20 +340,12 @@ def _scored(network: nn.Module, data: _Data, scene: Pair | None, device: torch.d
 
 def _descriptors(network: nn.Module, pixels: Tensor, *, device: torch.device) -> Tensor:
     with torch.no_grad():
-        return torch.cat([network(_floats(part).to(device)).cpu() for part in pixels.split(_AT_ONCE)])
+        return torch.cat([network(in_floats(part).to(device)).cpu() for part in pixels.split(_AT_ONCE)])
 
 
 def _between(descriptors: Tensor, pairs: np.ndarray) -> np.ndarray:
     first, second = (descriptors[torch.from_numpy(pairs[:, side])] for side in (0, 1))
     return (first - second).norm(dim=1).numpy()
-
-
-def _taken(patches: Patches, indices: np.ndarray) -> Tensor:
-    return _floats(patches.pixels[torch.from_numpy(indices)])
-
-
-def _floats(pixels: Tensor) -> Tensor:
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def _read(preset: str, images: Path | None, settings: Preset, max_images: int | None) -> _Data:
@@ -422,13 +360,13 @@ def _read(preset: str, images: Path | None, settings: Preset, max_images: int | 
         tests = {name: read_test(sets[name]) for name in NAMES if name != _TRAINED_ON}
         return _Data(read_patches(sets[_TRAINED_ON]), tests, "Brown et al.")
     if images is not None:
-        photographs = _read_photographs(images, settings.photographs if max_images is None else max_images)
+        photographs = read_photographs(images, settings.photographs if max_images is None else max_images)
         source = "folder of photographs"
     elif preset == "tiny":
-        photographs = [_texture(number) for number in range(settings.photographs)]
+        photographs = [texture(number) for number in range(settings.photographs)]
         source = "made textures"
     else:
-        photographs = _sample_photographs()
+        photographs = sample_photographs()
         source = "photographs that come with scikit-learn and matplotlib"
     training, test = (
         made_patches(part, views=settings.views, seed=seed, most=-(-most // len(part)))
@@ -439,44 +377,6 @@ def _read(preset: str, images: Path | None, settings: Preset, max_images: int | 
     )
     pairs = draw_test_pairs(test, count=settings.test_pairs, seed=_TEST_SEED)
     return _Data(training, {_ALL: (test, pairs)}, source)
-
-
-def _read_photographs(folder: Path, count: int) -> list[np.ndarray]:
-    files = Folder(folder)
-    if len(files) < 2:
-        raise ImagesError(f"images: {folder} holds one photograph; half are for training, so expected two or more.")
-    if len(files) < count:
-        raise ImagesError(
-            f"images: {folder} holds {len(files)} photographs, {count} expected. Add photographs, or ask for "
-            f"fewer: max_images={len(files)} (--max-images {len(files)})."
-        )
-    found = []
-    for index in evenly_spaced(len(files), count):
-        image = files.picture(index)
-        if isinstance(image, Unreadable):
-            raise ImagesError(f"images: {image.path} cannot be read: {image.reason}. Mend or remove it.")
-        found.append(_grey(image))
-    return found
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    scale = min(1.0, _LONGEST_SHORT_SIDE / min(image.size))
-    if scale < 1:
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
-    return np.asarray(image.convert("L"), dtype=float) / 255
-
-
-def _sample_photographs() -> list[np.ndarray]:
-    """Return a temple, a portrait and a flower; every second one, the portrait, is trained on."""
-    temple, flower = (Image.fromarray(pixels) for pixels in sklearn.datasets.load_sample_images().images)
-    portrait = Image.open(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"))
-    return [_grey(image) for image in (temple, portrait, flower)]
-
-
-def _texture(number: int, size: int = 240) -> np.ndarray:
-    noise = np.random.default_rng(number).normal(size=(size, size))
-    rough = sum(ndimage.gaussian_filter(noise, scale) * scale for scale in (1.5, 3.0, 6.0))
-    return np.clip(0.5 + rough / (4 * rough.std()), 0, 1)
 
 
 def _arrays(
@@ -550,7 +450,7 @@ def _others(whole: xr.Dataset, nets: Sequence[str], settings: Preset, scene: Pai
 def _shown(patches: Patches) -> xr.DataArray:
     """Keep two patches of a few points."""
     pairs = draw_pairs(patches.points, count=_SHOWN, batch=_SHOWN, seed=0)
-    return keep_shown({f"patch {side + 1} of a pair": _taken(patches, pairs[:, side]) for side in (0, 1)})
+    return keep_shown({f"patch {side + 1} of a pair": taken(patches, pairs[:, side]) for side in (0, 1)})
 
 
 def _warnings(preset: str, images: str | Path | None) -> list[str]:

@@ -1,8 +1,7 @@
 """S-Conv and F-Conv, with and without BlurPool, on shifted images; and what a given model owes to either."""
 
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -12,33 +11,26 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import nn
-from torch.utils.data import TensorDataset
-from tqdm.auto import tqdm
 
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.data.splits import check_folder
 from probe.analyses.nets import multiply_adds
-from probe.analyses.predictions import find_labels
 from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_arm, small_task
+from probe.analyses.shifts.given import OWN, measure_given, rows_of
+from probe.analyses.shifts.scores import numbers_of
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
 from probe.analyses.training import (
     ONE_CYCLE,
     Recipe,
-    predicted_classes,
     side_by_side,
     train,
     training_bar,
     training_device,
 )
-from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
+from probe.errors import ArgumentError
 from probe.images.batches import Transform
-from probe.images.rows import Folder, Unreadable, as_tensor, evenly_spaced, image_in
+from probe.images.rows import Unreadable, as_tensor, evenly_spaced, image_in
 from probe.measures.consistency import shift_consistency
-from probe.models.layers import unwrap
-from probe.reading.options import Options
-from probe.results import Facts
-from probe.variants.padding import with_padding
-from probe.variants.sampling import with_sampling
 
 __all__ = ["OWN", "PRESETS", "PUBLISHED_LAW", "STUDY", "Preset", "run"]
 
@@ -84,9 +76,6 @@ STUDY = Study(
 )
 
 PUBLISHED_LAW = "consistency, published law"
-
-OWN = "as it is"
-"""What a given model is called beside its copies."""
 
 _PUBLISHED = {
     "ResNet-18": ((79.43, 82.74, 81.96, 83.95), (86.43, 88.38, 88.32, 90.03)),
@@ -221,11 +210,12 @@ def run(
         raise ArgumentError(f"seeds={seeds!r}: a given model is not trained, so it would have no effect. Leave it out.")
     chosen = choose_preset(PRESETS, preset, 1 if model is not None else seeds)
     if model is not None:
-        found, facts, warned = _of_given(
-            model, images, labels, _PADDINGS if paddings is None else paddings, chosen, max_images, transform, device,
-            progress,
+        found, facts, warned = measure_given(
+            model, images, labels=labels, paddings=_PADDINGS if paddings is None else paddings, pairs=chosen.pairs,
+            reach=chosen.reach, max_images=chosen.max_images if max_images is None else max_images,
+            transform=transform, device=device, progress=progress,
         )  # fmt: skip
-        shown, source = _shown(_rows(images), transform, chosen.reach), "given model"
+        shown, source = _shown(rows_of(images), transform, chosen.reach), "given model"
     else:
         for name, value in (
             ("labels", labels), ("paddings", paddings), ("max_images", max_images), ("transform", transform),
@@ -299,47 +289,13 @@ def _of_trained(task: Task, preset: str, chosen: Preset, device: torch.device, p
                 model.to("cpu")
                 if case not in counts:
                     counts[case] = multiply_adds(model, (3, task.window, task.window))
-                measured.append(_numbers(results, model, counts[case]))
+                measured.append(numbers_of(results, model, counts[case]))
     by_place: dict[str, Sequence[Any]] = {"seed": range(chosen.seeds), "net": list(chosen.nets), "arm": arms}
     return on_dims(measured, by_place)
 
 
 def _trained(model: nn.Module, device: torch.device, batches: Any, **given: Any) -> None:
     train(model.to(device), batches, **given)
-
-
-def _numbers(results: Mapping[str, xr.Dataset], model: nn.Module, multiplications: int | None) -> xr.Dataset:
-    """Return what is kept of a network's results, one by each law."""
-    first = results["consistency"]
-    scores: dict[str, tuple[float, float]] = {}
-    if "accuracy" in first:
-        scores["diagonal"] = (float(first.accuracy), float(first.accuracy_se))
-    for score, result in results.items():
-        every = result.sel(subset="all")
-        scores[score] = (float(every.consistency), float(every.consistency_se))
-    found: dict[str, Any] = {
-        "value": ("score", [100 * value for value, _ in scores.values()]),
-        "error": ("score", [100 * error for _, error in scores.values()], _about("standard error over images")),
-        "subset_consistency": ("subset", 100 * first.consistency.values, _about("consistency of these images")),
-        "unchanged": ((), 100 * float(first.unchanged.sel(subset="all")), _about("images that never change")),
-        "distance_consistency": (
-            "distance", 100 * first.distance_consistency.values, _about("same prediction of windows so far apart")
-        ),
-        "same_share": ("image", 100 * first.same.mean("pair").values, _about("pairs of an image that agree")),
-        "parameters": ((), sum(part.numel() for part in model.parameters()), _about("parameters", "1")),
-    }  # fmt: skip
-    if "diagonal_accuracy" in first:
-        found["diagonal_accuracy"] = (
-            "diagonal", 100 * first.diagonal_accuracy.values, _about("accuracy at this shift along the diagonal")
-        )  # fmt: skip
-    if multiplications is not None:
-        found["multiplications"] = ((), multiplications, _about("multiplications for an image", "1"))
-    coordinates = {name: first[name].values for name in ("subset", "distance", "diagonal", "image") if name in first}
-    return xr.Dataset(found, {"score": list(scores), **coordinates})
-
-
-def _about(long_name: str, units: str = "%") -> dict[str, str]:
-    return {"long_name": long_name, "units": units}
 
 
 def _published(here: xr.DataArray) -> xr.DataArray:
@@ -368,147 +324,3 @@ def _shown(rows: Any, transform: Transform | None, room: int) -> xr.DataArray:
         ],
         "shown_number",
     )
-
-
-# ---- A given model
-
-
-class _Labelled(torch.utils.data.Dataset[Any]):
-    """Rows (image, class) of images whose classes are known."""
-
-    def __init__(self, images: Any, labels: np.ndarray) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Any:
-        row = self.images[index]
-        if isinstance(row, Unreadable):
-            return row
-        return image_in(row, None), int(self.labels[index])
-
-
-def _of_given(
-    model: nn.Module,
-    images: Any,
-    labels: Sequence[int] | None,
-    paddings: Sequence[str],
-    chosen: Preset,
-    max_images: int | None,
-    transform: Transform | None,
-    device: str | torch.device,
-    progress: bool,
-) -> tuple[xr.Dataset, Facts, list[str]]:
-    """Test a model and its copies; say of which there is none."""
-    rows = _rows(images)
-    warned: list[str] = []
-    given: dict[str, Any] = {
-        "law": "crop", "reach": chosen.reach, "pairs": chosen.pairs, "transform": transform, "device": device,
-        "max_images": chosen.max_images if max_images is None else max_images, "progress": False,
-    }  # fmt: skip
-    known = _known_labels(model, images, labels)
-    if known is not None:
-        rows = _Labelled(rows, known)
-    middles = Options(
-        transform=_middle_of(transform, chosen.reach),
-        device=str(device),
-        max_images=given["max_images"],
-        progress=False,
-    )
-    # A tensor of images takes no transform, its rows do.
-    each = TensorDataset(torch.as_tensor(rows)) if isinstance(rows, torch.Tensor | np.ndarray) else rows
-    own = np.zeros(0, dtype=int)
-    variants = _variants(paddings)
-    numbers: dict[str, xr.Dataset] = {}
-    facts = Facts()
-    for arm, make in tqdm(variants.items(), unit="copy", desc=STUDY.name, disable=None if progress else True):
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", ProbeWarning)
-                copy = make(model)
-                result = shift_consistency(copy, rows, labels=known is not None, **given)
-                _, classes, _ = predicted_classes(copy, each, middles)
-        except (ModelError, PaddingError) as error:
-            if arm == OWN:
-                raise
-            warn(f"{arm}: there is no such copy. {error}", warned)
-            continue
-        for warning in caught:
-            warn(f"{arm}: {warning.message}", warned)
-        if arm == OWN:
-            facts = _facts(result, device)
-            own = classes
-        numbers[arm] = _numbers({"consistency": result}, copy, None)
-        same = 100 * float((classes == own).mean())
-        numbers[arm]["agreement"] = ((), same, _about("prediction of the model as it is"))
-        counts = np.unique(classes, return_counts=True)[1]
-        numbers[arm]["commonest"] = ((), 100 * float(counts.max() / counts.sum()), _about("commonest prediction"))
-    by_place: dict[str, Sequence[Any]] = {"seed": [0], "net": [type(unwrap(model)).__name__], "arm": list(numbers)}
-    return on_dims(list(numbers.values()), by_place), facts, warned
-
-
-def _middle_of(transform: Transform | None, room: int) -> Transform:
-    """Return what shows the window that stands in the middle."""
-
-    def middle(image: Any) -> torch.Tensor:
-        pixels = as_tensor(transform(image) if transform else image)
-        start = room // 2
-        return pixels[:, start : pixels.shape[1] - room + start, start : pixels.shape[2] - room + start]
-
-    return middle
-
-
-def _rows(images: Any) -> Any:
-    if images is None:
-        raise ArgumentError("images: none given. A given model needs a folder, Dataset or tensor of images.")
-    if isinstance(images, str | Path):
-        return Folder(Path(images))
-    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        raise ArgumentError(
-            f"images: they are read once for each copy, which a {type(images).__name__} does not allow. Pass a folder, "
-            "Dataset or tensor."
-        )
-    return images
-
-
-def _known_labels(model: nn.Module, images: Any, labels: Sequence[int] | None) -> np.ndarray | None:
-    """Return the class of each image, if it is known."""
-    if labels is not None:
-        length = len(_rows(images))
-        if len(labels) != length:
-            raise ArgumentError(f"labels: {len(labels)} found, {length} expected, one for each image.")
-        return np.asarray(labels)
-    linear = [module for module in unwrap(model).modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        return None
-    try:
-        return find_labels(images, linear[-1].out_features)
-    except ImagesError:
-        return None
-
-
-def _variants(paddings: Sequence[str]) -> dict[str, Any]:
-    """Return by its name how each copy is made."""
-
-    def padded(padding: str) -> Any:
-        return lambda model: with_padding(model, padding)
-
-    def sampled(sampling: str) -> Any:
-        return lambda model: with_sampling(model, sampling)
-
-    return {
-        OWN: lambda model: model,
-        **{padding: padded(padding) for padding in paddings},
-        "blur": sampled("blur"),
-        "polyphase": sampled("polyphase"),
-        "circular, polyphase": lambda model: with_padding(with_sampling(model, "polyphase"), "circular"),
-    }
-
-
-def _facts(result: xr.Dataset, device: str | torch.device) -> Facts:
-    attributes = result.attrs
-    return Facts(
-        model=attributes["model"], weights_digest=attributes["weights_digest"], n_images=int(attributes["n_images"]),
-        images_digest=attributes["images_digest"], device=str(attributes["device"]),
-    )  # fmt: skip

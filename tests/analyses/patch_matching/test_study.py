@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from probe.analyses.patch_matching import study
+from probe.analyses.patch_matching import study, training
 from probe.analyses.patch_matching.nets import NETS, HardNet
 from probe.analyses.patch_matching.patches import made_patches
+from probe.analyses.patch_matching.photographs import texture
 from probe.analyses.patch_matching.study import PRESETS, STEPS, run, train_descriptors
 from probe.errors import ArgumentError, ImagesError
 from probe.reports.studies import findings
@@ -69,7 +70,7 @@ def test_only_trained_networks_are_said_to_have_collapsed(result, pairs, is_told
 
 def test_untrained_networks_score_what_they_score_alone(result):
     """Their descriptors from scratch, and the score by its definition."""
-    textures = [study._texture(number) for number in range(4)]
+    textures = [texture(number) for number in range(4)]
     patches = made_patches(textures[::2], views=2, seed=1000, most=16)
     pairs = study.draw_test_pairs(patches, count=32, seed=1000)
     with torch.no_grad():
@@ -119,8 +120,8 @@ def test_the_learning_rate_falls_to_0_and_dampening_keeps_the_step():
 
     net = Constant()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "hardest_in_batch", lambda anchors, positives: anchors.mean())
-        patch.setattr(study, "_WEIGHT_DECAY", 0.0)
+        patch.setattr(training, "hardest_in_batch", lambda anchors, positives: anchors.mean())
+        patch.setattr(training, "_WEIGHT_DECAY", 0.0)
         patches = made_patches([smooth(0)], views=2, seed=0)
         train_descriptors(net, patches, np.array([[0, 1]]), batch=1, steps=3)
     velocity, place = 0.0, 0.0
