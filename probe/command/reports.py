@@ -109,6 +109,8 @@ def report_padding(
         raise click.UsageError(
             "--model needs --images; and --images, --weights, --model-args, --size and --max-images need --model."
         )
+    if model is not None and seeds is not None:
+        raise click.UsageError("--seeds: a given --model is not trained, so it would have no effect. Leave it out.")
     if model is not None and (":" not in model or model.startswith("timm:")) and weights is None:
         raise click.UsageError(f"--model {model} needs --weights: random ones were trained nowhere.")
     check_page(output, overwrite)

@@ -121,6 +121,7 @@ class TestProgram:
             ["report", "padding", "--model", "resnet18", "--images", "."],
             ["report", "padding", "--images", "."],
             ["report", "padding", "--weights", "x.pt"],
+            ["report", "padding", "--model", "cli_nets:small", "--images", ".", "--seeds", "2"],
             ["report", "padding", "-o", "x.nc"],
         ],
         ids=" ".join,
