@@ -27,9 +27,7 @@ SITE = ROOT / "build" / "docs"
 def stage() -> None:
     """Bring together all that Sphinx reads: the pages of this folder, and those that are made from elsewhere."""
     shutil.rmtree(SOURCES, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", SOURCES, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    shutil.copy(ROOT / "docs" / "conf.py", SOURCES)
-    shutil.copy(ROOT / "examples" / "position-by-padding.png", SOURCES)
+    shutil.copytree(ROOT / "docs", SOURCES, ignore=shutil.ignore_patterns("__pycache__"))
     for group in GROUPS:
         write_group(group)
     write_studies()
@@ -116,7 +114,7 @@ def write_command() -> None:
     def tell(part: click.Command, name: str, above: click.Context | None) -> None:
         context = part.make_context(name, ["--help"], parent=above, resilient_parsing=True)
         path = context.command_path
-        sections.append(f"{'#' * (path.count(' ') + 1)}# {path}\n\n```text\n{part.get_help(context)}\n```\n")
+        sections.append(f"{'#' * (path.count(' ') + 1)}# {path}\n\n```none\n{part.get_help(context)}\n```\n")
         if isinstance(part, click.Group):
             for below in part.list_commands(context):
                 found = part.get_command(context, below)
@@ -128,19 +126,16 @@ def write_command() -> None:
 
 
 def write_notebooks() -> None:
-    """Copy the notebooks of ``examples``, with whatever outputs they have."""
-    notebooks = sorted((ROOT / "examples").glob("*.ipynb"))
-    for path in notebooks:
-        (SOURCES / "notebooks").mkdir(exist_ok=True)
-        shutil.copy(path, SOURCES / "notebooks")
-    pages = [f"notebooks/{path.name}" for path in notebooks]
+    """Copy ``examples``: notebooks with whatever outputs they have, and the files that they link to."""
+    shutil.copytree(ROOT / "examples", SOURCES / "notebooks", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    pages = [f"notebooks/{path.name}" for path in sorted((ROOT / "examples").glob("*.ipynb"))]
     story = "They stand in `examples/`, run in the tests, and are shown here with the outputs they were committed with."
     write("notebooks.md", "\n".join(["# Notebooks", "", story, "", "```{toctree}", *pages, "```", ""]))
 
 
 def main() -> None:
     """Build; end with an error if Sphinx warns, or a link leads nowhere or to another host's files."""
-    os.environ["COLUMNS"] = "110"
+    os.environ["COLUMNS"] = "96"  # what a page shows of a line
     stage()
     shutil.rmtree(SITE, ignore_errors=True)
     doctrees = str(ROOT / "build" / "docs-doctrees")

@@ -72,6 +72,13 @@ GROUPS = [
         ],
     ),
     Group(
+        "reading",
+        "Reading results",
+        "What `xarray` alone does not give.",
+        ["layer_map", "published_table"],
+        module="probe.results",
+    ),
+    Group(
         "names",
         "Images and names",
         "What measurements are shown, and the names that their arguments take.",
@@ -120,5 +127,12 @@ GROUPS = [
             "BORDERS": "Zeros around each map: half a kernel (S-Conv), or a kernel less one pixel (F-Conv).",
             "DEPTHS": "What `residual_net` takes.",
         },
+    ),
+    Group(
+        "training",
+        "Training",
+        "The loop of the studies, for networks of yours.",
+        ["train", "Recipe"],
+        module="probe.analyses.training",
     ),
 ]  # fmt: skip

@@ -76,7 +76,7 @@ def run_page(path, names):
 def pictures(tmp_path_factory):
     """A folder of small photographs, and one of videos."""
     draw, folder = np.random.default_rng(0), tmp_path_factory.mktemp("pictures")
-    photos = [folder / "photos" / f"{number:02}.png" for number in range(60)]
+    photos = [folder / "photos" / f"{number:02}.png" for number in range(70)]
     for number in range(40):
         video = folder / "videos" / ("waving", "walking")[number % 2] / f"{number:02}"
         photos += [video / f"image_{frame:05}.png" for frame in range(1, 5)]

@@ -281,7 +281,7 @@ def convert(layer: nn.Module, padding: str, axes: Collection[str] = AXES) -> Non
     layer : nn.Module
         One that `is_convertible`.
     padding : str
-        One of ``probe.variants.padding.PADDINGS``.
+        One of ``probe.PADDINGS``.
     axes
         Along which; along others the border stays as it is.
     """

@@ -94,7 +94,7 @@ def with_position_embedding(model: nn.Module, embedding: str, *, seed: int = 0) 
         Any model; of a compiled, ``DataParallel`` or ``DistributedDataParallel`` one, the model inside is copied.
         It stays as it was.
     embedding : str
-        One of ``probe.variants.embeddings.POSITION_EMBEDDINGS``.
+        One of ``probe.POSITION_EMBEDDINGS``.
     seed : int
         Of ``shuffled``. The global random state plays no part.
 

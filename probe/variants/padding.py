@@ -72,7 +72,7 @@ def with_padding(
         Any model; of a compiled, ``DataParallel`` or ``DistributedDataParallel`` one, the model inside is copied.
         It stays as it was.
     padding : str
-        One of ``probe.variants.padding.PADDINGS``.
+        One of ``probe.PADDINGS``.
     axes : sequence of str, optional
         Some of ``"frame"``, ``"row"`` and ``"column"``; by default all.
     images : torch.Tensor, optional
