@@ -7,6 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 import xarray as xr
+from PIL import Image
 
 from probe import reports
 from probe.reports.glance.summaries import kind_of
@@ -16,6 +17,7 @@ from probe.reports.page.blocks import CSS_DPI, data_uri
 __all__ = ["show"]
 
 _DPI = 100  # pixels of the picture for each inch
+_COLOURS = 128
 _MOST_SENTENCES = 3
 
 
@@ -70,8 +72,10 @@ def _sentences(result: xr.Dataset) -> str:
 
 
 def _figure(result: xr.Dataset) -> str:
-    figure, content = _page_of(result).lead(result), io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI)
+    figure, drawn, content = _page_of(result).lead(result), io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI)
+    # Notebooks are kept with their outputs, and mailed: a palette takes a third of the bytes.
+    Image.open(drawn).convert("RGB").quantize(_COLOURS).save(content, format="png", optimize=True)
     width, style = figure.bbox.width / figure.dpi * CSS_DPI, "max-width: 100%; background: white"
     alt = f"Figure of the numbers above ({kind_of(result).title(result)})."
     source = data_uri("image/png", content.getvalue())
