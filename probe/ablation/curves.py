@@ -91,7 +91,8 @@ def ablation_curve(
     draws
         Number of random draws, at least 2; fewer than 20 give a rough band.
     mode, reference
-        As in `ablate`. ``"resample"`` takes values from the next image among those that run together, at least two.
+        As in `ablate`. ``"resample"`` takes values from the next image among those that run together, at least two:
+        what runs together is part of what it measures, so that ranks do not share the images, but each runs all.
     layer
         Name of the layer, if `ranking` does not tell it.
     controls
@@ -172,8 +173,9 @@ def ablation_curve(
     if by_position:
         sharing += "; position: not shared, one pass for each setting"
         readouts = later_readouts(
-            model, images, options, layer=place, behind=behind, settings=plan.settings, mode=mode, reference=reference
-        )
+            model, images, options,
+            layer=place, behind=behind, settings=plan.settings, mode=mode, reference=reference, share=share,
+        )  # fmt: skip
         estimates |= {f"{_POSITION}:{later}": found for later, found in readouts.items()}
     curves = {key: contrast(estimates, plan, key, controls) for key in rankings}
     messages = [message for key, one in rankings.items() for message in _doubts(curves[key], one, facts)]

@@ -18,6 +18,7 @@ from probe.models.layers import Layer, unwrap
 from probe.models.loan import Forward
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
+from probe.reading.ranks import Share
 from probe.readouts.scores import score_readout
 
 __all__ = ["Estimates", "later_readouts"]
@@ -56,6 +57,7 @@ def later_readouts(
     settings: np.ndarray,
     mode: AblationMode,
     reference: xr.Dataset | None,
+    share: Share,
 ) -> dict[str, Estimates]:
     """Read position from later layers, setting by setting.
 
@@ -73,6 +75,8 @@ def later_readouts(
         Shape (setting, channel), true where a channel is removed.
     mode, reference
         As in `probe.ablate`.
+    share
+        What this process reads.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def later_readouts(
                 if number:  # the first has said what there is to say of model and images
                     warnings.simplefilter("ignore", ProbeWarning)
                 without = replace(chosen, forward=_without(stacked, torch.from_numpy(removed)))
-                statistics, _ = collect_statistics(model, images, without, grams=True, moments=False)
+                statistics, _ = collect_statistics(model, images, without, grams=True, moments=False, share=share)
             grams = [statistics.grams[_STIMULUS, later.name] for later in behind]
             if empty := int((grams[0].totals[:, 0] == 0).sum()):
                 raise ImagesError(

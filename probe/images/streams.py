@@ -203,7 +203,7 @@ def _stacked(rows: list[tuple[int, Any, Any]]) -> Chunk:
 
 
 def _undecoded(elements: Any, input_key: str | int | None) -> tuple[Any, Callable[[Any], Any] | None]:
-    """Return a stream of Hugging Face with its pictures not decoded, and what decodes a row; another as it is, and None.
+    """Return a stream of Hugging Face without decoding its pictures, and what decodes a row; others as they are, None.
 
     Decoding takes far longer than going past, and most rows are another's.
     """

@@ -35,7 +35,14 @@ __all__ = ["collect_statistics", "find_layers", "statistics_bytes"]
 
 
 def collect_statistics(
-    model: nn.Module, images: Any, options: Options, *, grams: bool, moments: bool, maps: LayerSelection = ()
+    model: nn.Module,
+    images: Any,
+    options: Options,
+    *,
+    grams: bool,
+    moments: bool,
+    maps: LayerSelection = (),
+    share: Share | None = None,
 ) -> tuple[Statistics, list[str]]:
     """Collect statistics of a model on images.
 
@@ -49,6 +56,8 @@ def collect_statistics(
         Whether to collect the moments that channel scores need; maps need them too.
     maps
         Layers whose maps are wanted.
+    share
+        What this process reads; by default that of its rank, or the one in `options`.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def collect_statistics(
     with_maps : list of str
         Names of the layers in `maps`.
     """
-    share = own_share()
+    share = share or own_share()
     if options.shard is not None and share.of > 1:
         raise ArgumentError(f"shard={options.shard}: the {share.of} ranks share the images already. Leave it out.")
     if options.shard is not None:

@@ -103,7 +103,7 @@ EQUAL = {
     "ablation of a stream": lambda: curve(Rows(), score="accuracy", controls=["random", "matched"]),
     "ablation": lambda: curve(score=["accuracy", "agreement"], controls=["random", "matched"]),
     "ablation of position": lambda: curve(score="position"),
-    "ablation by other images": lambda: curve(score="accuracy", mode="resample", max_images=12),
+    "ablation by other images": lambda: curve(score=["accuracy", "position"], mode="resample", max_images=12),
 }
 
 
