@@ -20,6 +20,8 @@ LARGEST_INPUT = 2**14
 # Of these torch composes a dozen operations on the meta device, and they take most of the time of a forward pass.
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.GELU)
 
+_CONVOLUTIONS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
+
 
 def blueprint(model: nn.Module) -> nn.Module:
     """Return a copy without values and without hooks, on the meta device: its forward pass costs no arithmetic.
@@ -45,7 +47,22 @@ def blueprint(model: nn.Module) -> nn.Module:
         is_usual = type(module).forward is _BatchNorm.forward or type(module) in _ELEMENTWISE
         if is_usual and "forward" not in vars(module):
             module.forward = partial(_keep_the_shape, module)
+        if type(module).forward in _CONVOLUTIONS and "forward" not in vars(module):
+            module.forward = partial(_convolve, module)
     return plan
+
+
+def _convolve(convolution: Any, maps: Tensor) -> Tensor:
+    """Refuse a window that is larger than the map by one cell, which older versions of torch let pass on meta."""
+    result = type(convolution).forward(convolution, maps)
+    if 0 in result.shape[2:]:
+        spans = [d * (k - 1) + 1 for k, d in zip(convolution.kernel_size, convolution.dilation, strict=True)]
+        padded = [n + 2 * p for n, p in zip(maps.shape[2:], convolution.padding, strict=True)]
+        raise RuntimeError(
+            f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
+            f"({' x '.join(map(str, spans))}). Kernel size can't be greater than actual input size"
+        )
+    return result
 
 
 def _keep_the_shape(module: nn.Module, maps: Any) -> Any:

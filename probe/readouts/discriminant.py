@@ -113,6 +113,8 @@ def _fit(sums: _Sums, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Return weights of shape (feature, class) and offsets of shape (class,)."""
     count = sums.counts.sum()
     means = sums.totals / sums.counts[:, None]
+    if means.size == 0:  # which older versions of scipy cannot solve for
+        return means.T, np.zeros(len(means))
     mean = sums.totals.sum(axis=0) / count
     variances = sums.squares.diagonal() / count - mean**2
     within = (sums.squares - means.T @ (sums.counts[:, None] * means)) / count
