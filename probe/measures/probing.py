@@ -154,8 +154,8 @@ def collect(
         Second and later calls of a module have names such as ``layer1.0.relu_1``.
     targets
         Names from ``probe.TARGETS``, or a mapping {name: function (``*size``) -> map}, size of (rows, columns) or
-        (frames, rows, columns). ``"auto"`` for the coordinates that the maps have: row and column, and frame where one of the
-        layers has frames. One that a layer's map lacks is constant there, and NaN.
+        (frames, rows, columns). ``"auto"`` for the coordinates that the maps have: row and column, and frame where one
+        of the layers has frames. One that a layer's map lacks is constant there, and NaN.
     stimuli
         Names from ``probe.STIMULI``. Natural images tell position by their content; rolled ones do not. Of clips
         ``"rolled"`` rolls rows, columns and frames; ``"rolled_space"`` rows and columns alone, for what the order of
