@@ -74,9 +74,9 @@ def rank_channels(
 
     - ``flip`` (Islam et al. 2021): with z the output averaged over its map, Δz = z(x) − z(mirrored x). Overall: mean
       ``|Δz|`` over the images. With a `region`: mean Δz, largest first for left, top and first, smallest first for
-      right, bottom and last. Along time, a clip is played backwards. It mixes position with the orientation of
-      content, and cannot see a channel whose mean over the map is fixed: a pure coordinate scores 0. Where images face either way
-      equally often, mean Δz is close to 0 and the order by region is noise: see ``stability``.
+      right, bottom and last. Along time, a clip is played backwards. It mixes position with the orientation of content,
+      and cannot see a channel whose mean over the map is fixed: a pure coordinate scores 0. Where images face either
+      way equally often, mean Δz is close to 0 and the order by region is noise: see ``stability``.
     - ``shift``: the same, with x rolled circularly by half its width, height or length (an odd one: rounded down)
       instead of mirrored: position changes, orientation does not. It cannot see a pure coordinate either.
     - ``omega2``: share of the channel's variance that position explains, linearly or not; see `channelwise`.
