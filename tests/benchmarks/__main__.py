@@ -8,7 +8,19 @@ again with an allocator that keeps what it has, for both sides of every ratio.
 import os
 import sys
 
-from tests.benchmarks import ablation, gpu, matching, memory, naive, ranking, ranks, sampling, similarity, speed
+from tests.benchmarks import (
+    ablation,
+    checkpoint,
+    gpu,
+    matching,
+    memory,
+    naive,
+    ranking,
+    ranks,
+    sampling,
+    similarity,
+    speed,
+)
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 30), "MALLOC_TRIM_THRESHOLD_": str(32 << 30)}
 if os.environ.get("MALLOC_TRIM_THRESHOLD_") is None:
@@ -26,6 +38,7 @@ BENCHMARKS = {
     "neighbours": matching.run,
     "ablation": ablation.run,
     "ranks": ranks.run,
+    "checkpoint": checkpoint.run,
 }
 
 for name in sys.argv[1:] or BENCHMARKS:
