@@ -246,10 +246,8 @@ def _layer_maps(result: xr.Dataset, kind: str, layer: str) -> xr.DataArray | Non
 
 def _without_maps(result: xr.Dataset, layer: str, kind: str) -> str:
     having = dict.fromkeys(str(v.attrs["layer"]) for n, v in result.data_vars.items() if "_map_" in str(n))
-    return (
-        f"layer={layer!r}: the result has no {kind} map of it, only of {', '.join(having) or 'no layer'}. "
-        f"Measure it with maps={layer!r}."
-    )
+    others = f"only of {', '.join(having)}" if having else "nor of any other layer"
+    return f"layer={layer!r}: the result has no {kind} map of it, {others}. Measure it with maps={layer!r}."
 
 
 def _draw_over_image(

@@ -99,8 +99,8 @@ def collect_statistics(
         statistics = Statistics(kept, _settings(reader, options, layers, cells))
         identity = {
             **reader.identity,
-            **statistics.settings,
             "layers": [f"{layer.name} ({layer.layout}, {layer.n_channels})" for layer in layers],
+            **statistics.settings,
             "kept": [*["Grams"] * grams, *(layer.name for layer in with_moments)],
         }
         check_ranks(identity)
