@@ -206,8 +206,8 @@ def collect(
         the same call is made again, and gives the same result. SIGTERM writes a last one, and the process exits with
         143. The file stays in the end, and takes as much as the sums; writing it takes as much memory besides.
     checkpoint_every
-        Number of images after which it is written; by default about every two minutes, and no more often than takes
-        a hundredth of the time.
+        Number of images after which it is written; by default about every two minutes, and, where writing is slow, so
+        seldom that it takes no more than a hundredth of the time. It is written once more in the end.
     seed
         Seed of rolls, noise, cells and shuffles, which are drawn for each image from (seed, image number).
     progress

@@ -79,9 +79,11 @@ def _crossed_errors(upper: Tensor, pairs: Sequence[tuple[Fit, Fit]], n_design: i
     sums, cross, products = upper[0, 1 + n_design :], upper[1 : 1 + n_design, 1 + n_design :].T, upper[1 + n_design :]
     products = products[:, 1 + n_design :]
     errors = torch.zeros_like(total)
-    for first, second in pairs:
+    # Of all pairs at once: reading the products takes longer than multiplying them.
+    every = torch.cat([second.weights for _, second in pairs], dim=1)
+    every_predicted = products @ every + products.T @ every - products.diagonal()[:, None] * every
+    for (first, second), predicted in zip(pairs, every_predicted.split(n_design, dim=1), strict=True):
         weights, intercepts = second.weights, second.intercepts
-        predicted = products @ weights + products.T @ weights - products.diagonal()[:, None] * weights
         # Sums of the second residual, by itself, with the target, and with the features.
         alone = total - count * intercepts - sums @ weights
         with_target = square - total * intercepts - (cross * weights).sum(dim=0)

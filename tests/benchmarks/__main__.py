@@ -10,6 +10,7 @@ import sys
 
 from tests.benchmarks import (
     ablation,
+    checkpoint,
     gpu,
     importing,
     matching,
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "ablation": ablation.run,
     "ranks": ranks.run,
     "plan": planning.run,
+    "checkpoint": checkpoint.run,
 }
 
 for name in sys.argv[1:] or BENCHMARKS:
