@@ -385,12 +385,14 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def write_atomically(path: Path, content: Any, *, overwrite: bool = True, temporary: Path | None = None) -> Path:
-    """Write bytes to a temporary file beside `path` and move it there; on any failure an old file stays.
+    """Write to a temporary file beside `path` and move it there; on any failure an old file stays.
 
     Parameters
     ----------
-    path, content, overwrite
+    path, overwrite
         As in `save`.
+    content
+        Bytes, or what writes them to an open file, which saves a copy of many.
     temporary
         The file to write to first, which takes the place of what was left there when a run was killed; by default one
         of a new name.
@@ -404,9 +406,9 @@ def write_atomically(path: Path, content: Any, *, overwrite: bool = True, tempor
     try:
         _replace(path.resolve(), content, temporary)
     except OSError as error:
+        room = "room" if callable(content) else f"{len(content) / 1e6:.1f} MB free"
         raise ResultFileError(
-            f"{path}: cannot be written: {error.strerror or error}. "
-            f"Choose a place that can be written and has {len(content) / 1e6:.1f} MB free."
+            f"{path}: cannot be written: {error.strerror or error}. Choose a place that can be written and has {room}."
         ) from error
     return path
 
@@ -442,7 +444,10 @@ def _replace(path: Path, content: Any, chosen: Path | None) -> None:
     temporary = chosen or path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("wb" if chosen else "xb") as file:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

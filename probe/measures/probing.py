@@ -204,7 +204,7 @@ def collect(
     checkpoint
         A file to which the sums are written every so often, atomically. A run that was killed goes on from there when
         the same call is made again, and gives the same result. SIGTERM writes a last one, and the process exits with
-        143. The file stays in the end, and takes as much as the sums; writing it takes as much memory besides.
+        143. The file stays in the end, and takes as much as the sums.
     checkpoint_every
         Number of images after which it is written; by default about every two minutes, and, where writing is slow, so
         seldom that it takes no more than a hundredth of the time. It is written once more in the end.

@@ -1,10 +1,9 @@
 """Files of tensors: written atomically, and read without running anything that stands in them."""
 
-import io
 import os
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -42,9 +41,16 @@ def write_saved(
     ResultFileError
         If the file exists and `overwrite` is false, or cannot be written. An old file then stays as it was.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": form, **content}, buffer)
-    return write_atomically(Path(path).expanduser(), buffer.getbuffer(), overwrite=overwrite, temporary=temporary)
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save({"format": form, **content}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # which torch hides behind one of its own
+                raise error.__context__ from None
+            raise
+
+    return write_atomically(Path(path).expanduser(), write, overwrite=overwrite, temporary=temporary)
 
 
 def read_saved(

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import os
 import signal
 import subprocess
@@ -266,6 +267,31 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
     net = Net(1000)
     assert_same_bits(collect(net, checkpoint=path), whole)
     assert 1000 - net.runs == 2 * (6 - 2)
+
+
+@pytest.mark.parametrize("room", [0, 10, 3000])
+def test_a_disk_that_is_full_in_the_midst_of_writing(room, tmp_path, monkeypatch):
+    """What torch makes of the error of the file is not what is told."""
+    path = tmp_path / "sums.ck"
+    interrupted(path)
+    before, opened = path.read_bytes(), Path.open
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(data) > room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    def open_full(self, mode="r", *args, **options):
+        return Full(self, mode) if self.suffix == ".part" else opened(self, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.warns(
+        ProbeWarning, match=r"sums\.ck: cannot be written: No space left.*has room\. The reading goes on"
+    ):
+        collect(checkpoint=path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["sums.ck"]
 
 
 class TestSIGTERM:
