@@ -55,12 +55,9 @@ def blueprint(model: nn.Module) -> nn.Module:
 def _convolve(convolution: Any, maps: Tensor) -> Tensor:
     """Refuse a window that is larger than the map by one cell, which older versions of torch let pass on meta."""
     result = type(convolution).forward(convolution, maps)
-    if 0 in result.shape[2:]:
-        spans = [d * (k - 1) + 1 for k, d in zip(convolution.kernel_size, convolution.dilation, strict=True)]
-        padded = [n + 2 * p for n, p in zip(maps.shape[2:], convolution.padding, strict=True)]
+    if isinstance(result, Tensor) and 0 in result.shape[2:]:  # no tensor while the model is traced
         raise RuntimeError(
-            f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
-            f"({' x '.join(map(str, spans))}). Kernel size can't be greater than actual input size"
+            f"Kernel size can't be greater than actual input size: {convolution} on maps of {tuple(maps.shape[2:])}"
         )
     return result
 

@@ -8,6 +8,7 @@ import probe
 from probe.ablation.later_readouts import later_readouts
 from probe.errors import ArgumentError
 from probe.reading.options import Options
+from probe.reading.ranks import Share
 from probe.reading.reader import open_reader
 from probe.readouts.scores import score_readout
 from probe.testing import CoordinateNet, noise_images, padded_net
@@ -56,7 +57,15 @@ def test_estimates_are_those_of_layerwise_on_folds_of_unequal_size():
     with open_reader(net, images, options) as reader:
         layer, behind = reader.layer("conv1"), [reader.layer("conv2"), reader.layer("conv3")]
     found = later_readouts(
-        net, images, options, layer=layer, behind=behind, settings=settings, mode="mean", reference=None
+        net,
+        images,
+        options,
+        layer=layer,
+        behind=behind,
+        settings=settings,
+        mode="mean",
+        reference=None,
+        share=Share(),
     )
     assert list(found) == ["conv2", "conv3"]
     for number, removed in enumerate(settings):
@@ -81,7 +90,7 @@ def test_warnings_of_the_images_come_with_the_first_setting_alone():
     with pytest.warns(probe.ProbeWarning) as caught:
         later_readouts(
             net, 255 * IMAGES, options, layer=layer, behind=behind, settings=np.eye(6, dtype=bool), mode="zero",
-            reference=None,
+            reference=None, share=Share(),
         )  # fmt: skip
     assert len(caught) == 1
 

@@ -99,7 +99,8 @@ def test_a_file_gives_a_result(result, tmp_path):
 
 
 @pytest.mark.parametrize("selected", [{"stimulus": "rolled"}, {"target": "row", "stimulus": "natural"}])
-def test_labels_that_were_selected_are_put_back(selected, result):
+def test_labels_that_were_selected_are_put_back(selected, result, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # the last line is then one
     part = result.sel(selected)
     wanted = result.sel({name: [label] for name, label in selected.items()})
     assert words_of(FOLDED.sub("", part._repr_html_())).split(" R² ")[0] in words_of(wanted._repr_html_())
