@@ -97,7 +97,8 @@ def example_report(text="plain"):
     section.add_definitions([(text, text)])
     section.add_code(text, text)
     section.add_json(text, {text: [text, 1, np.float64(0.5), np.arange(2)]})
-    frame = pd.DataFrame({text: [text, text], "r2": [0.25, np.nan]})
+    frame = pd.DataFrame({0: pd.Series([text, text], dtype=object), 1: [0.25, np.nan]})
+    frame.columns = pd.Index([text, "r2"], dtype=object)  # Arrow refuses texts that are not Unicode
     section.add_table(frame.set_index(text), caption=text, name=text)
     section.add_figure(line_figure(), caption=text, alt=text, table=frame)
     report.add_section(text)
