@@ -110,8 +110,8 @@ class Checkpoint:
     def guarding(self) -> Iterator[None]:
         """Take SIGTERM, which ends a process, as the wish for a last checkpoint.
 
-        It is written after the batch that runs; then the user's own handler is called, or, where there is none, the
-        process exits with 143.
+        It is written after the batch that runs, if it would hold anything new; then the user's own handler is called,
+        or, where there is none, the process exits with 143.
         """
         previous = signal.getsignal(signal.SIGTERM)
         is_main = threading.current_thread() is threading.main_thread()
@@ -121,13 +121,24 @@ class Checkpoint:
 
         def note(number: int, frame: FrameType | None) -> None:
             self._is_ending = True
+            if not self._n_unwritten:  # no batch may come for long, where those that were read are gone past
+                self._end_if_asked()
 
-        signal.signal(signal.SIGTERM, note)
         self._on_end = previous
+        signal.signal(signal.SIGTERM, note)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, previous)
+            self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if not self._is_ending:
+            return
+        self._is_ending = False
+        if not callable(self._on_end):
+            raise SystemExit(_TERMINATED)
+        self._on_end(signal.SIGTERM, None)
 
     def after(self, batch: Batch, statistics: Statistics, facts: Facts) -> None:
         """Take note of a batch that was read, and write if it is time."""
@@ -140,12 +151,7 @@ class Checkpoint:
         is_due = self._n_unwritten >= self.every if self.every else since > max(_SECONDS, self._took / _LONGEST_SHARE)
         if is_due or self._is_ending:
             self.write(statistics, facts)
-        if self._is_ending:
-            self._is_ending = False
-            if callable(self._on_end):
-                self._on_end(signal.SIGTERM, None)
-            else:
-                raise SystemExit(_TERMINATED)
+        self._end_if_asked()
 
     def write(self, statistics: Statistics, facts: Facts) -> None:
         """Write the sums and what was read; where it cannot be written, the last good file stays, with a warning."""

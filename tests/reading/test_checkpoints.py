@@ -319,6 +319,45 @@ class TestSIGTERM:
         assert called == [True]
         assert "lambda" in own.__name__
 
+    @pytest.mark.parametrize(("row", "n_read"), [(5, 8), (19, 20)], ids=["while rows are gone past", "after the last"])
+    def test_one_that_comes_between_batches(self, row, n_read, tmp_path):
+        path = tmp_path / "sums.ck"
+
+        class Ending(IterableDataset):
+            def __init__(self, row):
+                self.row = row
+
+            def __iter__(self):
+                for number, image in enumerate(IMAGES[:20]):
+                    yield image
+                    if number == self.row:
+                        TestSIGTERM.terminate()
+
+        interrupted(path, images=Ending(None), positions=9)  # after images 0 to 7
+        with pytest.raises(SystemExit) as raised:
+            collect(images=Ending(row), checkpoint=path, positions=9)
+        assert raised.value.code == 143
+        net = Net(1000)
+        assert_same_bits(
+            collect(net, Ending(None), checkpoint=path, positions=9), collect(images=IMAGES[:20].split(4), positions=9)
+        )
+        assert 1000 - net.runs == 2 * (20 - n_read) / 4
+
+    def test_one_that_comes_during_the_last_writing(self, tmp_path, monkeypatch):
+        path, write = tmp_path / "sums.ck", checkpoints.write_saved
+
+        def write_and_end(*args, **settings):
+            self.terminate()
+            return write(*args, **settings)
+
+        monkeypatch.setattr(checkpoints, "write_saved", write_and_end)
+        with pytest.raises(SystemExit) as raised:
+            collect(checkpoint=path)
+        assert raised.value.code == 143
+        net = Net(1)
+        assert_same_bits(collect(net, checkpoint=path), collect())
+        assert net.runs == 1
+
     def test_one_that_the_user_ignores(self, tmp_path):
         previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
