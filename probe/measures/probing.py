@@ -206,8 +206,10 @@ def collect(
         spared, and what decoding streams of Hugging Face takes, but not what the iterable does by itself.
     checkpoint
         A file to which the sums are written every so often, atomically. A run that was killed goes on from there when
-        the same call is made again, and gives the same result. SIGTERM writes a last one, and the process exits with
-        143. The file stays in the end, and takes as much as the sums.
+        the same call is made again, and gives the same result. A file of another run is an error, and so are images
+        that changed, as far as digests tell: of up to 16 images, or of a stream of the first 16 that were read and of
+        8 in each doubling of their number. SIGTERM writes a last one, and the process exits with 143. The file stays in
+        the end, and takes as much as the sums.
     checkpoint_every
         Number of images after which it is written; by default about every two minutes, and, where writing is slow, so
         seldom that it takes no more than a hundredth of the time. It is written once more in the end.

@@ -73,6 +73,8 @@ class Checkpoint:
     def restore(self, statistics: Statistics, reader: Reader, identity: dict[str, Any]) -> None:
         """Give statistics that are to be collected what an earlier run has collected, if it was one of the same.
 
+        A few images are compared: here where they can be looked up, and of a stream as they go past.
+
         Parameters
         ----------
         statistics
@@ -87,7 +89,7 @@ class Checkpoint:
         ArgumentError
             If it was another one: the model, the arguments or the images differ.
         """
-        self._identity = identity
+        self._identity, self._reader = identity, reader
         if self._found is None or self._earlier is None:
             return
         for name, value in identity.items():
@@ -99,6 +101,17 @@ class Checkpoint:
                 if image is None or pixels_digest([image], [number]) != digest:
                     raise self._differs(f"image {number}", digest, "another one")
         statistics.grams, statistics.moments = self._earlier.grams, self._earlier.moments
+
+    def _check_seen(self) -> None:
+        """Raise if the stream is not the one that an earlier run has read, as far as it has come."""
+        if self._reader.image_at is not None or not self.done:
+            return
+        seen, length = self._reader.seen, self._reader.length
+        for number, digest in self._digests.items():
+            if seen.get(number, digest) != digest:
+                raise self._differs(f"image {number}", digest, seen[number])
+        if length is not None and max(self.done) - min(seen) >= length:
+            raise self._differs("number of images", f"more than {max(self.done) - min(seen)}", length)
 
     def _differs(self, name: str, old: Any, new: Any) -> ArgumentError:
         return ArgumentError(
@@ -146,6 +159,7 @@ class Checkpoint:
         if self.path is None:
             return
         self._n_unwritten += len(batch.numbers)
+        self._check_seen()
         self._remember(batch)
         since = time.monotonic() - self._written
         is_due = self._n_unwritten >= self.every if self.every else since > max(_SECONDS, self._took / _LONGEST_SHARE)
@@ -155,7 +169,10 @@ class Checkpoint:
 
     def write(self, statistics: Statistics, facts: Facts) -> None:
         """Write the sums and what was read; where it cannot be written, the last good file stays, with a warning."""
-        if self.path is None or (self._is_there and not self._n_unwritten):
+        if self.path is None:
+            return
+        self._check_seen()
+        if self._is_there and not self._n_unwritten:
             return
         start = time.monotonic()
         statistics.images, statistics.facts = self.images, self.facts(facts)
@@ -183,7 +200,10 @@ class Checkpoint:
         return facts if self._earlier is None else merged_facts(self._earlier.facts, facts)
 
     def _remember(self, batch: Batch) -> None:
-        """Keep the digests of a few images, about evenly spaced over what was read."""
+        """Keep the digests of a few images, about evenly spaced over what was read or, of a stream, gone past."""
+        if self._reader.image_at is None:
+            self._digests |= self._reader.seen
+            return
         if self._n_batches % self._stride == 0:
             self._digests[batch.numbers[0]] = pixels_digest(batch.pixels[:1], batch.numbers[:1])
         self._n_batches += 1

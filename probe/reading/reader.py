@@ -96,6 +96,11 @@ class Reader:
         return self._source.length
 
     @property
+    def seen(self) -> dict[int, str]:
+        """Digests of a few images that were read or gone past, by number; of a stream."""
+        return self._source.seen
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What tells whether two readings are of one model and of the same images, by name."""
         return {

@@ -55,8 +55,11 @@ class Net(nn.Module):
 class Rows(IterableDataset):
     """One after the other."""
 
+    def __init__(self, images=IMAGES):
+        self.images = images
+
     def __iter__(self):
-        yield from IMAGES
+        yield from self.images
 
 
 def collect(net=None, images=IMAGES, **options):
@@ -181,6 +184,25 @@ def test_another_run_is_refused_by_name(options, name, tmp_path):
     before = path.read_bytes()
     with pytest.raises(ArgumentError, match=rf"checkpoint: .*sums\.ck is of another run: ({name}).*delete it"):
         collect(checkpoint=path, **options)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("as_images", [Rows, lambda images: iter(images.split(4))], ids=["rows", "batches"])
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [
+        (IMAGES.index_fill(0, torch.tensor([5]), 0.5), "image 5 differs"),
+        (IMAGES[[0, *range(22, 0, -1)]], "image 1 differs"),
+        (IMAGES[:5], "number of images differs, 'more than 7' there and 5 here"),
+    ],
+    ids=["one is another", "another order", "fewer"],
+)
+def test_a_stream_that_changed_is_refused_as_it_goes_past(as_images, images, name, tmp_path):
+    path = tmp_path / "sums.ck"
+    interrupted(path, images=as_images(IMAGES), positions=9)  # after images 0 to 7
+    before = path.read_bytes()
+    with pytest.raises(ArgumentError, match=rf"checkpoint: .*sums\.ck is of another run: {name}.*delete it"):
+        collect(images=as_images(images), checkpoint=path, positions=9)
     assert path.read_bytes() == before
 
 
