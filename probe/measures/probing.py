@@ -201,9 +201,12 @@ def collect(
         Number of the first image: continue the numbering in a second run, and merge.
     shard
         (k, n): read the k-th of n shares, every n-th image from the k-th on, with its number in the whole, and merge.
-        `Statistics.missing` tells what the other shards hold. An iterable is to give the same rows in the same order
-        each time; a share of it, or that of a rank, goes past the rows of the others: what `transform` does it is
-        spared, and what decoding streams of Hugging Face takes, but not what the iterable does by itself.
+        `Statistics.missing` tells what the other shards hold. Shards are warned of where they are merged, and ranks
+        refused, if they were given different images, as far as their number and a few digests tell: of the first image
+        and four others, or of a stream of the first 16 and of 8 in each doubling of their number. An iterable is to
+        give the same rows in the same order each time; a share of it, or that of a rank, goes past the rows of the
+        others: what `transform` does it is spared, and what decoding streams of Hugging Face takes, but not what the
+        iterable does by itself.
     checkpoint
         A file to which the sums are written every so often, atomically. A run that was killed goes on from there when
         the same call is made again, and gives the same result. A file of another run is an error, and so are images
