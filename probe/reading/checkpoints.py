@@ -239,7 +239,7 @@ def open_checkpoint(
     if path is None:
         yield Checkpoint(None, None, None)
         return
-    path = share.beside(path)
+    path = share.beside(path).resolve()  # what is written first must lie on the same file system
     check_writable(path, overwrite=True)
     with _locked(path):
         found = None

@@ -220,6 +220,27 @@ def test_each_shard_has_a_file_of_its_own(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sums.ck.1-of-2", "sums.ck.2-of-2"]
 
 
+def test_a_link_to_another_file_system(tmp_path, monkeypatch):
+    """A file is moved within a folder alone, as if each were a file system."""
+    replace = Path.replace
+
+    def replace_within(self, target):
+        if self.parent != Path(target).parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_within)
+    (tmp_path / "scratch").mkdir()
+    link, path = tmp_path / "sums.ck", tmp_path / "scratch" / "sums.ck"
+    link.symlink_to(path)
+    collect(checkpoint=link)
+    assert link.is_symlink()
+    assert [file.name for file in path.parent.iterdir()] == ["sums.ck"]
+    net = Net(1)
+    collect(net, checkpoint=link)
+    assert net.runs == 1
+
+
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999, 1 - 1e-9])
 def test_a_truncated_file_is_refused_and_stays(share, tmp_path, left_as_found):
     path = tmp_path / "sums.ck"
