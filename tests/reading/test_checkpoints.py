@@ -251,6 +251,22 @@ def test_a_truncated_file_is_refused_and_stays(share, tmp_path, left_as_found):
         collect(checkpoint=path)
 
 
+def test_a_file_of_which_one_byte_changed_is_refused(tmp_path, request):
+    """Also where the user has told torch to leave the checksums out."""
+    path = tmp_path / "sums.ck"
+    request.addfinalizer(lambda: torch.serialization.set_crc32_options(True))
+    torch.serialization.set_crc32_options(False)
+    interrupted(path)
+    assert not torch.serialization.get_crc32_options()
+    content, sums = path.read_bytes(), max(tensors_of(torch.load(path)), key=lambda one: one.nbytes)
+    at = content.index(sums.numpy().tobytes()) + sums.nbytes // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(ResultFileError, match=r"sums\.ck: is damaged: the checksum of .*Delete it to begin anew"):
+        collect(checkpoint=path)
+    path.write_bytes(content)
+    assert_same_bits(collect(checkpoint=path), collect())
+
+
 def test_two_runs_of_one_file(tmp_path):
     path = tmp_path / "sums.ck"
     with (
