@@ -214,8 +214,9 @@ def collect(
         8 in each doubling of their number. SIGTERM writes a last one, and the process exits with 143. The file stays in
         the end, and takes as much as the sums.
     checkpoint_every
-        Number of images after which it is written; by default about every two minutes, and, where writing is slow, so
-        seldom that it takes no more than a hundredth of the time. It is written once more in the end.
+        Number of images after which it is written; by default about every two minutes, and, once it is known how long
+        writing takes, so seldom that it takes no more than a hundredth of the time. The first one, which tells, does
+        not wait for that, nor does the last one, in the end or at SIGTERM.
     seed
         Seed of rolls, noise, cells and shuffles, which are drawn for each image from (seed, image number).
     progress

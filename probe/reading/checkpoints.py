@@ -30,7 +30,7 @@ except ImportError:  # on Windows
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
-_FORMAT = "position-probe checkpoint 1"
+_FORMAT = "position-probe checkpoint 2"
 _SECONDS = 120
 _LONGEST_SHARE = 0.01  # of the time, that writing takes
 _COMPARED = 16  # images, to know whether they are still the same
@@ -46,7 +46,8 @@ class Checkpoint:
         The file.
     every
         Number of images after which it is written anew; None for about every two minutes, and so seldom that writing
-        takes no more than a hundredth of the time.
+        takes no more than a hundredth of the time, by what the last one took; a run that goes on knows what the last
+        but one took. The first one of all, the last one, and one at SIGTERM do not wait for that.
     found
         What an earlier run left in it.
 
@@ -66,7 +67,7 @@ class Checkpoint:
         self._numbers: list[int] = []
         self._n_batches = self._n_unwritten = 0
         self._identity: dict[str, Any] = {}
-        self._written, self._took = time.monotonic(), 0.0
+        self._written, self._took = time.monotonic(), 0.0 if found is None else found["took"]
         self._is_ending = False
         self._is_there = found is not None
 
@@ -179,6 +180,7 @@ class Checkpoint:
         content = {
             "identity": self._identity,
             "digests": self._digests,
+            "took": self._took,
             "statistics": statistics.content(settled=False),
         }
         part = self.path.with_name(f".{self.path.name}.part")

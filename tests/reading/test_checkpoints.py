@@ -447,6 +447,33 @@ def test_it_is_written_about_every_two_minutes_and_for_a_hundredth_of_the_time(t
     assert all(1000 < step <= 1100 for step in steps[:-1])
 
 
+def test_a_run_that_goes_on_knows_how_long_writing_takes(tmp_path, monkeypatch):
+    """A batch takes a minute here, and writing ten seconds."""
+    path, write, clock, written = tmp_path / "sums.ck", checkpoints.write_saved, [0.0], []
+
+    class Late(Net):
+        def forward(self, images):
+            clock[0] += 30
+            return super().forward(images)
+
+    def write_late(*args, **settings):
+        clock[0] += 10
+        written.append(clock[0])
+        return write(*args, **settings)
+
+    def run(net):
+        return probe.collect(net, noise_images(150, 8), batch_size=3, layers="conv", checkpoint=path, progress=False)
+
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "write_saved", write_late)
+    with pytest.raises(UsersError):
+        run(Late(2 * 25))
+    assert len(written) == 2  # the second one holds what the first one took
+    start = clock[0]
+    run(Late())
+    assert 1000 < written[2] - start <= 1100
+
+
 def test_nothing_is_written_twice(tmp_path, monkeypatch):
     written, write = [], checkpoints.write_saved
 
