@@ -225,8 +225,8 @@ _COLLECTING = (
         "--checkpoint-every",
         type=COUNT,
         metavar="N",
-        help="In images.  [default: about every two minutes, and so seldom that writing takes no more than a hundredth of "
-        "the time, but for the first and the last one]",
+        help="In images.  [default: about every two minutes, and so seldom that writing takes no more than a hundredth "
+        "of the time, but for the first and the last one]",
     ),
 )
 _MEASUREMENT = (
