@@ -221,7 +221,13 @@ _COLLECTING = (
         metavar="FILE",
         help="Write the sums there every so often; the same command goes on from them after it was killed.",
     ),
-    click.option("--checkpoint-every", type=COUNT, metavar="N", help="In images.  [default: about every two minutes]"),
+    click.option(
+        "--checkpoint-every",
+        type=COUNT,
+        metavar="N",
+        help="In images.  [default: about every two minutes, and so seldom that writing takes no more than a hundredth "
+        "of the time, but for the first and the last one]",
+    ),
 )
 _MEASUREMENT = (
     *_MODEL,

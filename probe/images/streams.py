@@ -1,7 +1,7 @@
 """What arrives one after the other, rows or batches, becomes batches."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from probe.errors import ArgumentError, ImagesError, noting
+from probe.images.digests import raw_digest
 from probe.images.rows import Transform, as_tensor, axes_of, collate, image_in, label_in, row_tensor
 from probe.images.shapes import axes_of_row, check_shape
 
@@ -27,18 +28,23 @@ _CURES = {
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images of a stream: their places in it, their pixels and, where they were asked for, their labels."""
+    """Some images of a stream: their places in it, their pixels and, where they were asked for, their labels.
+
+    `seen` are digests of a few images that were read or gone past since the last one, by their places.
+    """
 
     places: list[int]
     pixels: Tensor
     labels: list[Any]
+    seen: dict[int, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class End:
-    """Of a stream of so many images."""
+    """Of a stream of so many images; `seen` as in `Chunk`."""
 
     n_images: int
+    seen: dict[int, str] = field(default_factory=dict, compare=False)
 
 
 class Stream(IterableDataset[Chunk | End]):
@@ -91,13 +97,18 @@ class Stream(IterableDataset[Chunk | End]):
         """Read on, and yield batches with the places of their images, and in the end how many there were.
 
         Each of several workers goes along the whole stream and makes every so-manieth batch of it, so that each image
-        is read once, at the same place with any number of workers, whether the data set knows of them or not.
+        is read once, at the same place with any number of workers, whether the data set knows of them or not. That
+        holds if all see the same images in the same order, which the digests of a few of them tell.
         """
+        seen: dict[int, str] = {}
+        for found in self._read(seen):
+            yield replace(found, seen=dict(seen))
+            seen.clear()
+
+    def _read(self, seen: dict[int, str]) -> Iterator[Chunk | End]:
         worker = get_worker_info()
         own, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        source, decode = self.elements, None
-        if of > 1 or self.wanted is not None:
-            source, decode = _undecoded(source, self.input_key)
+        source, decode = _undecoded(self.elements, self.input_key)
         rows: list[tuple[int, Any, Any]] = []
         n_read = n_rows = n_batches = 0
         for element in self._elements(source):
@@ -113,12 +124,15 @@ class Stream(IterableDataset[Chunk | End]):
                     is_own = n_batches % of == own
                 refuse_transform(self.transform, "batches")
                 chunk = self._batch(n_read, image, element)
+                seen |= {p: raw_digest(chunk.pixels[p - n_read]) for p in chunk.places if _is_compared(p)}
                 if is_own and chunk.places:
                     yield chunk
                 n_read, n_batches = n_read + len(chunk.places), n_batches + 1
             else:
                 is_wanted = self.wanted is None or self.wanted(n_read)
                 is_first_alone = n_read == 0 and not is_wanted
+                if _is_compared(n_read):
+                    seen[n_read] = raw_digest(image)
                 if is_own and (is_wanted or is_first_alone):
                     rows.append(self._row(n_read, element if decode is None else decode(element)))
                 n_read, n_rows = n_read + 1, n_rows + is_wanted
@@ -188,6 +202,11 @@ class Stream(IterableDataset[Chunk | End]):
                 "one for each image."
             )
         return list(labels)
+
+
+def _is_compared(place: int) -> bool:
+    """Tell whether an image is compared: the first 16, and then 8 in each doubling of their number."""
+    return place % (1 << max(place.bit_length() - 4, 0)) == 0
 
 
 def _length(values: Any) -> int | None:

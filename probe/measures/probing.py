@@ -170,7 +170,10 @@ def collect(
         layer that makes at least three times as many channels at each cell as it is given, a channel that it is
         given); a number; or None for all.
     batch_size, num_workers
-        For tensors, and rows of any origin.
+        For tensors, and rows of any origin. Each of several workers goes along the whole of a stream, which must give
+        the same images in the same order each time: one that shuffles, or draws anything at random, without a fixed
+        seed is an error with two workers or more. It is found by the digests of the first 16 images and of 8 in each
+        doubling of their number.
     device
         ``"auto"`` is where the model is; on another one the model is brought back afterwards.
     autocast
@@ -198,16 +201,22 @@ def collect(
         Number of the first image: continue the numbering in a second run, and merge.
     shard
         (k, n): read the k-th of n shares, every n-th image from the k-th on, with its number in the whole, and merge.
-        `Statistics.missing` tells what the other shards hold. An iterable is to give the same rows in the same order
-        each time; a share of it, or that of a rank, goes past the rows of the others: what `transform` does it is
-        spared, and what decoding streams of Hugging Face takes, but not what the iterable does by itself.
+        `Statistics.missing` tells what the other shards hold. Shards are warned of where they are merged, and ranks
+        refused, if they were given different images, as far as their number and a few digests tell: of the first image
+        and four others, or of a stream of the first 16 and of 8 in each doubling of their number. An iterable is to
+        give the same rows in the same order each time; a share of it, or that of a rank, goes past the rows of the
+        others: what `transform` does it is spared, and what decoding streams of Hugging Face takes, but not what the
+        iterable does by itself.
     checkpoint
         A file to which the sums are written every so often, atomically. A run that was killed goes on from there when
-        the same call is made again, and gives the same result. SIGTERM writes a last one, and the process exits with
-        143. The file stays in the end, and takes as much as the sums.
+        the same call is made again, and gives the same result. A file of another run is an error, and so are images
+        that changed, as far as digests tell: of up to 16 images, or of a stream of the first 16 that were read and of
+        8 in each doubling of their number. SIGTERM writes a last one, and the process exits with 143. The file stays in
+        the end, and takes as much as the sums.
     checkpoint_every
-        Number of images after which it is written; by default about every two minutes, and, where writing is slow, so
-        seldom that it takes no more than a hundredth of the time. It is written once more in the end.
+        Number of images after which it is written; by default about every two minutes, and, once it is known how long
+        writing takes, so seldom that it takes no more than a hundredth of the time. The first one, which tells, does
+        not wait for that, nor does the last one, in the end or at SIGTERM.
     seed
         Seed of rolls, noise, cells and shuffles, which are drawn for each image from (seed, image number).
     progress

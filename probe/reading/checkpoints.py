@@ -30,7 +30,7 @@ except ImportError:  # on Windows
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
-_FORMAT = "position-probe checkpoint 1"
+_FORMAT = "position-probe checkpoint 2"
 _SECONDS = 120
 _LONGEST_SHARE = 0.01  # of the time, that writing takes
 _COMPARED = 16  # images, to know whether they are still the same
@@ -46,7 +46,8 @@ class Checkpoint:
         The file.
     every
         Number of images after which it is written anew; None for about every two minutes, and so seldom that writing
-        takes no more than a hundredth of the time.
+        takes no more than a hundredth of the time, by what the last one took; a run that goes on knows what the last
+        but one took. The first one of all, the last one, and one at SIGTERM do not wait for that.
     found
         What an earlier run left in it.
 
@@ -66,12 +67,14 @@ class Checkpoint:
         self._numbers: list[int] = []
         self._n_batches = self._n_unwritten = 0
         self._identity: dict[str, Any] = {}
-        self._written, self._took = time.monotonic(), 0.0
+        self._written, self._took = time.monotonic(), 0.0 if found is None else found["took"]
         self._is_ending = False
         self._is_there = found is not None
 
     def restore(self, statistics: Statistics, reader: Reader, identity: dict[str, Any]) -> None:
         """Give statistics that are to be collected what an earlier run has collected, if it was one of the same.
+
+        A few images are compared: here where they can be looked up, and of a stream as they go past.
 
         Parameters
         ----------
@@ -87,7 +90,7 @@ class Checkpoint:
         ArgumentError
             If it was another one: the model, the arguments or the images differ.
         """
-        self._identity = identity
+        self._identity, self._reader = identity, reader
         if self._found is None or self._earlier is None:
             return
         for name, value in identity.items():
@@ -100,6 +103,17 @@ class Checkpoint:
                     raise self._differs(f"image {number}", digest, "another one")
         statistics.grams, statistics.moments = self._earlier.grams, self._earlier.moments
 
+    def _check_seen(self) -> None:
+        """Raise if the stream is not the one that an earlier run has read, as far as it has come."""
+        if self._reader.image_at is not None or not self.done:
+            return
+        seen, length = self._reader.seen, self._reader.length
+        for number, digest in self._digests.items():
+            if seen.get(number, digest) != digest:
+                raise self._differs(f"image {number}", digest, seen[number])
+        if length is not None and max(self.done) - min(seen) >= length:
+            raise self._differs("number of images", f"more than {max(self.done) - min(seen)}", length)
+
     def _differs(self, name: str, old: Any, new: Any) -> ArgumentError:
         return ArgumentError(
             f"checkpoint: {self.path} is of another run: {name} differs, {old!r} there and {new!r} here. Continue with "
@@ -110,8 +124,8 @@ class Checkpoint:
     def guarding(self) -> Iterator[None]:
         """Take SIGTERM, which ends a process, as the wish for a last checkpoint.
 
-        It is written after the batch that runs; then the user's own handler is called, or, where there is none, the
-        process exits with 143.
+        It is written after the batch that runs, if it would hold anything new; then the user's own handler is called,
+        or, where there is none, the process exits with 143.
         """
         previous = signal.getsignal(signal.SIGTERM)
         is_main = threading.current_thread() is threading.main_thread()
@@ -121,13 +135,24 @@ class Checkpoint:
 
         def note(number: int, frame: FrameType | None) -> None:
             self._is_ending = True
+            if not self._n_unwritten:  # no batch may come for long, where those that were read are gone past
+                self._end_if_asked()
 
-        signal.signal(signal.SIGTERM, note)
         self._on_end = previous
+        signal.signal(signal.SIGTERM, note)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, previous)
+            self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if not self._is_ending:
+            return
+        self._is_ending = False
+        if not callable(self._on_end):
+            raise SystemExit(_TERMINATED)
+        self._on_end(signal.SIGTERM, None)
 
     def after(self, batch: Batch, statistics: Statistics, facts: Facts) -> None:
         """Take note of a batch that was read, and write if it is time."""
@@ -135,27 +160,27 @@ class Checkpoint:
         if self.path is None:
             return
         self._n_unwritten += len(batch.numbers)
+        self._check_seen()
         self._remember(batch)
         since = time.monotonic() - self._written
         is_due = self._n_unwritten >= self.every if self.every else since > max(_SECONDS, self._took / _LONGEST_SHARE)
         if is_due or self._is_ending:
             self.write(statistics, facts)
-        if self._is_ending:
-            self._is_ending = False
-            if callable(self._on_end):
-                self._on_end(signal.SIGTERM, None)
-            else:
-                raise SystemExit(_TERMINATED)
+        self._end_if_asked()
 
     def write(self, statistics: Statistics, facts: Facts) -> None:
         """Write the sums and what was read; where it cannot be written, the last good file stays, with a warning."""
-        if self.path is None or (self._is_there and not self._n_unwritten):
+        if self.path is None:
+            return
+        self._check_seen()
+        if self._is_there and not self._n_unwritten:
             return
         start = time.monotonic()
         statistics.images, statistics.facts = self.images, self.facts(facts)
         content = {
             "identity": self._identity,
             "digests": self._digests,
+            "took": self._took,
             "statistics": statistics.content(settled=False),
         }
         part = self.path.with_name(f".{self.path.name}.part")
@@ -177,7 +202,10 @@ class Checkpoint:
         return facts if self._earlier is None else merged_facts(self._earlier.facts, facts)
 
     def _remember(self, batch: Batch) -> None:
-        """Keep the digests of a few images, about evenly spaced over what was read."""
+        """Keep the digests of a few images, about evenly spaced over what was read or, of a stream, gone past."""
+        if self._reader.image_at is None:
+            self._digests |= self._reader.seen
+            return
         if self._n_batches % self._stride == 0:
             self._digests[batch.numbers[0]] = pixels_digest(batch.pixels[:1], batch.numbers[:1])
         self._n_batches += 1
@@ -213,7 +241,7 @@ def open_checkpoint(
     if path is None:
         yield Checkpoint(None, None, None)
         return
-    path = share.beside(path)
+    path = share.beside(path).resolve()  # what is written first must lie on the same file system
     check_writable(path, overwrite=True)
     with _locked(path):
         found = None

@@ -126,7 +126,7 @@ def collect_statistics(
         whole = range(options.first_image, options.first_image + reader.length)
         # Those of files that could not be read are among them.
         statistics.images, statistics.expected = [whole[share.place :: share.of]], [whole]
-        statistics.begins = {options.first_image: identity["the first image"]}
+        statistics.begins = {**reader.seen, options.first_image: identity["the first image"]}
         if options.shard is None:
             add_statistics(statistics, share)
             statistics.facts, statistics.images = add_facts(statistics.facts, share), statistics.expected

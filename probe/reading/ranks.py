@@ -127,7 +127,7 @@ def _everywhere(tensor: Tensor, change: Callable[[Tensor], Any]) -> Tensor:
 
 
 def check_ranks(what: Mapping[str, Any]) -> None:
-    """Raise unless all ranks have the same model, arguments and images.
+    """Raise unless all ranks have the same model, arguments and images, as far as what is given tells.
 
     Raises
     ------

@@ -27,6 +27,8 @@ from probe.results import Facts
 
 __all__ = ["Reader", "Staging", "noting_images", "open_reader", "single"]
 
+_LOOKED_UP = 4
+
 Staging = Callable[[Tensor, Sequence[int]], Tensor]
 
 
@@ -96,13 +98,35 @@ class Reader:
         return self._source.length
 
     @property
+    def seen(self) -> dict[int, str]:
+        """Digests of a few images, by number, which all shares look at.
+
+        Of a stream, those that were read or gone past so far; else, where there are several shares, four images that
+        are evenly spaced, the last one among them.
+        """
+        return self._looked_up if self.image_at is not None else self._source.seen
+
+    @cached_property
+    def _looked_up(self) -> dict[int, str]:
+        if self.image_at is None or self.share.of == 1 or not self._source.numbers:
+            return {}
+        numbers = sorted(self._source.numbers)
+        chosen = sorted({numbers[(len(numbers) - 1) * part // _LOOKED_UP] for part in range(1, _LOOKED_UP + 1)})
+        images = {number: self.image_at(number) for number in chosen}
+        return {n: "" if image is None else pixels_digest([image], [n]) for n, image in images.items()}
+
+    @property
     def identity(self) -> dict[str, Any]:
-        """What tells whether two readings are of one model and of the same images, by name."""
+        """What tells whether two readings are of one model and of the same images, by name.
+
+        Of the images these are their number, the first one, and those in `seen` where they can be looked up.
+        """
         return {
             "model": type(self.model).__name__,
             "weights_digest": self.weights_digest,
             "number of images": self.length,
             "the first image": pixels_digest(self._first.pixels, self._first.numbers),
+            **({} if self.image_at is None else _by_name(self.seen)),
         }
 
     def first(self) -> tuple[Batch, Tensor]:
@@ -127,7 +151,7 @@ class Reader:
                 yield batch, self._prepared(batch.pixels, batch.numbers).contiguous(memory_format=self._memory_format)
                 bar.update(len(batch.numbers))
         if self.share.of > 1 and self.image_at is None:
-            check_ranks({"number of images": self.length})
+            check_ranks({"number of images": self.length, **_by_name(self.seen)})
 
     @contextmanager
     def reading(
@@ -185,6 +209,10 @@ class Reader:
             warn(warning, self.warned)
         shown = floats.to(self.device, non_blocking=True)
         return shown if self._stage is None else self._stage(shown, numbers)
+
+
+def _by_name(digests: Mapping[int, str]) -> dict[str, str]:
+    return {f"image {number}": digest for number, digest in digests.items()}
 
 
 @dataclass(frozen=True)

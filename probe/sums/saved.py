@@ -1,6 +1,7 @@
 """Files of tensors: written atomically, and read without running anything that stands in them."""
 
 import os
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
@@ -43,12 +44,16 @@ def write_saved(
     """
 
     def write(file: BinaryIO) -> None:
+        found = torch.serialization.get_crc32_options()
+        torch.serialization.set_crc32_options(True)  # by which `read_saved` knows a damaged file
         try:
             torch.save({"format": form, **content}, file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # which torch hides behind one of its own
                 raise error.__context__ from None
             raise
+        finally:
+            torch.serialization.set_crc32_options(found)
 
     return write_atomically(Path(path).expanduser(), write, overwrite=overwrite, temporary=temporary)
 
@@ -74,9 +79,12 @@ def read_saved(
     ResultFileError
         If the file is absent, damaged, or holds something else.
     """
+    damaged = None
     try:
         with Path(path).expanduser().open("rb") as file:
             content = torch.load(file, weights_only=True, map_location=device)
+            if isinstance(content, dict) and content.get("format") == form:
+                damaged = zipfile.ZipFile(file).testzip()  # torch does not compare the checksums
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except UnpicklingError as error:
@@ -88,4 +96,6 @@ def read_saved(
         raise ResultFileError(f"{path}: cannot be read as {what} ({reason}). {cure}") from error
     if not isinstance(content, dict) or content.get("format") != form:
         raise ResultFileError(f"{path}: holds no {what} of this version of probe ({form}).")
+    if damaged is not None:
+        raise ResultFileError(f"{path}: is damaged: the checksum of {damaged}, a part of it, is wrong. {cure}")
     return content

@@ -44,7 +44,7 @@ class Statistics:
     expected : list of range
         Numbers of the images of which these are a part: more than `images` where shards are still to be merged.
     begins : dict
-        Number -> digest of the first image of each data set, which all its shards look at.
+        Number -> digest of the first image of each data set and of a few others, which all its shards look at.
     facts : Facts
         Provenance: digests, devices, durations, warnings, layers skipped and files left out.
     """
@@ -197,16 +197,16 @@ def _check_disjoint(first: list[range], second: list[range]) -> None:
 
 
 def _doubts(first: dict[int, str], second: dict[int, str]) -> list[str]:
-    """Warn where the shards of one data set begin with different images."""
+    """Warn where the shards of one data set have looked at different images."""
     warned: list[str] = []
-    for number in sorted(first.keys() & second.keys()):
-        if first[number] != second[number]:
-            warn(
-                f"merge: image {number}, with which each shard begins, is not the same in all. Unless other machines "
-                "decode it a little differently, images may be in the sums twice, or not at all: collect all shards "
-                "from the same images in the same order, unshuffled.",
-                warned,
-            )
+    others = [number for number in sorted(first.keys() & second.keys()) if first[number] != second[number]]
+    if others:
+        warn(
+            f"merge: {first_few(others)}, at which each shard looks, {'are' if len(others) > 1 else 'is'} not the same "
+            "in all. Unless other machines decode them a little differently, images may be in the sums twice, or not "
+            "at all: collect all shards from the same images in the same order, unshuffled.",
+            warned,
+        )
     return warned
 
 

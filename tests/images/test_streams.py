@@ -1,5 +1,8 @@
 """Rows and batches that arrive one after the other."""
 
+import multiprocessing
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +136,47 @@ def numbers_read(images, first_image=100, **options):
             assert fold == number % 3
             found[number] = round(255 * (pixels.mean().item() - (options["transform"] is not None)))
     return batches, found
+
+
+class Shuffled(IterableDataset):
+    """A new order each time, from its own draws or, with a seed, the same one."""
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __iter__(self):
+        draws = random.Random(self.seed)
+        yield from draws.sample(GREYS, len(GREYS))
+
+
+class Uneven(IterableDataset):
+    """Fewer images in each process that reads them."""
+
+    def __init__(self):
+        self.started = multiprocessing.Value("i")
+
+    def __iter__(self):
+        with self.started.get_lock():
+            self.started.value += 1
+            number = self.started.value
+        yield from GREYS[: 11 - number]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_workers_that_see_another_order_are_refused(tmp_path):
+    """Each would read batches of its own order, so that images were read twice or not at all."""
+    options = {"transform": grey_of, "max_images": None}
+    with pytest.raises(ImagesError, match=r"images: image 10\d differs between workers\. .*Pass num_workers=0, do not"):
+        numbers_read(Shuffled(), num_workers=2, **options)
+    for images, num_workers in ((Shuffled(), 0), (Shuffled(), 1), (Shuffled(seed=1), 2)):
+        assert sorted(numbers_read(images, num_workers=num_workers, **options)[1].values()) == list(range(0, 110, 10))
+    with pytest.raises(ImagesError, match=r"images: there are \d+ in one worker and \d+ in another\. Each worker"):
+        numbers_read(Uneven(), num_workers=2, **options)
+    webdataset = pytest.importorskip("webdataset")
+    from_webdataset(tmp_path)
+    images = webdataset.WebDataset([f"{tmp_path}/0.tar"], shardshuffle=False).shuffle(20).decode("pil").to_tuple("png")
+    with pytest.raises(ImagesError, match="differs between workers"):
+        numbers_read(images, num_workers=2, **options)
 
 
 def grey_of(image):

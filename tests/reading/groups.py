@@ -21,6 +21,7 @@ import probe
 from probe.testing import noise_images, padded_net
 
 IMAGES = noise_images(13, 8).double()
+REORDERED = torch.cat([IMAGES[:1], IMAGES[1:].flip(0)])
 LABELLED = TensorDataset(IMAGES + 1, torch.arange(13) % 4)
 OPTIONS = {"batch_size": 3, "progress": False}
 
@@ -132,6 +133,8 @@ FAULTS = {
     "other alpha": lambda: probe.layerwise(Net(), IMAGES, folds=3, alpha=other(1e-3, 1e-2), **OPTIONS),
     "other images": lambda: probe.collect(Net(), other(IMAGES, IMAGES + 1), folds=3, **OPTIONS),
     "fewer images": lambda: probe.channelwise(Net(), other(IMAGES, IMAGES[:12]), folds=3, **OPTIONS),
+    "another order": lambda: probe.collect(Net(), other(IMAGES, REORDERED), folds=3, **OPTIONS),
+    "another order of a stream": lambda: probe.collect(Net(), iter(other(IMAGES, REORDERED)), positions=20, **OPTIONS),
     "other model": lambda: probe.collect(other(Net(), Net(torch.float32)), IMAGES, folds=3, **OPTIONS),
     "other layer": lambda: probe.rank_channels(Net(), IMAGES, other("body.conv1", "body.conv2"), **OPTIONS),
     "a loader": lambda: probe.collect(Net(), DataLoader(LABELLED, batch_size=3), **OPTIONS),

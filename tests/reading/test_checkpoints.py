@@ -55,8 +55,11 @@ class Net(nn.Module):
 class Rows(IterableDataset):
     """One after the other."""
 
+    def __init__(self, images=IMAGES):
+        self.images = images
+
     def __iter__(self):
-        yield from IMAGES
+        yield from self.images
 
 
 def collect(net=None, images=IMAGES, **options):
@@ -184,6 +187,25 @@ def test_another_run_is_refused_by_name(options, name, tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("as_images", [Rows, lambda images: iter(images.split(4))], ids=["rows", "batches"])
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [
+        (IMAGES.index_fill(0, torch.tensor([5]), 0.5), "image 5 differs"),
+        (IMAGES[[0, *range(22, 0, -1)]], "image 1 differs"),
+        (IMAGES[:5], "number of images differs, 'more than 7' there and 5 here"),
+    ],
+    ids=["one is another", "another order", "fewer"],
+)
+def test_a_stream_that_changed_is_refused_as_it_goes_past(as_images, images, name, tmp_path):
+    path = tmp_path / "sums.ck"
+    interrupted(path, images=as_images(IMAGES), positions=9)  # after images 0 to 7
+    before = path.read_bytes()
+    with pytest.raises(ArgumentError, match=rf"checkpoint: .*sums\.ck is of another run: {name}.*delete it"):
+        collect(images=as_images(images), checkpoint=path, positions=9)
+    assert path.read_bytes() == before
+
+
 def test_what_is_kept_is_part_of_it(tmp_path):
     path = tmp_path / "sums.ck"
     probe.layerwise(Net(), IMAGES, checkpoint=path, progress=False)
@@ -198,6 +220,27 @@ def test_each_shard_has_a_file_of_its_own(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sums.ck.1-of-2", "sums.ck.2-of-2"]
 
 
+def test_a_link_to_another_file_system(tmp_path, monkeypatch):
+    """A file is moved within a folder alone, as if each were a file system."""
+    replace = Path.replace
+
+    def replace_within(self, target):
+        if self.parent != Path(target).parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_within)
+    (tmp_path / "scratch").mkdir()
+    link, path = tmp_path / "sums.ck", tmp_path / "scratch" / "sums.ck"
+    link.symlink_to(path)
+    collect(checkpoint=link)
+    assert link.is_symlink()
+    assert [file.name for file in path.parent.iterdir()] == ["sums.ck"]
+    net = Net(1)
+    collect(net, checkpoint=link)
+    assert net.runs == 1
+
+
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999, 1 - 1e-9])
 def test_a_truncated_file_is_refused_and_stays(share, tmp_path, left_as_found):
     path = tmp_path / "sums.ck"
@@ -206,6 +249,22 @@ def test_a_truncated_file_is_refused_and_stays(share, tmp_path, left_as_found):
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ResultFileError, match=r"sums\.ck: .*"), left_as_found():
         collect(checkpoint=path)
+
+
+def test_a_file_of_which_one_byte_changed_is_refused(tmp_path, request):
+    """Also where the user has told torch to leave the checksums out."""
+    path = tmp_path / "sums.ck"
+    request.addfinalizer(lambda: torch.serialization.set_crc32_options(True))
+    torch.serialization.set_crc32_options(False)
+    interrupted(path)
+    assert not torch.serialization.get_crc32_options()
+    content, sums = path.read_bytes(), max(tensors_of(torch.load(path)), key=lambda one: one.nbytes)
+    at = content.index(sums.numpy().tobytes()) + sums.nbytes // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(ResultFileError, match=r"sums\.ck: is damaged: the checksum of .*Delete it to begin anew"):
+        collect(checkpoint=path)
+    path.write_bytes(content)
+    assert_same_bits(collect(checkpoint=path), collect())
 
 
 def test_two_runs_of_one_file(tmp_path):
@@ -319,6 +378,45 @@ class TestSIGTERM:
         assert called == [True]
         assert "lambda" in own.__name__
 
+    @pytest.mark.parametrize(("row", "n_read"), [(5, 8), (19, 20)], ids=["while rows are gone past", "after the last"])
+    def test_one_that_comes_between_batches(self, row, n_read, tmp_path):
+        path = tmp_path / "sums.ck"
+
+        class Ending(IterableDataset):
+            def __init__(self, row):
+                self.row = row
+
+            def __iter__(self):
+                for number, image in enumerate(IMAGES[:20]):
+                    yield image
+                    if number == self.row:
+                        TestSIGTERM.terminate()
+
+        interrupted(path, images=Ending(None), positions=9)  # after images 0 to 7
+        with pytest.raises(SystemExit) as raised:
+            collect(images=Ending(row), checkpoint=path, positions=9)
+        assert raised.value.code == 143
+        net = Net(1000)
+        assert_same_bits(
+            collect(net, Ending(None), checkpoint=path, positions=9), collect(images=IMAGES[:20].split(4), positions=9)
+        )
+        assert 1000 - net.runs == 2 * (20 - n_read) / 4
+
+    def test_one_that_comes_during_the_last_writing(self, tmp_path, monkeypatch):
+        path, write = tmp_path / "sums.ck", checkpoints.write_saved
+
+        def write_and_end(*args, **settings):
+            self.terminate()
+            return write(*args, **settings)
+
+        monkeypatch.setattr(checkpoints, "write_saved", write_and_end)
+        with pytest.raises(SystemExit) as raised:
+            collect(checkpoint=path)
+        assert raised.value.code == 143
+        net = Net(1)
+        assert_same_bits(collect(net, checkpoint=path), collect())
+        assert net.runs == 1
+
     def test_one_that_the_user_ignores(self, tmp_path):
         previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
@@ -347,6 +445,33 @@ def test_it_is_written_about_every_two_minutes_and_for_a_hundredth_of_the_time(t
     steps = [later - earlier for earlier, later in pairwise(written)]
     assert 120 < written[0] <= 300
     assert all(1000 < step <= 1100 for step in steps[:-1])
+
+
+def test_a_run_that_goes_on_knows_how_long_writing_takes(tmp_path, monkeypatch):
+    """A batch takes a minute here, and writing ten seconds."""
+    path, write, clock, written = tmp_path / "sums.ck", checkpoints.write_saved, [0.0], []
+
+    class Late(Net):
+        def forward(self, images):
+            clock[0] += 30
+            return super().forward(images)
+
+    def write_late(*args, **settings):
+        clock[0] += 10
+        written.append(clock[0])
+        return write(*args, **settings)
+
+    def run(net):
+        return probe.collect(net, noise_images(150, 8), batch_size=3, layers="conv", checkpoint=path, progress=False)
+
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "write_saved", write_late)
+    with pytest.raises(UsersError):
+        run(Late(2 * 25))
+    assert len(written) == 2  # the second one holds what the first one took
+    start = clock[0]
+    run(Late())
+    assert 1000 < written[2] - start <= 1100
 
 
 def test_nothing_is_written_twice(tmp_path, monkeypatch):

@@ -85,7 +85,7 @@ class TestShards:
         assert merged.images == merged.expected == whole.images
         assert merged.facts.images_digest == whole.facts.images_digest
 
-    def test_each_shard_reads_its_own_images_and_the_first_one(self):
+    def test_each_shard_reads_its_own_images_and_those_at_which_all_look(self):
         class Rows(TensorDataset):
             def __getitem__(self, index):
                 read.append(index)
@@ -93,7 +93,7 @@ class TestShards:
 
         read = []
         collect(Rows(IMAGES), shard=(2, 4))
-        assert sorted(read) == [0, 1, 5, 9]
+        assert sorted(read) == sorted([*[1, 5, 9], *[0, 3, 6, 9, 12]])
 
     def test_a_share_of_a_stream_transforms_its_own_rows_and_the_first_one(self):
         shown = []
@@ -107,11 +107,17 @@ class TestShards:
         assert shown == [0, 1, 5, 9]
         assert shard.missing == [0, 2, 3, 4, 6, 7, 8, 10, 11, 12]
 
-    def test_shards_of_a_stream_whose_order_changes_are_told(self):
-        first, second = collect(iter(IMAGES), shard=(1, 2)), collect(iter(IMAGES.flip(0)), shard=(2, 2))
-        with pytest.warns(probe.ProbeWarning, match=r"merge: image 0, with which each shard begins, is not the same"):
+    @pytest.mark.parametrize(
+        ("as_images", "others"),
+        [(iter, "images 1, 2, 3, 4, 5 and 7 more, at which"), (TensorDataset, "images 3, 6, 9, 12, at which")],
+    )
+    def test_shards_of_images_whose_order_changes_are_told(self, as_images, others):
+        """But for the first one."""
+        reordered = IMAGES[[0, *range(12, 0, -1)]]
+        first, second = collect(as_images(IMAGES), shard=(1, 2)), collect(as_images(reordered), shard=(2, 2))
+        with pytest.warns(probe.ProbeWarning, match=f"merge: {others} each shard looks, are not the same in all"):
             merged = first.merge(second)
-        assert "image 0, with which each shard begins" in " ".join(merged.facts.warnings)
+        assert others in " ".join(merged.facts.warnings)
 
     def test_no_share_of_a_loader(self):
         with pytest.raises(ImagesError, match=r"images: a DataLoader loads every row in each process.*Pass its data"):
@@ -163,6 +169,8 @@ class TestRanks:
             ("other alpha", "ranks: alpha differs: 0.001 on rank 0 and 0.01 on rank 1"),
             ("other images", "ranks: the first image differs: "),
             ("fewer images", "ranks: number of images differs: 13 on rank 0 and 12 on rank 1"),
+            ("another order", "ranks: image 3 differs: "),
+            ("another order of a stream", "ranks: image 1 differs: "),
             ("other model", "ranks: weights_digest differs: "),
             ("other layer", "ranks: layer differs: 'body.conv1' on rank 0 and 'body.conv2' on rank 1"),
             ("a loader", "images: a DataLoader loads every row in each process"),
