@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 
 import probe
-from probe.command.tables import write_table
 from probe.reports import PAGES
 from probe.reports.glance.summaries import kind_of
+from probe.reports.glance.text import write_table
 from probe.reports.results import page
 from probe.results import KINDS, Result
 
@@ -34,20 +34,6 @@ def as_xarray_shows(dataset):
 @pytest.fixture
 def result(made):
     return made["layerwise"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_in_a_terminal_it_is_what_probe_show_prints_and_what_the_dataset_holds(kind, made, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    result = made[kind]
-    assert isinstance(result, Result)
-    lines = repr(result).splitlines()
-    told = write_table(result).splitlines()
-    assert lines[:2] == told[:2] and max(map(len, lines)) <= 120
-    text = "\n".join(lines)
-    if len(told) < 20:
-        assert text.startswith("\n".join(told))
-    assert f"xarray.Dataset ({next(iter(result.sizes))} " in text
 
 
 @pytest.mark.parametrize("kind", KINDS)
