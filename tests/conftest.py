@@ -5,6 +5,8 @@ import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 
 from probe.analyses.studies import find_study
 from probe.reports.page import blocks
+from tests.every_kind import made_of_every_kind
 from tests.overviews import made_overview
 
 BLANK = {
@@ -118,6 +121,24 @@ def tiny_comparison(once):
 def overview(once):
     """All that can be told of a small classifier, beside its untrained twin, on few images."""
     return once("overview", made_overview)
+
+
+@pytest.fixture(scope="session")
+def made(once):
+    """A result of each kind."""
+    return once("every-kind", made_of_every_kind)
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Run Python in a process of its own."""
+
+    def start(*arguments, cwd=None, timeout=60):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=timeout
+        )
+
+    return start
 
 
 @pytest.fixture

@@ -40,6 +40,10 @@ def test_tables_that_a_new_kind_enters_are_there(row):
             assert re.search(rf"^(def )?{table}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
 
 
+def test_the_reference_and_the_pages_of_errors_have_rows():
+    assert {"`docs/reference.py` `GROUPS`", "`probe/errors.py`, `docs/errors/NAME.md`"} <= set(ROWS)
+
+
 def test_the_version_is_the_same_everywhere():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version

@@ -156,7 +156,8 @@ def test_every_file_has_a_test_file_of_its_name():
     """``tests/<wing>/test_<file>.py``; of studies in folders, that of the whole study alone must be there."""
     stories = {name for name, path in FILES.items() if path.name == "__init__.py"}
     wanted = set()
-    for name in set(LIBRARY) - stories - {"probe.__main__"}:
+    glance = {name for name in REPORTS if name.startswith("probe.reports.glance.")}
+    for name in ({*LIBRARY} | glance) - stories - {"probe.__main__"}:
         *wing, file = name.split(".")[1:]
         wanted.add("/".join(["tests", *wing, f"test_{file}.py"]))
     for name in ANALYSES - stories:

@@ -18,13 +18,7 @@ from probe.reading.reader import open_reader
 from probe.readouts.erasers import Eraser
 from probe.readouts.fitted_erasers import fit_eraser
 
-__all__ = ["EDITS", "read_edits"]
-
-EDITS = {
-    "neighbourhood": "LEACE of row and column of the features of 3×3 cells, of which the middle is kept",
-    "second_order": "each channel brought to one mean and one variance at every position, which must be known",
-}
-"""What is tried, and how."""
+__all__ = ["read_edits"]
 
 _VIEWED = Callable[[Tensor], Tensor]
 

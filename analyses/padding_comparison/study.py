@@ -171,7 +171,7 @@ def run(
         failed=failed,
         seeds=sorted({network.key[1] for network in networks}),
         command=command,
-    ).merge(shown, combine_attrs="override")
+    ).assign(shown)
     here = result.r2.mean("target", skipna=False).assign_attrs(long_name="R² of position", units="1")
     result.update(beside_published(here.mean("seed") * np.nan, here))
     result.attrs["duration_s"] = round(time.monotonic() - start, 1)

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -154,8 +154,9 @@ def _problem_of(files: Sequence[Path]) -> str:
             return f"{file.name} and {behind.name} have the same number; each frame needs one of its own, the last"
     in_order = sorted(known)
     step = math.gcd(*(behind - number for number, behind in pairwise(in_order)))
-    missing = sorted(set(range(in_order[0], in_order[-1], step or 1)) - known)
-    named = ", ".join(map(str, missing[:_MOST_NAMED]))
-    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    n_missing = (in_order[-1] - in_order[0]) // step + 1 - len(in_order) if step else 0
+    gaps = (range(number + step, behind, step) for number, behind in pairwise(in_order) if behind > number + step)
+    named = ", ".join(map(str, islice(chain.from_iterable(gaps), _MOST_NAMED)))
+    more = f" and {n_missing - _MOST_NAMED} more" if n_missing > _MOST_NAMED else ""
     steps = f", numbered in steps of {step}" if step > 1 else ""
-    return f"of its frames{steps}, {named}{more} are missing" if missing else ""
+    return f"of its frames{steps}, {named}{more} are missing" if n_missing else ""

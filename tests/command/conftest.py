@@ -1,26 +1,14 @@
 """What the tests of the command share: how it is run, a folder of images, and nets of a user's own."""
 
-import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from torch import nn
 
-import probe
-from probe.analyses import rook
-from probe.analyses.channels import study as channels
-from probe.analyses.overview.comparison import compare
-from probe.analyses.padding_comparison import study as padding_comparison
 from probe.command.main import main
-from probe.errors import ProbeWarning
-from probe.testing import noise_images, padded_net
-from tests.erasing.made import ERASING
-from tests.overviews import made_overview
 
 SIZE = 32
 WIDTH = 37
@@ -116,18 +104,6 @@ def measured(run):
     return measure
 
 
-@pytest.fixture(scope="session")
-def python():
-    """Run Python in a process of its own."""
-
-    def start(*arguments, cwd=None, timeout=60):
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=timeout
-        )
-
-    return start
-
-
 @pytest.fixture(scope="module")
 def pixels():
     """Images whose shorter side is as long as nets are shown, so that they are cropped and not resized."""
@@ -151,54 +127,3 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "cli_nets", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return tmp_path
-
-
-def rankings():
-    net, images = padded_net(depth=2), noise_images(40, 8)
-    return [probe.rank_channels(net, images, "relu2", method=method, progress=False) for method in ("flip", "omega2")]
-
-
-def curve(**settings):
-    images = noise_images(20, 8) + 1
-    settings = {"score": ["agreement", "position"], "counts": [2, 4], "draws": 2, "progress": False} | settings
-    return probe.ablation_curve(padded_net(depth=3), images, settings.pop("ranking"), layer="relu2", **settings)
-
-
-def classifier():
-    """Of eight classes, whose bias decides less than the image."""
-    return nn.Sequential(padded_net(depth=2, width=8), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-
-
-MADE = {
-    "layerwise": lambda: probe.layerwise(padded_net(depth=2), noise_images(40, 8), progress=False),
-    "channelwise": lambda: probe.channelwise(padded_net(depth=2), noise_images(40, 8), progress=False),
-    "ranking": lambda: rankings()[0],
-    "rankings": lambda: probe.compare_rankings(*rankings(), top=[4]),
-    "ablation_curve": lambda: curve(ranking=dict(zip("ab", rankings(), strict=True))),
-    "pooled": lambda: probe.pooled(padded_net(depth=2), noise_images(80, 4), grid=2, progress=False),
-    "similarity": lambda: probe.shift_similarity(
-        padded_net(depth=2), noise_images(2, 4), ["conv1", "conv2"], frame=12, progress=False
-    ),
-    "shift_consistency": lambda: probe.shift_consistency(classifier(), noise_images(20, 8), law="zero", progress=False),
-    "neighbours": lambda: probe.neighbours(padded_net(), noise_images(20, 8), ["conv1", "conv2"], progress=False),
-    "border_profile": lambda: probe.border_profile(padded_net(depth=2), noise_images(40, 8), progress=False),
-    **ERASING,
-    "audit": lambda: probe.audit(padded_net(depth=2), (3, 16, 16)),
-    "padding_comparison": lambda: padding_comparison.run(
-        paddings=["zeros", "circular"], seeds=1, preset="tiny", progress=False
-    ),
-    "channels": lambda: channels.run(
-        padded_net(depth=2), noise_images(40, 8), noise_images(20, 8) + 1, layer="relu1", score="agreement",
-        methods=["flip", "omega2"], counts=[2], draws=2, examples=1, progress=False,
-    ),
-    "overview": lambda: made_overview(parts=["audit"]),
-    "comparison": lambda: compare(dict.fromkeys(("first", "second"), made_overview(parts=[]))),
-    "study": lambda: rook.run(preset="tiny", paddings=["zeros"], seeds=1, progress=False),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def made():
-    """A result of each kind."""
-    with warnings.catch_warnings(action="ignore", category=ProbeWarning):
-        return {kind: make() for kind, make in MADE.items()}

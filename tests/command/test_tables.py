@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from PIL import Image
 
 import probe
 from probe import results
 from probe.command.named_models import open_model
-from probe.command.tables import summarise, write_json, write_table
+from probe.command.tables import summarise, write_json
 from probe.errors import ArgumentError
 from probe.reports.glance.summaries import KINDS
 
@@ -100,11 +99,6 @@ class TestEveryKind:
         assert len(lines) > 6
         assert lines[-1] == f"result: {tmp_path / 'x.nc'}"
 
-    @pytest.mark.parametrize("width", [120, 80])
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_is_no_wider_than_asked_for(self, kind, width, made):
-        assert max(map(len, write_table(made[kind], width).splitlines())) <= width
-
     @pytest.mark.parametrize("kind", KINDS)
     def test_as_json(self, kind, made):
         content = json.loads(write_json(made[kind], None))
@@ -113,29 +107,6 @@ class TestEveryKind:
         for name in ("model", "weights_digest", "n_images", "images_digest"):
             assert content[name] == made[kind].attrs[name]
 
-    def test_random_weights_are_called_so(self, made):
-        result = made["layerwise"].assign_attrs(weights="random (seed 3)")
-        assert write_table(result).startswith("model: Sequential, weights: random (seed 3); digest ")
-        assert write_table(made["layerwise"]).startswith(
-            "model: Sequential, weights: not named where it was measured, so they may be random"
-        )
-        assert "weights: random at first and trained here" in write_table(made["padding_comparison"])
-
     def test_what_is_no_result_of_probe_is_an_error(self):
         with pytest.raises(ArgumentError, match=r"kind='other': expected a result of probe, of kind layerwise"):
             summarise(xr.Dataset(attrs={"kind": "other"}))
-
-    def test_long_names_of_layers_keep_both_ends(self, made):
-        result = made["layerwise"]
-        name = "backbone.model.encoder.layers.encoder_layer_11.self_attention.out_projection_of_all_heads.convolution_1"
-        layers = [name, *result.layer.values[1:]]
-        text = write_table(result.assign_coords(layer=layers), 120)
-        assert "backbone.model.encoder.l…f_all_heads.convolution_1" in text
-        assert max(map(len, text.splitlines())) <= 120
-
-
-def test_a_table_without_rows_is_a_sentence():
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-    lines = write_table(probe.audit(net, (3, 16, 16))).splitlines()
-    assert lines[-1] == "no layer with a stride above 1 pads by its own arguments, so nothing is listed"
-    assert "Empty" not in "".join(lines)

@@ -1,6 +1,7 @@
 """Folders of frames become clips: which frames, in which order, and what is missing."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,3 +218,12 @@ def test_a_model_of_images_given_folders_of_frames_is_told_how_to_show_them(tmp_
     write_video(tmp_path / "a" / "b", [1, 2])
     with pytest.raises(ImagesError, match=r"takes images: of clips show one frame.*the folder's path.*forward="):
         probe.list_layers(nn.Conv2d(3, 4, 3), Clips(tmp_path, frames=2))
+
+
+def test_of_frames_between_time_stamps_the_first_are_named_and_the_rest_counted(tmp_path):
+    first = 1520530308199447626
+    for behind in (0, 1, 3, 10**12):
+        Path(tmp_path, "drive", "01").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "drive" / "01" / f"{first + behind}.png")
+    named = ", ".join(str(first + behind) for behind in (2, 4, 5, 6, 7))
+    assert Clips(tmp_path, frames=2)[0].reason == f"of its frames, {named} and {10**12 - 3 - 5} more are missing"
