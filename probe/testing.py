@@ -33,6 +33,7 @@ def noise_images(count: int, size: int | tuple[int, ...] = 24, *, smooth: int = 
 
     Examples
     --------
+    >>> from probe.testing import noise_images
     >>> noise_images(2, size=8).shape, noise_images(2, size=(4, 8, 8)).shape
     (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 4, 8, 8]))
     """
@@ -66,6 +67,7 @@ def padded_net(
 
     Examples
     --------
+    >>> from probe.testing import noise_images, padded_net
     >>> padded_net("valid", depth=2)(noise_images(1, size=8)).shape
     torch.Size([1, 16, 4, 4])
     """
@@ -84,6 +86,7 @@ def pointwise_net(*, depth: int = 3, width: int = 16, seed: int = 0) -> nn.Seque
 
     Examples
     --------
+    >>> from probe.testing import noise_images, pointwise_net
     >>> pointwise_net(depth=1)(noise_images(1, size=4)).shape
     torch.Size([1, 16, 4, 4])
     """
@@ -103,6 +106,7 @@ class CoordinateNet(nn.Module):
 
     Examples
     --------
+    >>> from probe.testing import CoordinateNet, noise_images
     >>> CoordinateNet()(noise_images(1, size=4))[0, 3:, 0, 0]
     tensor([-0.7500, -0.7500])
     """

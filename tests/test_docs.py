@@ -9,8 +9,10 @@ import runpy
 import shlex
 import subprocess
 import sys
+from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import matplotlib.pyplot as plt
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 import torchvision
 from PIL import Image
+from torch import nn
 
 import probe
 from probe.command.main import main
@@ -104,6 +107,43 @@ def test_every_block_runs_and_prints_what_stands_below_it(path):
         if path.parent.name in ("how", "errors") and path != SET_UP:
             run_page(SET_UP, names)
         run_page(path, names)
+    finally:
+        plt.close("all")
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    """What the README calls of torchvision, small, with random weights."""
+    models, transforms = torchvision.models, torchvision.transforms
+    shown = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: shown))
+    layers = {"conv1": nn.Conv2d(3, 8, 3, stride=4, padding=1), "layer4": nn.Conv2d(8, 8, 3, padding=1)}
+    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(8, 2)}
+    resnet = nn.Sequential(OrderedDict(layers)).eval()
+    vit = models.VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32).eval()
+    video_net = nn.Sequential(OrderedDict(layer1=nn.Conv3d(3, 4, 3, stride=(2, 16, 16), padding=1)))
+    monkeypatch.setattr(models, "ResNet18_Weights", weights)
+    monkeypatch.setattr(models, "resnet18", lambda weights: resnet)
+    monkeypatch.setattr(models, "vit_b_16", lambda weights: vit)
+    monkeypatch.setattr(models.video, "r3d_18", lambda weights: video_net)
+
+
+@pytest.mark.usefixtures("folders", "small_models")
+@pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+def test_the_cells_of_the_readme_run_one_after_the_other():
+    for number, photo in enumerate(sorted(Path("photos").iterdir())[:40]):
+        place = Path("imagenet", "val", str(number % 2), photo.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(photo.resolve())
+    photo = next(Path("photos").iterdir()).resolve()
+    Path("videos").unlink()
+    for number in range(20):
+        video = Path("videos", "waving", str(number))
+        video.mkdir(parents=True)
+        for frame in range(1, 17):
+            (video / f"image_{frame:05}.png").symlink_to(photo)
+    try:
+        run_page(DOCS.parent / "README.md", {"__name__": "__main__"})
     finally:
         plt.close("all")
 

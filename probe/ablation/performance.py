@@ -154,12 +154,15 @@ class MeanIoU:
 
     Examples
     --------
-    >>> labels = torch.tensor([[0, 0, 1, 1]])
-    >>> logits = torch.nn.functional.one_hot(torch.tensor([[0, 1, 1, 1]]), 2).permute(2, 0, 1)[None]
-    >>> score = MeanIoU()
-    >>> sums = score.amounts(Shown({"natural": logits}, [labels], [0], (1, 4), seed=0))
-    >>> score.value(sums.numpy()).round(3)
-    array([0.583])
+    >>> import probe, torch
+    >>> from probe.testing import noise_images, padded_net
+    >>> net, images = padded_net("zeros", width=4), noise_images(4, size=8)
+    >>> labelled = torch.utils.data.TensorDataset(images, net(images).argmax(dim=1))  # labels of pixels
+    >>> left = torch.arange(8).lt(4).expand(8, 8)
+    >>> score = {"left half": probe.MeanIoU(left), "all": probe.MeanIoU()}
+    >>> kept = {"score": score, "draws": 2, "progress": False}
+    >>> probe.ablation_curve(net, labelled, range(4), layer="conv4", counts=[1], **kept).intact.values
+    array([1., 1.])
     """
 
     stimuli: tuple[str, ...] = ("natural",)

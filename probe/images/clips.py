@@ -62,13 +62,15 @@ class Clips(Folder):
 
     Examples
     --------
-    >>> import tempfile
+    >>> import probe, tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     video = Path(folder, "waving", "first")
     ...     video.mkdir(parents=True)
     ...     for number in range(1, 6):
     ...         Image.new("RGB", (4, 3), (number, 0, 0)).save(video / f"image_{number:05}.png")
-    ...     clip, label = Clips(folder, frames=3)[0]
+    ...     clip, label = probe.Clips(folder, frames=3)[0]
     >>> [frame.getpixel((0, 0))[0] for frame in clip.frames], label
     ([2, 3, 4], 0)
     """

@@ -137,10 +137,12 @@ def shift_consistency(
 
     Examples
     --------
+    >>> import probe
     >>> from probe.testing import noise_images, padded_net
+    >>> from torch import nn
     >>> for padding in ("circular", "zeros"):
     ...     net = nn.Sequential(padded_net(padding), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    ...     result = shift_consistency(net, noise_images(20), law="circular", compare="embedding", progress=False)
+    ...     result = probe.shift_consistency(net, noise_images(20), law="circular", compare="embedding", progress=False)
     ...     print(padding, result.consistency.item() > 0.99999)
     circular True
     zeros False

@@ -118,9 +118,10 @@ progress
 
     Examples
     --------
+    >>> import probe
     >>> from probe.testing import CoordinateNet, noise_images
     >>> faint = 1 + noise_images(10, 8) / 1000
-    >>> result = neighbours(CoordinateNet(), faint, "identity", reach=0, progress=False)
+    >>> result = probe.neighbours(CoordinateNet(), faint, "identity", reach=0, progress=False)
     >>> result.same_place.sel(stimulus="rolled").item(), result.chance.item()
     (1.0, 0.015625)
     """

@@ -127,9 +127,10 @@ def shift_similarity(
 
     Examples
     --------
+    >>> import probe
     >>> from probe.testing import noise_images, padded_net
     >>> for padding in ("circular", "zeros"):
-    ...     result = shift_similarity(padded_net(padding), noise_images(1, 4), "conv4", frame=12, progress=False)
+    ...     result = probe.shift_similarity(padded_net(padding), noise_images(1, 4), "conv4", frame=12, progress=False)
     ...     print(padding, result.global_similarity.min().item() > 0.9999)
     circular True
     zeros False

@@ -185,7 +185,7 @@ class Eraser(nn.Module):
 
     Examples
     --------
-    >>> import probe
+    >>> import probe, torch
     >>> from probe.testing import CoordinateNet
     >>> net, images = CoordinateNet(), torch.rand(20, 3, 1, 1).expand(20, 3, 8, 8)
     >>> statistics = probe.collect(net, images, layers="identity", progress=False)

@@ -125,9 +125,11 @@ def with_position_embedding(model: nn.Module, embedding: str, *, seed: int = 0) 
 
     Examples
     --------
+    >>> import probe, torch
+    >>> from torch import nn
     >>> model = nn.Module()
     >>> model.pos_embedding = nn.Parameter(torch.arange(10.0).reshape(1, 5, 2))
-    >>> with_position_embedding(model, "mean").pos_embedding[0, :, 0].tolist()
+    >>> probe.with_position_embedding(model, "mean").pos_embedding[0, :, 0].tolist()
     [0.0, 5.0, 5.0, 5.0, 5.0]
     """
     if embedding not in POSITION_EMBEDDINGS:

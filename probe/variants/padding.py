@@ -122,9 +122,10 @@ def with_padding(
 
     Examples
     --------
-    >>> import torch
+    >>> import probe, torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
-    >>> with_padding(model, "valid")(torch.zeros(1, 3, 32, 32)).shape
+    >>> probe.with_padding(model, "valid")(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 8, 28, 28])
     """
     if padding not in PADDINGS:

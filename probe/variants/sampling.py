@@ -108,8 +108,10 @@ def with_sampling(
 
     Examples
     --------
+    >>> import probe, torch
+    >>> from torch import nn
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
-    >>> with_sampling(net, "blur")(torch.zeros(1, 3, 12, 12)).shape
+    >>> probe.with_sampling(net, "blur")(torch.zeros(1, 3, 12, 12)).shape
     torch.Size([1, 8, 5, 5])
     """
     if sampling not in SAMPLINGS:

@@ -112,6 +112,7 @@ def audit(
     Examples
     --------
     >>> import probe
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1))
     >>> result = probe.audit(model, (3, 32, 32))
     >>> result.unread.sel(side=["top", "bottom"]).values
