@@ -25,7 +25,16 @@ from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
 from probe.erasing.stronger import READERS, stronger_readouts
-from probe.errors import ArgumentError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
+from probe.errors import (
+    ArgumentError,
+    IllConditionedError,
+    ImagesError,
+    ModelError,
+    PaddingError,
+    ProbeError,
+    ProbeWarning,
+    warn,
+)
 from probe.images.batches import check_reread
 from probe.measures.bordering import border_profile
 from probe.measures.consistency import shift_consistency
@@ -219,6 +228,11 @@ def run(
                 found[part] = work.measure(part)
         except _NotApplicableError as reason:
             reasons["absent"][part] = str(reason)
+        except IllConditionedError as error:
+            reason = "too few images for channels that depend on each other."
+            if part == "where":
+                raise ImagesError(f"images: {reason} Pass more images.") from error
+            reasons["absent"][part] = reason
         except Exception as error:
             if part == "where":
                 raise
