@@ -25,7 +25,16 @@ from probe.bundles import bundle
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
 from probe.erasing.stronger import READERS, stronger_readouts
-from probe.errors import ArgumentError, ModelError, PaddingError, ProbeError, ProbeWarning, warn
+from probe.errors import (
+    ArgumentError,
+    IllConditionedError,
+    ImagesError,
+    ModelError,
+    PaddingError,
+    ProbeError,
+    ProbeWarning,
+    warn,
+)
 from probe.images.batches import check_reread
 from probe.measures.bordering import border_profile
 from probe.measures.consistency import shift_consistency
@@ -217,8 +226,13 @@ def run(
             with warnings.catch_warnings(record=True) as given:
                 warnings.simplefilter("always", ProbeWarning)
                 found[part] = work.measure(part)
-        except _NotApplicableError as reason:
-            reasons["absent"][part] = str(reason)
+        except _NotApplicableError as error:
+            reasons["absent"][part] = str(error)
+        except IllConditionedError as error:
+            reason = "too few images for channels that depend on each other."
+            if part == "where":
+                raise ImagesError(f"images: {reason} Pass more images.") from error
+            reasons["absent"][part] = reason
         except Exception as error:
             if part == "where":
                 raise

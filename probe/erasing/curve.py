@@ -127,7 +127,9 @@ def erasure_curve(
         max_images=max_images, seed=seed, progress=progress, task="erasure curve",
     )  # fmt: skip
     check_reread(images, "they are read for the erasers, for the scores and for matching")
+    needs_labels = any(one.needs_labels for one in scores.values())
     if statistics is None:
+        _check_labels(model, images, options, needs_labels)
         named = (targets,) if isinstance(targets, str) else tuple(targets)
         fitting = replace(options, phase="statistics", targets=tuple(dict.fromkeys([*named, *_ALSO_READ])))
         statistics, _ = collect_statistics(model, images, fitting, grams=True, moments=True)
@@ -144,7 +146,7 @@ def erasure_curve(
     known = {name: covariances_of(statistics, fitted_place, name, every) for name in {one.stimulus for one in recipes}}
     projections = [directions_of(statistics, recipe, known[recipe.stimulus]) for recipe in (*recipes, *random)]
     settings = np.concatenate([np.zeros((1, len(projections)), dtype=bool), np.eye(len(projections), dtype=bool)])
-    with open_reader(model, images, options, labels=any(one.needs_labels for one in scores.values())) as reader:
+    with open_reader(model, images, options, labels=needs_labels) as reader:
         place = reader.layer(layer)
         _check_fits(statistics, reader.weights_digest, place.n_channels, len(projections[0].mean))
         labels = LabelCheck(named_classes(images))
@@ -207,6 +209,15 @@ def _matched(
             curve[name] = ((*dims, "match_stimulus"), shaped, {"long_name": meaning, "units": "1"})
     curve["same_place_chance"] = ((), found.attrs["chance"], {"long_name": f"{what}, by chance", "units": "1"})
     return curve
+
+
+def _check_labels(model: nn.Module, images: Any, options: Options, needs_labels: bool) -> None:
+    """Read the first image alone, to miss its label before all are read for the erasers."""
+    if needs_labels:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ProbeWarning)  # the readings after say what there is to say
+            with open_reader(model, images, replace(options, max_images=1), labels=True):
+                pass
 
 
 def _check_fits(statistics: Statistics, weights_digest: str, n_channels: int, n_fitted: int) -> None:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from probe.ablation.erasing import check_eraser
 from probe.ablation.hooks import ablate
 from probe.erasing.proof import splits
-from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
+from probe.errors import ArgumentError, IllConditionedError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform, check_reread
 from probe.models.capture import LayoutOption
 from probe.models.layers import INPUT, LayerSelection
@@ -126,11 +126,14 @@ def erasure_matrix(
     check_rank(rank)
     warned: list[str] = []
     places = [layer for layer in intact.layers if layer.name != INPUT]
-    rows = {NOTHING: _read(intact, intact, split.read)}
+    rows = {NOTHING: _read(intact, intact, split.read, NOTHING, warned)}
     for layer in tqdm(places, unit="layer", desc="erasure matrix", disable=None if progress else True):
         try:
             eraser = fitted_to(intact, layer.name, split.fitted, method, targets, stimulus, rank, seed)
             check_eraser(eraser, layer)
+        except IllConditionedError:
+            warn(f"erased: {layer.name} is left out: too few images for channels that depend on each other.", warned)
+            continue
         except (ArgumentError, ImagesError) as error:
             warn(f"erased: {layer.name} is left out: {error}", warned)
             continue
@@ -139,7 +142,7 @@ def erasure_matrix(
         with ablate(model, {layer.name: eraser}, layout=layout), warnings.catch_warnings():
             warnings.simplefilter("ignore", ProbeWarning)  # the intact model has said what there is to say
             erased, _ = collect_statistics(model, images, chosen, grams=True, moments=False)
-        rows[layer.name] = _read(intact, erased, split.read)
+        rows[layer.name] = _read(intact, erased, split.read, layer.name, warned)
     result = xr.Dataset(
         {
             name: (("erased", "layer", "target"), np.stack([row[part] for row in rows.values()]))
@@ -162,14 +165,26 @@ def erasure_matrix(
     )
 
 
-def _read(intact: Statistics, statistics: Statistics, folds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _read(
+    intact: Statistics, statistics: Statistics, folds: Sequence[int], erased: str, warned: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return R² in some folds and its standard error, shape (layer of the intact model, target)."""
+    unread: list[str] = []
     n_targets = len(intact.targets)
     r2, r2_se = np.full((2, len(intact.layers), n_targets), np.nan)
     found = {name: gram for (_, name), gram in statistics.grams.items()}
     for number, layer in enumerate(intact.layers):
         if layer.name in found and found[layer.name].is_finite:
-            r2[number], r2_se[number] = _scored(found[layer.name], folds, n_targets)
+            try:
+                r2[number], r2_se[number] = _scored(found[layer.name], folds, n_targets)
+            except IllConditionedError:
+                unread.append(layer.name)
+    if unread:
+        warn(
+            f"r2 of {', '.join(unread)} with {erased} erased: too few images for channels that depend on each other. "
+            "NaN. Pass more images.",
+            warned,
+        )
     return r2, r2_se
 
 

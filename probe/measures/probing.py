@@ -189,8 +189,10 @@ def collect(
         none (class, registers, prompts), is found by changing spots of the first image; a layer where the patches are
         dropped, or in another order, is not understood. Which they are can be said as a slice, ``"NLC[5:201]"``, with
         their grid where it is not that of the patch embedding, ``"NLC[5:201](14, 14)"``, of clips ``"NLC[1:](8, 14,
-        14)"``; what is said is not tried. Of named layers it can also be a function (output's first tensor) -> maps of
-        shape (image, channel, row, column), or with frames before the rows.
+        14)"``; what is said is not tried. Of named layers it can also be a function (output) -> maps of shape (image,
+        channel, row, column), or with frames before the rows. Of an output of several tensors the first one is read;
+        a function of a layer that is named itself, by no glob, is given them all and can choose another:
+        ``{"head": lambda output: output["features"]}``.
     forward
         How the model is run on images: a function (model, images) -> output, for models that need further inputs or
         take the images elsewhere, such as ``lambda model, images: model(pixel_values=images)``; by default

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,17 @@ from probe.models.blueprint import reason_of
 from probe.models.expansions import Expansion, does_more, expansion_of
 from probe.models.hooks import Hooks, hooking
 from probe.models.layers import INPUT, Layer, View, first_convolution, first_inputs, is_default_layer, module_names
-from probe.models.layouts import GivenLayout, Grid, as_maps, first_tensor, given_layout, grid_in, infer_layout
+from probe.models.layouts import (
+    GIVEN,
+    GivenLayout,
+    Grid,
+    as_maps,
+    first_tensor,
+    given_layout,
+    grid_in,
+    infer_layout,
+    tensors_in,
+)
 from probe.models.loan import Forward, run_model
 from probe.models.notation import LAYOUTS
 from probe.models.tokens import MAP_MAKERS, find_patches
@@ -177,12 +188,12 @@ def reading(
 
 def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Tensor:
     tensor = first_tensor(output)
+    shape = None if tensor is None else tuple(tensor.shape)
     maps = None
-    if tensor is not None and tensor.ndim == LAYOUTS.get(layer.layout, tensor.ndim):
-        with noting(f"while layout= was applied to {layer.name}, shape {tuple(tensor.shape)}"):
-            maps = as_maps(tensor, layer, grids)
+    if layer.layout == GIVEN or (shape is not None and len(shape) == LAYOUTS[layer.layout]):
+        with noting(f"while layout= was applied to {layer.name}, {_told(output)}"):
+            maps = as_maps(output if layer.layout == GIVEN else tensor, layer, grids)
     if maps is None or maps.shape[:2] != (n_images, layer.n_channels) or maps.ndim - 2 != len(layer.size):
-        shape = None if tensor is None else tuple(tensor.shape)
         raise LayoutError(
             f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of {n_images} images with "
             f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
@@ -256,15 +267,25 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward
             default=is_default_layer(module),
         )
         tensor = first_tensor(output)
+        given = _given_layout(options, layer.name, tensor)
+        if tensor is not None:
+            shapes[layer.module, layer.call] = tuple(tensor.shape)
+        if given is not None and given.view is not None:
+            layer = replace(layer, layout=GIVEN, view=given.view)
+            found.append(_checked(layer, output, len(images), grids.sizes))
+            return
         if tensor is None:
             found.append(replace(layer, problem="its output holds no tensor"))
             return
-        shapes[layer.module, layer.call] = tuple(tensor.shape)
-        given = _given_layout(options, layer.name, tensor)
         axes = given.axes if given is not None else None
         if given is None and tensor.ndim in LAYOUTS.values():
             axes = infer_layout(tensor.shape, len(images), ancestry(layer.module), grids.sizes)
         layer = _sized(layer, tensor, axes, given, len(images), grids.sizes)
+        if given is None and (layer.problem or layer.is_single_cell):
+            for path, other in list(tensors_in(output))[1:]:
+                if _holds_map(other, len(images), ancestry(layer.module), grids.sizes):
+                    found.append(replace(layer, layout="", problem=_choice(layer.name, tensor, path, other)))
+                    return
         expansion = _expansion(module, inputs, output, layer) if layer.layout and module not in unsure else None
         found.append(replace(layer, n_sources=0 if expansion is None else expansion.weight.shape[1]))
 
@@ -396,23 +417,41 @@ def _sized(
     return _checked(layer, tensor, n_images, grids)
 
 
-def _checked(layer: Layer, tensor: Tensor, n_images: int, grids: Sequence[Grid]) -> Layer:
+def _holds_map(tensor: Tensor, n_images: int, ancestry: Iterator[nn.Module], grids: Sequence[Grid]) -> bool:
+    if tensor.ndim not in (4, 5) or len(tensor) != n_images:
+        return False
+    axes = infer_layout(tensor.shape, n_images, ancestry, grids)
+    return axes in ("NCHW", "NCDHW") and math.prod(grid_in(tensor)) > 1
+
+
+def _choice(name: str, first: Tensor, path: str, other: Tensor) -> str:
+    return (
+        f"the first tensor of its output, of shape {tuple(first.shape)}, is no map, and {path}, of shape "
+        f"{tuple(other.shape)}, is one; choose it by layout={{{name!r}: lambda output: {path}}}"
+    )
+
+
+def _told(output: Any) -> str:
+    return f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+
+
+def _checked(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Layer:
     """Complete a layer whose maps can be made, by their size."""
-    shape = tuple(tensor.shape)
+    told = _told(output)
     try:
-        maps = as_maps(tensor, layer, grids)
-    except RuntimeError as error:
-        if layer.layout in LAYOUTS:
-            problem = f"its output of shape {shape} has no such tokens as layout= says: {error}"
+        maps = as_maps(output, layer, grids)
+    except Exception as error:
+        if layer.layout in LAYOUTS and isinstance(error, RuntimeError):
+            problem = f"its output of {told} has no such tokens as layout= says: {error}"
             return replace(layer, layout="", view=None, problem=problem.rstrip("."))
-        error.add_note(f"probe: while layout= was applied to {layer.name}, shape {shape}.")
+        error.add_note(f"probe: while layout= was applied to {layer.name}, {told}.")
         raise
     if maps is None:
-        return replace(layer, layout="", problem=f"the tokens of its output of shape {shape} fit no grid; pass layout=")
+        return replace(layer, layout="", problem=f"the tokens of its output of {told} fit no grid; pass layout=")
     if layer.view is not None and (not isinstance(maps, Tensor) or maps.ndim not in (4, 5) or len(maps) != n_images):
         made = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise LayoutError(
-            f"layout: the function for {layer.name!r} made {made} of an output of shape {shape}; expected maps of "
+            f"layout: the function for {layer.name!r} made {made} of an output of {told}; expected maps of "
             f"shape (image, channel, row, column), or with frames before the rows, here of {n_images} images."
         )
     return replace(layer, n_channels=maps.shape[1], size=grid_in(maps))
@@ -513,8 +552,16 @@ def _layout_options(layout: LayoutOption) -> dict[str, GivenLayout]:
     return {pattern: given_layout(value, pattern) for pattern, value in options.items()}
 
 
-def _given_layout(options: Mapping[str, GivenLayout], name: str, output: Tensor) -> GivenLayout | None:
-    """Return the first layout that the user gave for this layer and that can be meant for its output."""
-    return next(
-        (given for pattern, given in options.items() if fnmatchcase(name, pattern) and given.fits(output)), None
-    )
+def _given_layout(options: Mapping[str, GivenLayout], name: str, tensor: Tensor | None) -> GivenLayout | None:
+    """Return the first layout that the user gave for this layer and that can be meant for its output's first tensor."""
+    for pattern, given in options.items():
+        if pattern == name and given.view is not None:
+            return given
+        if tensor is not None and fnmatchcase(name, pattern) and given.fits(tensor):
+            # Of the many layers that a glob finds, some give more than the function is meant for.
+            return given if given.view is None else replace(given, view=partial(_of_first, given.view))
+    return None
+
+
+def _of_first(view: View, output: Any) -> Tensor:
+    return view(first_tensor(output))

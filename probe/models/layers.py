@@ -41,7 +41,7 @@ INPUT = "input"
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
-View = Callable[[Tensor], Tensor]
+View = Callable[[Any], Tensor]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _PATCH_EMBEDDING = re.compile("patch_?(embed|merg)", re.IGNORECASE)

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "grid_of",
     "infer_layout",
     "possible_grids",
+    "tensors_in",
     "with_first_tensor",
 ]
 
@@ -48,17 +49,28 @@ def first_tensor(output: Any) -> Tensor | None:
     >>> first_tensor({"out": (None, torch.ones(1))})
     tensor([1.])
     """
+    return next((tensor for _, tensor in tensors_in(output)), None)
+
+
+def tensors_in(output: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Yield how each tensor of a module's output is written in Python, and the tensor, in the order of `first_tensor`.
+
+    Examples
+    --------
+    >>> [path for path, _ in tensors_in({"out": (None, torch.ones(1))})]
+    ["output['out'][1]"]
+    """
+    parts: Iterable[tuple[str, Any]] = ()
     if isinstance(output, Tensor):
-        return output
-    if isinstance(output, dict):
-        parts = list(output.values())
+        yield path, output
+    elif isinstance(output, dict):
+        parts = ((f"{path}[{key!r}]", part) for key, part in output.items())
     elif isinstance(output, list | tuple):
-        parts = list(output)
+        parts = ((f"{path}[{index}]", part) for index, part in enumerate(output))
     elif hasattr(output, "__dataclass_fields__"):
-        parts = [getattr(output, name) for name in output.__dataclass_fields__]
-    else:
-        return None
-    return next((tensor for tensor in map(first_tensor, parts) if tensor is not None), None)
+        parts = ((f"{path}.{name}", getattr(output, name)) for name in output.__dataclass_fields__)
+    for inner, part in parts:
+        yield from tensors_in(part, inner)
 
 
 def with_first_tensor(output: Any, tensor: Tensor) -> Any:
@@ -245,13 +257,13 @@ def _misfit(grid: Grid, image_size: Grid) -> int:
     return abs(image_size[-2] * grid[-1] - image_size[-1] * grid[-2])
 
 
-def as_maps(output: Tensor, layer: Layer, grids: Sequence[Grid]) -> Tensor | None:
+def as_maps(output: Any, layer: Layer, grids: Sequence[Grid]) -> Tensor | None:
     """View an output as maps.
 
     Parameters
     ----------
     output
-        With as many axes as the layer's layout has.
+        A tensor with as many axes as the layer's layout has; the whole output, where a function makes the maps.
     layer
         Tells the layout, and which tokens are patches.
     grids
@@ -300,14 +312,12 @@ class GivenLayout:
     grid: Grid | None = None
     view: View | None = None
 
-    def fits(self, output: Tensor) -> bool:
-        """Tell whether it can be meant for this output."""
-        return self.view is not None or output.ndim == LAYOUTS[self.axes]
+    def fits(self, tensor: Tensor) -> bool:
+        """Tell whether it can be meant for this tensor."""
+        return self.view is not None or tensor.ndim == LAYOUTS[self.axes]
 
     def patches_of(self, output: Tensor) -> dict[str, Any]:
         """Return which tokens of an output are patches, as fields of `Layer`."""
-        if self.view is not None:
-            return {"view": self.view}
         if self.patches is None:
             return {}
         n_tokens = output.shape[self.axes.index("L")]
@@ -341,7 +351,7 @@ def given_layout(value: Any, pattern: str) -> GivenLayout:
     if written is None:
         raise ArgumentError(
             f"layout: unknown layout {value!r} for {pattern!r}. Choose from {', '.join(LAYOUTS)}; tell which tokens "
-            "are patches as in 'NLC[5:201]', and their grid as in 'NLC[5:201](14, 14)'; or pass a function (tensor) "
-            "-> maps of shape (image, channel, row, column), or with frames before the rows."
+            "are patches as in 'NLC[5:201]', and their grid as in 'NLC[5:201](14, 14)'; or pass a function "
+            "(output) -> maps of shape (image, channel, row, column), or with frames before the rows."
         )
     return GivenLayout(*written)

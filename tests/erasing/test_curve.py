@@ -104,6 +104,15 @@ def test_other_images_for_the_erasers_and_labels_for_the_score():
     assert curve.attrs["images_digest"] != own.facts.images_digest
 
 
+def test_labels_are_missed_before_any_image_is_read_for_the_erasers(monkeypatch):
+    read = []
+    monkeypatch.setattr("probe.erasing.curve.collect_statistics", lambda *args, **options: read.append(args))
+    rows = TensorDataset(IMAGES)
+    with pytest.raises(ImagesError, match="the score needs labels, and a row is a tuple without any"):
+        probe.erasure_curve(NET, rows, "conv2", score="accuracy", **GIVEN)
+    assert not read
+
+
 def test_the_folds_of_the_score_are_its_own():
     statistics = probe.collect(NET, IMAGES, layers="conv2", folds=10, progress=False)
     given = {**GIVEN, "methods": "leace", "ranks": 2}

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import probe
-from probe.errors import ArgumentError, ImagesError
+from probe.errors import ArgumentError, IllConditionedError, ImagesError, ProbeWarning
+from probe.readouts.scores import crossed_sums
 from probe.testing import noise_images, padded_net, pointwise_net
 
 IMAGES = noise_images(150, 12)
@@ -27,6 +28,23 @@ def test_zeros_are_padded_again_behind_an_erased_layer(matrix):
     assert row.sel(erased="nothing", layer=["conv2", "conv3"]).min() > 0.1
     assert row.sel(erased="conv1", layer="conv2") > 0.03
     assert row.sel(erased="conv2", layer="conv3") > 0.03
+
+
+def test_a_layer_that_so_few_images_cannot_read_is_not_known(monkeypatch):
+    grams = []
+
+    def crossed(gram, n_targets, alpha):
+        grams.append(gram)
+        if len(grams) == 2:
+            raise IllConditionedError("alpha is too small")
+        return crossed_sums(gram, n_targets, alpha)
+
+    monkeypatch.setattr("probe.erasing.rereading.crossed_sums", crossed)
+    model = padded_net("zeros", depth=2, width=4)
+    with pytest.warns(ProbeWarning, match=r"r2 of conv2 with nothing erased: too few images.*Pass more images\.$"):
+        found = probe.erasure_matrix(model, IMAGES, layers=["conv1", "conv2"], progress=False)
+    assert found.r2.sel(layer="conv2", erased="nothing").isnull().all()
+    assert found.r2.sel(layer="conv2", erased="conv1").notnull().all()
 
 
 def test_the_intact_row_is_that_of_layerwise(matrix):

@@ -1,6 +1,8 @@
 """Which tokens are patches, in models that surround, drop and shuffle them."""
 
 import random
+import re
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 import probe
 from probe.errors import ArgumentError, LayoutError, ProbeWarning
 from probe.models.capture import survey
-from probe.testing import noise_images
+from probe.testing import noise_images, padded_net
 
 
 class Block(nn.Module):
@@ -215,3 +217,43 @@ def test_what_a_function_lays_out_is_not_ablated():
         probe.ablate(model, {"blocks.0": [0]}, layout=layout),
     ):
         model(noise_images(1, 224))
+
+
+class Several(nn.Module):
+    """Gives logits first, and maps behind them."""
+
+    def __init__(self, gives):
+        super().__init__()
+        self.net, self.gives = padded_net(), gives
+
+    def forward(self, images):
+        maps = self.net.relu4(self.net.conv1(images))
+        return self.gives(maps.mean(dim=(2, 3)), maps)
+
+
+def test_a_function_chooses_among_the_tensors_of_an_output():
+    wrap = Several(lambda logits, maps: {"logits": logits, "features": maps})
+    model, images = nn.Sequential(OrderedDict(wrap=wrap)), noise_images(20)
+    chosen = {"layers": "wrap", "layout": {"wrap": lambda output: output["features"]}}
+    found = probe.layerwise(model, images, **chosen)
+    expected = probe.layerwise(model, images, layers="wrap.net.relu4")
+    np.testing.assert_array_equal(found.r2, expected.r2)
+    with pytest.raises(KeyError, match="maps") as caught:
+        probe.layerwise(model, images, layers="wrap", layout={"wrap": lambda output: output["maps"]})
+    assert caught.value.__notes__[0] == "probe: while layout= was applied to wrap, a dict."
+
+
+@pytest.mark.parametrize(
+    ("gives", "path"),
+    [
+        (lambda logits, maps: {"logits": logits, "features": maps}, r"output\['features'\]"),
+        (lambda logits, maps: (logits, [maps]), r"output\[1\]\[0\]"),
+    ],
+    ids=["dictionary", "tuple"],
+)
+def test_maps_behind_another_tensor_are_not_chosen_silently(gives, path):
+    model, images = nn.Sequential(OrderedDict(wrap=Several(gives))), noise_images(2)
+    note = probe.list_layers(model, images).loc["wrap", "note"]
+    assert re.search(rf"of shape \(2, 16\), is no map.*layout={{'wrap': lambda output: {path}}}$", note)
+    with pytest.raises(LayoutError, match=rf"lambda output: {path}"):
+        probe.layerwise(model, images, layers="wrap")

@@ -14,7 +14,7 @@ import probe
 from probe.ablation.performance import Shown
 from probe.analyses.overview import study
 from probe.bundles import unbundle
-from probe.errors import ProbeError
+from probe.errors import IllConditionedError, ImagesError, ProbeError
 from tests.overviews import IMAGES, LABELS, classifier, made_overview
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,6 +87,21 @@ def test_the_border_is_traced_through_the_depth_and_at_the_layer(monkeypatch):
     with pytest.warns(probe.ProbeWarning, match="border failed"):
         study.run(net, IMAGES, parts=["border"], layer="1", quick=True, progress=False)
     assert traced == [["0", "1", "3", "5", "8"]]
+
+
+def test_a_part_of_too_few_images_is_not_measured_and_no_failure(monkeypatch):
+    def dependent(*args, **kwargs):
+        raise IllConditionedError("alpha=0.001 is too small. Pass a larger alpha=.")
+
+    monkeypatch.setattr(study, "neighbours", dependent)
+    result = made_overview(parts=["neighbours"])
+    assert json.loads(result.attrs["failed"]) == {}
+    assert json.loads(result.attrs["absent"]) == {
+        "neighbours": "too few images for channels that depend on each other."
+    }
+    monkeypatch.setattr(study, "layerwise", dependent)
+    with pytest.raises(ImagesError, match=r"images: too few .*\. Pass more images\.$"):
+        made_overview(parts=[])
 
 
 def test_a_part_that_fails_leaves_its_reason_and_the_others_stand(monkeypatch):
