@@ -222,12 +222,7 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
             "read there. Pass more images, or positions=None.",
             warned,
         )
-    if n_images < FEW_IMAGES:
-        warn(
-            f"{n_images} images: cells of one image are alike, so that errors and intervals from fewer than "
-            f"{FEW_IMAGES} images are rough. Pass more images.",
-            warned,
-        )
+    warn_of_few_images(n_images, warned)
     dead = result.n_dead.values.max(axis=1)
     if dead.any():
         warn(f"{dead.sum()} channels do not vary and are left out, in {_first_names(names[dead > 0])}.", warned)
@@ -235,6 +230,16 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
     for index in np.flatnonzero(constant.any(axis=0)):
         target = str(result.target.values[index])
         warn(f"target {target!r} is constant on the grid of {_first_names(names[constant[:, index]])}: NaN.", warned)
+
+
+def warn_of_few_images(n_images: int, warned: list[str]) -> None:
+    """Warn where errors and intervals are of too few images."""
+    if n_images < FEW_IMAGES:
+        warn(
+            f"{n_images} images: cells of one image are alike, so that errors and intervals from fewer than "
+            f"{FEW_IMAGES} images are rough. Pass more images.",
+            warned,
+        )
 
 
 def _without_untold(result: xr.Dataset, warned: list[str]) -> xr.Dataset:

@@ -9,7 +9,7 @@ import xarray as xr
 from probe.bundles import unbundle
 from probe.errors import ArgumentError
 from probe.reports.page.estimates import Estimate
-from probe.reports.page.position import position, position_change
+from probe.reports.page.position import best_read, position, position_change
 from probe.reports.page.provenance import json_attribute
 
 __all__ = ["LEAST_AGREEMENT", "NAMES", "VARIANTS", "Overview"]
@@ -105,8 +105,9 @@ class Overview:
         layers = [str(name) for name in self.where.layer.values if str(name) != _PIXELS]
         everywhere = [name for name in layers if all(name in one.layer.values for one in self.variants.values())]
         layers = everywhere or layers or [_PIXELS]
-        r2 = self.where.r2.sel(layer=layers, stimulus="rolled").mean("target", skipna=False).values
-        return layers[int(np.nanargmax(r2))] if np.isfinite(r2).any() else layers[-1]
+        found = {name: self.read(self.where, name) for name in layers}
+        known = [name for name in layers if found[name].is_known] or layers[-1:]
+        return best_read(found) or max(known, key=lambda name: found[name].low)
 
     def read(self, result: xr.Dataset, layer: str, stimulus: str = "rolled") -> Estimate:
         """Return R² of position at a layer of a part; not known where the part does not have it."""

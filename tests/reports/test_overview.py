@@ -154,6 +154,19 @@ def test_of_no_position_none_is_claimed(overview, parts, value, error, told):
     assert told in sentences(result)[0]
 
 
+def test_the_noisiest_layer_of_few_images_is_not_the_best(overview, parts):
+    where = with_r2(with_r2(parts["where"], 0.93, error=0.16), 0.4, layer="0.conv1")
+    first = sentences(changed(overview, {"where": where}))[0]
+    assert "read best from 0.conv1 of Sequential: R² 0.400" in first
+
+
+def test_where_all_errors_are_large_nothing_is_told_of_a_best_layer(overview, parts):
+    where = with_r2(with_r2(parts["where"], 1.14, error=0.16), 0.4, layer="0.conv1", error=0.16)
+    found = sentences(changed(overview, {"where": where}))
+    assert "is not known from so few images" in found[0]
+    assert not any("1.14" in sentence or "R² at 0.conv" in sentence for sentence in found)
+
+
 def told_of_padding(overview, parts, own, changed_r2, *, error=0.002, agreement=0.9):
     circular = with_r2(parts["padding_circular"], changed_r2, error=error).assign(agreement_with_own=agreement)
     where = with_r2(with_r2(parts["where"], -0.1, layer="0.conv1"), own)
