@@ -61,6 +61,8 @@ class Overview:
         Where channels are ranked and directions erased.
     model : str
         Its name.
+    weights : str
+        Where its weights come from, as the command tells it; empty where that is not known.
     """
 
     parts: Mapping[str, xr.Dataset]
@@ -68,6 +70,7 @@ class Overview:
     absent: Mapping[str, str]
     layer: str
     model: str
+    weights: str = ""
 
     @classmethod
     def of(cls, result: xr.Dataset) -> "Overview":
@@ -87,7 +90,15 @@ class Overview:
         if "where" not in parts:
             raise ArgumentError("result: its part 'where' is missing, on which all others build.")
         failed, absent = (json_attribute(result, name) for name in ("failed", "absent"))
-        return cls(parts, failed, absent, str(result.attrs["layer"]), str(result.attrs.get("model") or "a model"))
+        layer, model, weights = (str(result.attrs.get(name) or "") for name in ("layer", "model", "weights"))
+        return cls(parts, failed, absent, layer, model or "a model", weights)
+
+    @property
+    def state(self) -> str:
+        """What the model is called beside its untrained twin, or alone: trained only where weights were given."""
+        if "random" in self.weights:
+            return "as it is (random)"
+        return "trained" if self.weights or "untrained" in self.parts else "as it is"
 
     @property
     def where(self) -> xr.Dataset:

@@ -15,6 +15,7 @@ from probe.bundles import bundle, unbundle
 from probe.errors import ArgumentError
 from probe.intervals import half_width
 from probe.reports.overview import comparison, page, regions, tables
+from probe.reports.overview.figures import draw_depth
 from probe.reports.overview.parts import VARIANTS, Overview
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
@@ -312,6 +313,20 @@ def test_what_training_changed_is_told_in_its_direction(overview, parts, before,
     where = with_r2(with_r2(parts["where"], -0.1, layer="0.conv1"), 0.4)
     result = changed(overview, {"where": where, "untrained": with_r2(parts["untrained"], before)})
     assert any(told in sentence for sentence in sentences(result))
+
+
+@pytest.mark.parametrize(
+    ("weights", "state"),
+    [("random (seed 0)", "as it is (random)"), ("ResNet18_Weights.V1", "trained"), ("", "as it is")],
+)
+def test_a_model_is_called_trained_only_with_weights(overview, weights, state, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "probe.reports.overview.figures.plot_layers", lambda results, axes, **given: drawn.update(results)
+    )
+    monkeypatch.setattr("probe.reports.overview.figures.move_legend_above", lambda figure, axes: None)
+    draw_depth(Overview.of(changed(overview, without=["untrained"], weights=weights)))
+    assert list(drawn) == [state]
 
 
 # ---- Several models
