@@ -229,10 +229,10 @@ def run(
         except _NotApplicableError as error:
             reasons["absent"][part] = str(error)
         except IllConditionedError as error:
-            reason = "too few images for channels that depend on each other."
+            few = "too few images for channels that depend on each other."
             if part == "where":
-                raise ImagesError(f"images: {reason} Pass more images.") from error
-            reasons["absent"][part] = reason
+                raise ImagesError(f"images: {few} Pass more images.") from error
+            reasons["absent"][part] = few
         except Exception as error:
             if part == "where":
                 raise

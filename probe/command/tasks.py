@@ -136,7 +136,15 @@ def is_first_rank() -> bool:
 def _short_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("always" if is_first_rank() else "ignore", category=ProbeWarning)
-        warnings.showwarning = _show_warning
+        shown: set[str] = set()
+
+        def show(message: Warning | str, *place: Any, **given: Any) -> None:
+            # Each reading of the images has the same to say.
+            if str(message) not in shown:
+                shown.add(str(message))
+                _show_warning(message, *place, **given)
+
+        warnings.showwarning = show
         yield
 
 

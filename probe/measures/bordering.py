@@ -12,6 +12,7 @@ from probe.axes import AXES
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
 from probe.images.batches import Transform, check_reread
 from probe.intervals import half_width
+from probe.measures.scoring import warn_of_few_images
 from probe.models.capture import LayoutOption, survey
 from probe.models.layers import INPUT, Layer, LayerSelection, axes_taken, unwrap
 from probe.models.loan import Forward
@@ -94,7 +95,7 @@ layout, forward, max_images, seed, progress
     Warns
     -----
     ProbeWarning
-        If it is not known how far windows read.
+        If it is not known how far windows read, or there are fewer than 20 images.
 
     Examples
     --------
@@ -124,6 +125,7 @@ layout, forward, max_images, seed, progress
         size = next((layer.height, layer.width) for layer in reader.found if layer.name == INPUT)
         readable = _readable(reader, statistics.layers, warned)
     result = _profiles(statistics, size, threshold, folds)
+    warn_of_few_images(statistics.facts.n_images, warned)
     result["window_reach"] = (
         ("layer", "side"),
         [

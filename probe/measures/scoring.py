@@ -222,19 +222,26 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
             "read there. Pass more images, or positions=None.",
             warned,
         )
+    warn_of_few_images(n_images, warned)
+    dead = result.n_dead.values.max(axis=1)
+    if dead.any():
+        n_dead = dead.sum()
+        what = "1 channel does not vary and is" if n_dead == 1 else f"{n_dead} channels do not vary and are"
+        warn(f"{what} left out, in {_first_names(names[dead > 0])}.", warned)
+    constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None] & ~np.isin(names, list(unscored))[:, None]
+    for index in np.flatnonzero(constant.any(axis=0)):
+        target = str(result.target.values[index])
+        warn(f"target {target!r} is constant on the grid of {_first_names(names[constant[:, index]])}: NaN.", warned)
+
+
+def warn_of_few_images(n_images: int, warned: list[str]) -> None:
+    """Warn where errors and intervals are of too few images."""
     if n_images < FEW_IMAGES:
         warn(
             f"{n_images} images: cells of one image are alike, so that errors and intervals from fewer than "
             f"{FEW_IMAGES} images are rough. Pass more images.",
             warned,
         )
-    dead = result.n_dead.values.max(axis=1)
-    if dead.any():
-        warn(f"{dead.sum()} channels do not vary and are left out, in {_first_names(names[dead > 0])}.", warned)
-    constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None] & ~np.isin(names, list(unscored))[:, None]
-    for index in np.flatnonzero(constant.any(axis=0)):
-        target = str(result.target.values[index])
-        warn(f"target {target!r} is constant on the grid of {_first_names(names[constant[:, index]])}: NaN.", warned)
 
 
 def _without_untold(result: xr.Dataset, warned: list[str]) -> xr.Dataset:
@@ -248,8 +255,8 @@ def _without_untold(result: xr.Dataset, warned: list[str]) -> xr.Dataset:
         return result
     layers = result.layer.values[~is_told.all(["stimulus", "target"]).values]
     warn(
-        f"r2 of {_first_names(layers)} cannot be told from so few images: its error is above {_LARGEST_ERROR:g}. NaN. "
-        "Pass more images.",
+        f"r2 of {_first_names(layers)} cannot be told from so few images: its error is above {_LARGEST_ERROR:g}, so it "
+        "is NaN. Pass more images.",
         warned,
     )
     names = [*_BY_TARGET, "r2_fold", "bits"]

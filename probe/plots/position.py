@@ -316,11 +316,13 @@ def _notes(results: Iterable[xr.Dataset]) -> list[Line2D]:
     """Return what the legend says of R² that is grey, or so low that it is not shown."""
     results = list(results)
     grey: dict[str, Any] = {"color": _GREY, "marker": "o", "markersize": _MARKERS[1], "markerfacecolor": "white"}
-    notes = []
+    notes, few = [], []
     if any((_samples_per_feature(result) < FEW_SAMPLES).any() for result in results):
-        notes.append(Line2D([], [], label=f"< {FEW_SAMPLES} samples a feature", **grey))
+        few.append(f"< {FEW_SAMPLES} samples a feature")
     if any(map(_has_few_images, results)):
-        notes.append(Line2D([], [], label=f"< {FEW_IMAGES} images", **grey))
+        few.append(f"< {FEW_IMAGES} images")
+    if few:  # one entry, since both look the same
+        notes.append(Line2D([], [], label=" or ".join(few), **grey))
     if _is_cut(results):
         notes.append(Line2D([], [], label=f"R² < {_LOWEST:g}: not shown".replace("-", "−"), linestyle="none"))
     return notes

@@ -88,6 +88,10 @@ def read_saved(
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except UnpicklingError as error:
+        if _is_netcdf(Path(path).expanduser()):
+            raise ResultFileError(
+                f"{path}: is a result, and no {what}. Results are read by probe.load, and cannot be merged."
+            ) from error
         raise ResultFileError(
             f"{path}: holds no {what}, but something else that could run code, and was not read."
         ) from error
@@ -99,3 +103,8 @@ def read_saved(
     if damaged is not None:
         raise ResultFileError(f"{path}: is damaged: the checksum of {damaged}, a part of it, is wrong. {cure}")
     return content
+
+
+def _is_netcdf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"CDF", b"\x89HDF"))

@@ -385,6 +385,8 @@ def _audit_title(result: xr.Dataset) -> str:
     uneven = (result.unread > 0).any("side")
     size = json.loads(result.attrs["input_shape"])[1:]
     shown = "images" if len(size) == 2 else "clips"
+    if not padded.any():
+        return f"{shown} of {sized(size)}: no layer pads by its own arguments"
     found = f"{shown} of {sized(size)}: {int(uneven.sum())} of {int(padded.sum())} padded layers leave padding unread"
     if "even_size" not in result or not uneven.any():
         return found

@@ -28,7 +28,7 @@ def on_common_layers(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]
 
 def draw_depth(whole: Overview) -> Figure:
     """Draw R² by layer, natural beside rolled, of the model and its untrained twin, with null and control."""
-    results = {"trained": whole.where}
+    results = {whole.state: whole.where}
     if "untrained" in whole.parts:
         results["untrained"] = whole.parts["untrained"]
     results = on_common_layers(results) if len(results) > 1 else results

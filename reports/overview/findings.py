@@ -5,7 +5,7 @@ import xarray as xr
 
 from probe.reports.overview.parts import Overview
 from probe.reports.page.estimates import NEGLIGIBLE, Estimate, joined
-from probe.reports.page.position import position_change
+from probe.reports.page.position import is_told, position_change
 from probe.reports.results.page import KINDS
 
 __all__ = ["findings", "nothing", "percent"]
@@ -29,7 +29,10 @@ def findings(result: xr.Dataset) -> list[str]:
         From `probe.analyses.overview.study.run`.
     """
     whole = Overview.of(result)
-    sentences = [_where(whole), _why(whole), _broken(whole), _content(whole), _learned(whole)]
+    r2 = whole.read(whole.where, whole.peak)
+    is_settled = is_told(r2) or not r2.is_known
+    beside = [_content(whole), _learned(whole)] if is_settled else []
+    sentences = [_where(whole), _why(whole) if is_settled else "", _broken(whole), *beside]
     for part, most in _AFTER.items():
         if part in whole.parts:
             sentences.append(" ".join(KINDS[whole.parts[part].attrs["kind"]].findings(whole.parts[part])[:most]))
@@ -42,7 +45,14 @@ def _where(whole: Overview) -> str:
     rolled, natural = (whole.read(whole.where, layer, stimulus) for stimulus in ("rolled", "natural"))
     if not rolled.is_known:
         return f"{setting} no layer of {whole.model} could be scored."
-    beside = f" (on natural images {natural})" if natural.is_known else ""
+    if not is_told(rolled):
+        return (
+            f"{setting} where it is read best in {whole.model} is not known from so few images: no layer's R² is known "
+            "closely enough."
+        )
+    beside = ""
+    if natural.is_known:
+        beside = f" (on natural images {natural if is_told(natural) else 'not known from so few'})"
     if rolled.is_none:
         return f"{setting} no layer of {whole.model} tells it: even at {layer}, the highest, R² is {rolled}{beside}."
     if not rolled.is_present:

@@ -9,7 +9,7 @@ import xarray as xr
 from probe.bundles import unbundle
 from probe.errors import ArgumentError
 from probe.reports.page.estimates import Estimate
-from probe.reports.page.position import position, position_change
+from probe.reports.page.position import best_read, position, position_change
 from probe.reports.page.provenance import json_attribute
 
 __all__ = ["LEAST_AGREEMENT", "NAMES", "VARIANTS", "Overview"]
@@ -61,6 +61,8 @@ class Overview:
         Where channels are ranked and directions erased.
     model : str
         Its name.
+    weights : str
+        Where its weights come from, as the command tells it; empty where that is not known.
     """
 
     parts: Mapping[str, xr.Dataset]
@@ -68,6 +70,7 @@ class Overview:
     absent: Mapping[str, str]
     layer: str
     model: str
+    weights: str = ""
 
     @classmethod
     def of(cls, result: xr.Dataset) -> "Overview":
@@ -87,7 +90,15 @@ class Overview:
         if "where" not in parts:
             raise ArgumentError("result: its part 'where' is missing, on which all others build.")
         failed, absent = (json_attribute(result, name) for name in ("failed", "absent"))
-        return cls(parts, failed, absent, str(result.attrs["layer"]), str(result.attrs.get("model") or "a model"))
+        layer, model, weights = (str(result.attrs.get(name) or "") for name in ("layer", "model", "weights"))
+        return cls(parts, failed, absent, layer, model or "a model", weights)
+
+    @property
+    def state(self) -> str:
+        """What the model is called beside its untrained twin, or alone: trained only where weights were given."""
+        if "random" in self.weights:
+            return "as it is (random)"
+        return "trained" if self.weights or "untrained" in self.parts else "as it is"
 
     @property
     def where(self) -> xr.Dataset:
@@ -105,8 +116,9 @@ class Overview:
         layers = [str(name) for name in self.where.layer.values if str(name) != _PIXELS]
         everywhere = [name for name in layers if all(name in one.layer.values for one in self.variants.values())]
         layers = everywhere or layers or [_PIXELS]
-        r2 = self.where.r2.sel(layer=layers, stimulus="rolled").mean("target", skipna=False).values
-        return layers[int(np.nanargmax(r2))] if np.isfinite(r2).any() else layers[-1]
+        found = {name: self.read(self.where, name) for name in layers}
+        known = [name for name in layers if found[name].is_known] or layers[-1:]
+        return best_read(found) or max(known, key=lambda name: found[name].low)
 
     def read(self, result: xr.Dataset, layer: str, stimulus: str = "rolled") -> Estimate:
         """Return R² of position at a layer of a part; not known where the part does not have it."""

@@ -1,10 +1,41 @@
 """R² of position of one network, the mean of row and column, with its error over images; and how it changes."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import xarray as xr
 
-from probe.reports.page.estimates import Estimate, estimate, interval
+from probe.reports.page.estimates import NEGLIGIBLE, Estimate, estimate, interval
 
-__all__ = ["position", "position_change"]
+__all__ = ["best_read", "is_told", "position", "position_change"]
+
+_WIDEST = 0.25
+"""With a half width above this, an R² of too few images says nothing of where position is."""
+
+
+def is_told(r2: Estimate) -> bool:
+    """Return whether an R² is known to within an error that lets it be told, and is one that can be.
+
+    Examples
+    --------
+    >>> is_told(Estimate(0.9, 0.1, 1)), is_told(Estimate(0.93, 0.44, 1)), is_told(Estimate(1.14, 0.1, 1))
+    (True, False, False)
+    """
+    return bool(r2.is_known and np.nan_to_num(r2.half_width) <= _WIDEST and r2.mean <= 1 + NEGLIGIBLE)
+
+
+def best_read(scores: Mapping[str, Estimate]) -> str:
+    """Return the layer whose R² is highest for sure, by the lower end of its interval; empty where none can be told.
+
+    By the mean the layer of the largest error would be chosen, of those that differ by chance.
+
+    Examples
+    --------
+    >>> best_read({"conv1": Estimate(0.5, 0.1, 1), "conv2": Estimate(0.6, 0.24, 1), "conv3": Estimate(0.93, 0.44, 1)})
+    'conv1'
+    """
+    told = {layer: r2.low for layer, r2 in scores.items() if is_told(r2)}
+    return max(told, key=lambda layer: told[layer], default="")
 
 
 def position(chosen: xr.Dataset, *, degrees: int | None = None) -> Estimate:

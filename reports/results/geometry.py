@@ -7,11 +7,13 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from probe.intervals import half_width
 from probe.plots.auditing import plot_audit, plot_foveation
 from probe.plots.bordering import plot_border
 from probe.plots.strips import strip_of, strip_width
 from probe.reports.page.estimates import Estimate, interval, joined
 from probe.reports.page.legends import move_legend_above
+from probe.results import FEW_IMAGES
 
 __all__ = [
     "audit_figures",
@@ -122,10 +124,24 @@ def border_findings(result: xr.Dataset) -> list[str]:
     followed = reached.isel(layer=np.flatnonzero(windows.notnull().values))
     carried = followed.window_reach.max("side")
     sentences.append(f"Windows can read beyond the border {_distances(carried, middle)}.")
-    beyond = [str(name) for name in followed.layer.values[(followed.reach > carried + 0.5).values]]
-    if beyond:
+    farther = [str(name) for name in followed.layer.values[(followed.reach > carried + 0.5).values]]
+    beyond = [name for name in farther if _lies_off_beyond(followed.sel(layer=name), result)]
+    if farther and result.attrs.get("n_images", np.inf) < FEW_IMAGES:
+        sentences.append(f"Whether it reaches farther than that cannot be told from fewer than {FEW_IMAGES} images.")
+    elif beyond:
         sentences.append(f"In {joined(beyond[:_MOST_NAMED])} it reaches farther than that: padding alone is not why.")
     return sentences
+
+
+def _lies_off_beyond(one: xr.Dataset, result: xr.Dataset) -> bool:
+    """Return whether the change, the mean over sides, is above the threshold farther in than windows can carry it.
+
+    Of single sides one in so many is above it by chance.
+    """
+    ends = (1 + one.distance.values) * float(one.cell.mean())
+    beyond = one.isel(distance=np.flatnonzero(ends > float(one.window_reach.max()) + 0.5))
+    degrees = int(result.attrs["folds"]) - 1
+    return bool((beyond.change - half_width(beyond.change_se.values, degrees) > result.attrs["threshold"]).any())
 
 
 def _distances(pixels: xr.DataArray, middle: float) -> str:

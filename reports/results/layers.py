@@ -1,6 +1,6 @@
 """What the pages of results by layer say and show: readouts of position, and of the cell from pooled features."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from probe.plots.maps import plot_maps, shape_of_panels
 from probe.plots.pooling import plot_pooled
 from probe.plots.position import plot_layers
 from probe.reports.page.estimates import Estimate, interval
-from probe.reports.page.position import position
+from probe.reports.page.position import best_read, is_told, position
 
 __all__ = [
     "pooled_figures",
@@ -47,13 +47,21 @@ def _peak(chosen: xr.Dataset, stimulus: str, what: str) -> str:
     known = {layer: score for layer, score in scores.items() if score.is_known}
     if not known:
         return f"On {stimulus} images no layer could be scored."
-    layer = max(known, key=lambda name: known[name].mean)
+    layer = best_read(known)
+    if not layer:
+        return f"On {stimulus} images, where {what} is read best is not known from so few images: all errors are large."
     if not known[layer].is_present:
         highest = f"the highest R² is {known[layer]}, of {layer}"
         return f"On {stimulus} images no layer tells {what} beyond its error; {highest}."
     return (
-        f"On {stimulus} images {what} is read best from {layer}: R² {known[layer]}, the highest of {len(known)} layers."
+        f"On {stimulus} images {what} is read best from {layer}: R² {known[layer]}, the highest "
+        f"of {len(known)} layers{_untold(known)}."
     )
+
+
+def _untold(known: Mapping[str, Estimate]) -> str:
+    n_untold = sum(not is_told(score) for score in known.values())
+    return f", {n_untold} of which cannot be told from so few images" if n_untold else ""
 
 
 def position_figures(result: xr.Dataset) -> Iterator[tuple[Figure, str]]:

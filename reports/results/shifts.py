@@ -40,10 +40,11 @@ _NUMBERS = {
 
 
 def interval_of(result: xr.Dataset, name: str) -> Estimate:
-    """Return a number with the wider half of its interval."""
+    """Return a number with the wider half of its interval, cut at what a share or a cosine similarity can be."""
     value, low, high = (float(result[f"{name}{end}"]) for end in ("", "_low", "_high"))
     half = max(high - value, value - low) if np.isfinite(low) else np.nan
-    return Estimate(value, half, int(np.isfinite(value)))
+    lowest = -1.0 if name == "consistency" and result.attrs.get("compare") == "embedding" else 0.0
+    return Estimate(value, half, int(np.isfinite(value)), within=(lowest, 1.0))
 
 
 def consistency_findings(result: xr.Dataset) -> list[str]:

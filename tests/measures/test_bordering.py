@@ -128,3 +128,8 @@ def test_clips_are_refused():
     patches = nn.Sequential(nn.AvgPool3d(2), nn.Conv3d(3, 2, 1))
     with pytest.raises(ArgumentError, match="it takes clips"):
         probe.border_profile(patches, noise_images(10, (4, 8, 8)), progress=False)
+
+
+def test_few_images_are_warned_of():
+    with pytest.warns(ProbeWarning, match="10 images: cells of one image are alike"):
+        probe.border_profile(padded_net("zeros", depth=1), noise_images(10, 12), progress=False)

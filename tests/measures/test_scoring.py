@@ -31,7 +31,7 @@ def test_constant_targets_and_dead_channels_are_not_scored():
         result = probe.layerwise(Same(), maps.float(), layers="same", stimuli="natural", positions=None, progress=False)
     messages = " ".join(str(w.message) for w in caught)
     assert "target 'row' is constant on the grid of same" in messages
-    assert "1 channels do not vary and are left out, in same" in messages
+    assert "1 channel does not vary and is left out, in same" in messages
     assert np.isnan(result.r2.sel(target="row")).all()
     assert np.isnan(result.bits.sel(target="row")).all()
     assert np.isfinite(result.r2.sel(target="column")).all()
@@ -99,7 +99,7 @@ class TestValues:
         assert np.isfinite(result.omega2.values[[0, 2, 3]]).all()
 
     def test_squares_that_leave_single_precision_are_summed(self):
-        with pytest.warns(ProbeWarning, match=r"1 channels do not vary and are left out, in 1\."):
+        with pytest.warns(ProbeWarning, match=r"1 channel does not vary and is left out, in 1\."):
             result = run(probe.layerwise, altered_net([1], 1e30), layers=["1", "2"])
         assert result.valid.all()
         alive = nn.Sequential(padded_net(depth=2, width=4).conv1, Chosen([0, 2, 3]))
@@ -157,7 +157,7 @@ class TestValues:
         images = IMAGES.clone()
         images[..., 0] = 0
         for stimuli in (("natural", "rolled"), ("rolled", "natural")):
-            with pytest.warns(ProbeWarning, match="1 channels do not vary and are left out, in 0"):
+            with pytest.warns(ProbeWarning, match="1 channel does not vary and is left out, in 0"):
                 result = run(probe.layerwise, nn.Sequential(Column()), images, layers="0", stimuli=stimuli)
             assert result.n_dead.sel(layer="0", stimulus=["natural", "rolled"]).values.tolist() == [1, 0]
             assert result.samples_per_feature.item() == 20 * 64 / 4

@@ -155,6 +155,12 @@ def test_layers_of_too_few_images_are_grey(layer_result, lines_of, legend_of, n_
     assert np.isnan(lines_of(ax)["rolled, row"].get_ydata()).all() == grey
 
 
+def test_what_looks_the_same_has_one_entry_in_the_legend(layer_result, legend_of):
+    result = layer_result(FOUR, n_images=19).assign_coords(samples_per_feature=("layer", [3.0] * 4))
+    found = legend_of(probe.plot_layers(result, axes_of_own()).figure)
+    assert [label for label in found if label.startswith("<")] == ["< 5 samples a feature or < 20 images"]
+
+
 def test_measured_samples_decide_what_is_grey(legend_of):
     with pytest.warns(probe.ProbeWarning, match="19 images"):
         result = probe.layerwise(padded_net("zeros"), noise_images(19), progress=False)

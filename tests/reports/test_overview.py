@@ -15,6 +15,7 @@ from probe.bundles import bundle, unbundle
 from probe.errors import ArgumentError
 from probe.intervals import half_width
 from probe.reports.overview import comparison, page, regions, tables
+from probe.reports.overview.figures import draw_depth
 from probe.reports.overview.parts import VARIANTS, Overview
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$\\frac$'
@@ -152,6 +153,19 @@ def test_of_no_position_none_is_claimed(overview, parts, value, error, told):
     where = with_r2(parts["where"], np.nan, layer="0.conv1")
     result = changed(overview, {"where": with_r2(where, value, error=error)})
     assert told in sentences(result)[0]
+
+
+def test_the_noisiest_layer_of_few_images_is_not_the_best(overview, parts):
+    where = with_r2(with_r2(parts["where"], 0.93, error=0.16), 0.4, layer="0.conv1")
+    first = sentences(changed(overview, {"where": where}))[0]
+    assert "read best from 0.conv1 of Sequential: R² 0.400" in first
+
+
+def test_where_all_errors_are_large_nothing_is_told_of_a_best_layer(overview, parts):
+    where = with_r2(with_r2(parts["where"], 1.14, error=0.16), 0.4, layer="0.conv1", error=0.16)
+    found = sentences(changed(overview, {"where": where}))
+    assert "is not known from so few images" in found[0]
+    assert not any("1.14" in sentence or "R² at 0.conv" in sentence for sentence in found)
 
 
 def told_of_padding(overview, parts, own, changed_r2, *, error=0.002, agreement=0.9):
@@ -299,6 +313,20 @@ def test_what_training_changed_is_told_in_its_direction(overview, parts, before,
     where = with_r2(with_r2(parts["where"], -0.1, layer="0.conv1"), 0.4)
     result = changed(overview, {"where": where, "untrained": with_r2(parts["untrained"], before)})
     assert any(told in sentence for sentence in sentences(result))
+
+
+@pytest.mark.parametrize(
+    ("weights", "state"),
+    [("random (seed 0)", "as it is (random)"), ("ResNet18_Weights.V1", "trained"), ("", "as it is")],
+)
+def test_a_model_is_called_trained_only_with_weights(overview, weights, state, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "probe.reports.overview.figures.plot_layers", lambda results, axes, **given: drawn.update(results)
+    )
+    monkeypatch.setattr("probe.reports.overview.figures.move_legend_above", lambda figure, axes: None)
+    draw_depth(Overview.of(changed(overview, without=["untrained"], weights=weights)))
+    assert list(drawn) == [state]
 
 
 # ---- Several models

@@ -97,6 +97,24 @@ def test_where_position_is_read_best_is_told_with_its_error():
     assert all("no layer tells position" in sentence for sentence in KINDS["layerwise"].findings(none))
 
 
+def test_layers_whose_r2_few_images_do_not_tell_are_not_the_best():
+    result = MAKERS["layerwise"]()
+    noisy = result.copy(deep=True)
+    noisy["r2"].loc[{"layer": noisy.layer[-1]}] = 1.14
+    noisy["r2_se"].loc[{"layer": noisy.layer[-1]}] = 0.16
+    said = KINDS["layerwise"].findings(noisy)[1]
+    assert f"from {noisy.layer.values[-1]}:" not in said and "1 of which cannot be told from so few images" in said
+    noisy["r2_se"][:] = 0.16
+    assert "is not known from so few images" in KINDS["layerwise"].findings(noisy)[1]
+
+
+def test_intervals_of_consistency_end_at_what_it_can_be():
+    result = MAKERS["shift_consistency"]()
+    for name, value in {"consistency": 1.0, "consistency_low": 0.69, "consistency_high": 1.31}.items():
+        result[name] = result[name] * 0 + value
+    assert "probability 1.00 (0.69 to 1.00)" in KINDS["shift_consistency"].findings(result)[0]
+
+
 def test_files_from_before_kinds_tell_their_page_by_their_study():
     with pytest.raises(KeyError):  # it is the page of a study that misses its variables
         reports.build(xr.Dataset(attrs={"analysis": "channels"}))
@@ -165,6 +183,12 @@ def test_a_reach_beyond_all_windows_is_not_put_down_to_padding():
     assert told_of_border(4, 12).endswith("In conv2 it reaches farther than that: padding alone is not why.")
     assert "padding alone" not in told_of_border(4, 4)
     assert "Windows can read beyond the border nowhere in conv1. In conv1 it" in told_of_border(4, window=0.0)
+
+
+def test_a_reach_of_one_side_or_of_few_images_is_no_reason_to_doubt_padding():
+    assert "padding alone" not in told_of_border(4, 12, change=0.001)
+    few = border_result((4, 12)).assign_attrs(n_images=10)
+    assert KINDS["border_profile"].findings(few)[-1].startswith("Whether it reaches farther than that cannot be told")
 
 
 def test_what_is_not_known_of_the_border_is_said():

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+import probe
 from probe.errors import ResultFileError
 from probe.sums.saved import read_saved, write_saved
+from probe.testing import padded_net
 
 ASKED = {"form": "form 1", "what": "sums", "cure": "Sum again."}
 
@@ -37,3 +39,9 @@ def test_what_is_no_such_file(make, message, tmp_path):
     make(tmp_path / "sums.pt")
     with pytest.raises(ResultFileError, match=message):
         read_saved(tmp_path / "sums.pt", **ASKED)
+
+
+def test_a_result_is_said_to_be_one(tmp_path):
+    path = probe.save(probe.audit(padded_net(), (3, 24, 24)), tmp_path / "result.nc")
+    with pytest.raises(ResultFileError, match=r"result\.nc: is a result, and no .*probe\.load"):
+        probe.Statistics.load(path)

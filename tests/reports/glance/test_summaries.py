@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 import probe
 from probe.command.tables import summarise, write_table
 from probe.errors import ProbeWarning
-from probe.testing import noise_images, padded_net
+from probe.testing import noise_images, padded_net, pointwise_net
 
 
 def test_of_a_ranking(made):
@@ -108,3 +108,8 @@ def test_of_neighbours(made):
     text = write_table(result)
     assert f"{row.same_place:.3f} ({row.same_place_low:.3f}–{row.same_place_high:.3f})" in text
     assert f"{row.chance:.3f}" in text and "18 pairs of images" in text.replace("\n ", "")
+
+
+def test_an_audit_without_padding_counts_no_layers():
+    result = probe.audit(pointwise_net(), (3, 12, 12))
+    assert "images of 12×12: no layer pads by its own arguments" in write_table(result)
