@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import on_cells
-from probe.errors import ArgumentError, warn
+from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, warn
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
@@ -85,7 +85,7 @@ def collect_statistics(
             warn(
                 "layers: 'auto' found nothing but the pixels. Name layers; probe.list_layers shows them.", reader.warned
             )
-        with_maps = select_layers(maps, layers, module_names(reader.model))[0] if maps else []
+        with_maps = _with_maps(maps, layers, reader) if maps else []
         with_moments = layers if moments else with_maps
         cells = _cells(layers, reader.length, options)
         check_memory(
@@ -167,6 +167,15 @@ def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dic
         if count is not None and count >= layer.n_cells:
             cells[layer.name] = None
     return cells
+
+
+def _with_maps(maps: LayerSelection, layers: Sequence[Layer], reader: Reader) -> list[Layer]:
+    try:
+        return select_layers(maps, layers, module_names(reader.model))[0]
+    except (LayerNotFoundError, LayerNotCalledError) as error:
+        raise LayerNotFoundError(
+            f"maps={maps!r}: not among the {len(layers)} layers that layers= chooses. Name it in layers= too."
+        ) from error
 
 
 def _first_reasons(skipped: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import probe
+from probe.errors import LayerNotFoundError
 from probe.images.stimuli import apply_stimulus
 from probe.reading.cells import draw_cells
 from probe.reading.collecting import statistics_bytes
@@ -138,3 +139,8 @@ def test_layers_left_out_are_told_with_a_reason():
     ):
         statistics = probe.collect(net, noise_images(20, 8), progress=False)
     assert list(statistics.facts.skipped) == [f"{place}.1" for place in range(1, 6)]
+
+
+def test_maps_of_a_layer_that_is_not_measured_are_refused_as_maps():
+    with pytest.raises(LayerNotFoundError, match=r"^maps='conv2': not among the 1 layers that layers= chooses"):
+        probe.layerwise(padded_net("zeros", depth=2), noise_images(6), layers="conv1", maps="conv2", progress=False)
