@@ -51,7 +51,7 @@ def gram(net, images):
 @pytest.mark.filterwarnings("ignore:14 images")
 def test_the_whole_readout_is_that_of_layerwise(net, images, gram):
     found = score_omissions(gram, [[fold] for fold in range(FOLDS)], 2, ALPHA)
-    with pytest.warns(probe.ProbeWarning, match="do not vary"):
+    with pytest.warns(probe.ProbeWarning, match="does not vary"):
         known = probe.layerwise(
             net, images, layers="conv3", stimuli="natural", folds=FOLDS, positions=None, progress=False
         )

@@ -64,7 +64,7 @@ def test_r2_equals_scikit_learn(case, dtype):
     np.testing.assert_allclose(result.r2_se, by_hand, atol=tolerance)
 
 
-@pytest.mark.filterwarnings("ignore:1 channels do not vary")
+@pytest.mark.filterwarnings("ignore:1 channel does not vary")
 def test_the_default_path_equals_scikit_learn():
     """Sampled cells, two stimuli, oblong maps, and a channel that does not vary, in one layer."""
     maps = activations(count=40, n_channels=5, size=(9, 14), seed=3)
