@@ -96,7 +96,7 @@ class Stream(IterableDataset[Chunk | End]):
     def __iter__(self) -> Iterator[Chunk | End]:
         """Read on, and yield batches with the places of their images, and in the end how many there were.
 
-        Each of several workers goes along the whole stream and makes every so-manieth batch of it, so that each image
+        Each of n workers goes along the whole stream and makes every n-th batch of it, so that each image
         is read once, at the same place with any number of workers, whether the data set knows of them or not. That
         holds if all see the same images in the same order, which the digests of a few of them tell.
         """

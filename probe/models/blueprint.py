@@ -56,8 +56,12 @@ def _convolve(convolution: Any, maps: Tensor) -> Tensor:
     """Refuse a window that is larger than the map by one cell, which older versions of torch let pass on meta."""
     result = type(convolution).forward(convolution, maps)
     if isinstance(result, Tensor) and 0 in result.shape[2:]:  # no tensor while the model is traced
+        amounts = (0,) * (maps.ndim - 2) if isinstance(convolution.padding, str) else convolution.padding
+        padded = [n + 2 * p for n, p in zip(maps.shape[2:], amounts, strict=True)]
+        spans = [d * (k - 1) + 1 for k, d in zip(convolution.kernel_size, convolution.dilation, strict=True)]
         raise RuntimeError(
-            f"Kernel size can't be greater than actual input size: {convolution} on maps of {tuple(maps.shape[2:])}"
+            f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
+            f"({' x '.join(map(str, spans))}). Kernel size can't be greater than actual input size"
         )
     return result
 

@@ -62,14 +62,13 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("batch_size", 1), ("num_workers", 0), ("first_image", 0), ("seed", 0)):
-            whole_number(name, getattr(self, name), least)
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         if self.max_images is not None:
-            whole_number("max_images", self.max_images, 1, otherwise="None (all) or ")
+            wanted = whole_number("max_images", self.max_images, 1, otherwise="None (all) or ")
+            object.__setattr__(self, "max_images", wanted)
         if self.positions is not None and self.positions != "auto":
-            whole_number("positions", self.positions, 1, otherwise="'auto', None (every cell) or ")
-        for name in ("folds", "batch_size", "num_workers", "first_image", "seed", "max_images", "positions"):
-            if isinstance(getattr(self, name), np.integer):
-                object.__setattr__(self, name, int(getattr(self, name)))
+            wanted = whole_number("positions", self.positions, 1, otherwise="'auto', None (every cell) or ")
+            object.__setattr__(self, "positions", wanted)
         if self.checkpoint_every is not None:
             whole_number("checkpoint_every", self.checkpoint_every, 1, otherwise="None (about every two minutes) or ")
             if self.checkpoint is None:
