@@ -11,11 +11,31 @@ from torch import Tensor
 from torch.nn import functional
 
 from probe.analyses.data.labelled import ClassFolder
-from probe.errors import ImagesError
+from probe.errors import ArgumentError, ImagesError
 from probe.images.batches import Transform, evenly_spaced, open_images
-from probe.images.rows import Unreadable, as_tensor
+from probe.images.rows import Folder, Unreadable, as_tensor
 
-__all__ = ["read_classes", "sample_crops", "square_images"]
+__all__ = ["read_classes", "rows_of", "sample_crops", "square_images"]
+
+
+def rows_of(images: Any) -> Any:
+    """Return images as rows that can be read several times: those of a folder, a data set or a tensor.
+
+    Raises
+    ------
+    ArgumentError
+        If there are none, or they can be read once alone.
+    """
+    if images is None:
+        raise ArgumentError("images: none given. A given model needs a folder, Dataset or tensor of images.")
+    if isinstance(images, str | Path):
+        return Folder(Path(images))
+    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
+        raise ArgumentError(
+            f"images: they are read several times, which a {type(images).__name__} does not allow. Pass a folder, "
+            "Dataset or tensor."
+        )
+    return images
 
 
 def square_images(

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from probe.ablation.hooks import ablate
 from probe.ablation.performance import resolve_scores
 from probe.analyses.data.digits import digit_batches, load_digits, place_digits
+from probe.analyses.data.photographs import rows_of
 from probe.analyses.data.shown import shown_images
 from probe.analyses.erasing.edits import read_edits
 from probe.analyses.erasing.matching import matched_shares
@@ -29,7 +29,6 @@ from probe.erasing.proof import erasure_proof
 from probe.erasing.stronger import stronger_readouts
 from probe.errors import ArgumentError, ProbeWarning
 from probe.images.batches import Transform
-from probe.images.rows import Folder
 from probe.measures.matching import neighbours
 from probe.measures.probing import collect
 from probe.reading.options import Options
@@ -198,7 +197,7 @@ def run(
     if model is None:
         subjects = _of_digits(chosen)
     else:
-        images = _rows(images)
+        images = rows_of(images)
         subjects = [_Subject(model, images, images if scored is None else scored, named[0], score)]
     measured = []
     for seed, subject in enumerate(tqdm(subjects, unit="network", desc="erasing", disable=None if progress else True)):
@@ -376,24 +375,6 @@ def _read(subject: _Subject, chosen: Preset, reading: dict[str, Any]) -> xr.Data
         subject.model, first, second, subject.layer, stimulus="rolled", options=reading, **readers
     ).isel(stimulus=0, drop=True)
     return found.merge(with_edits.rename(r2="edits_r2", r2_se="edits_r2_se"))
-
-
-def _rows(images: Any) -> Any:
-    """Return images that can be taken apart.
-
-    Raises
-    ------
-    ArgumentError
-        If they cannot.
-    """
-    if isinstance(images, str | Path):
-        return Folder(Path(images))
-    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        raise ArgumentError(
-            f"images: every second one is read apart, which a {type(images).__name__} does not allow. Pass a tensor, "
-            "Dataset or folder."
-        )
-    return images
 
 
 def _every_second(images: Any, start: int) -> Any:

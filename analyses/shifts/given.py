@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
+from probe.analyses.data.photographs import rows_of
 from probe.analyses.predictions import find_labels
 from probe.analyses.shifts.scores import about, numbers_of
 from probe.analyses.studies import on_dims
 from probe.analyses.training import predicted_classes
 from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
 from probe.images.batches import Transform
-from probe.images.rows import Folder, Unreadable, as_tensor, image_in
+from probe.images.rows import Unreadable, as_tensor, image_in
 from probe.measures.consistency import shift_consistency
 from probe.models.layers import unwrap
 from probe.reading.options import Options
@@ -26,7 +26,7 @@ from probe.results import Facts
 from probe.variants.padding import with_padding
 from probe.variants.sampling import with_sampling
 
-__all__ = ["OWN", "measure_given", "rows_of"]
+__all__ = ["OWN", "measure_given"]
 
 OWN = "as it is"
 """What a given model is called beside its copies."""
@@ -131,20 +131,6 @@ def _middle_of(transform: Transform | None, room: int) -> Transform:
         return pixels[:, start : pixels.shape[1] - room + start, start : pixels.shape[2] - room + start]
 
     return middle
-
-
-def rows_of(images: Any) -> Any:
-    """Return images as rows that can be read several times: those of a folder, a data set or a tensor."""
-    if images is None:
-        raise ArgumentError("images: none given. A given model needs a folder, Dataset or tensor of images.")
-    if isinstance(images, str | Path):
-        return Folder(Path(images))
-    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        raise ArgumentError(
-            f"images: they are read once for each copy, which a {type(images).__name__} does not allow. Pass a folder, "
-            "Dataset or tensor."
-        )
-    return images
 
 
 def _known_labels(model: nn.Module, images: Any, labels: Sequence[int] | None) -> np.ndarray | None:

@@ -12,11 +12,12 @@ import torch
 import xarray as xr
 from torch import nn
 
+from probe.analyses.data.photographs import rows_of
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.data.splits import check_folder
 from probe.analyses.nets import multiply_adds
 from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_arm, small_task
-from probe.analyses.shifts.given import OWN, measure_given, rows_of
+from probe.analyses.shifts.given import OWN, measure_given
 from probe.analyses.shifts.scores import numbers_of
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
 from probe.analyses.training import (

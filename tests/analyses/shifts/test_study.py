@@ -278,7 +278,7 @@ def test_its_page_has_its_table_and_figures(result):
             "seeds=3: a given model is not",
         ),
         ({"model": Corner(), "images": noise_images(2, 48), "max_images": 0}, ArgumentError, "max_images=0"),
-        ({"model": Corner(), "images": iter([])}, ArgumentError, "images: they are read once for each copy, which a l"),
+        ({"model": Corner(), "images": iter([])}, ArgumentError, "images: they are read several times, which a l"),
         ({"model": Corner(), "images": noise_images(2, 48), "labels": [0]}, ArgumentError, "labels: 1 found, 2 exp"),
     ],
 )
