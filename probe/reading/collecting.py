@@ -170,6 +170,11 @@ def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dic
 
 
 def _with_maps(maps: LayerSelection, layers: Sequence[Layer], reader: Reader) -> list[Layer]:
+    """Choose among the layers that are measured; what the model lacks is told apart from what is not measured."""
+    try:
+        reader.layers(maps)
+    except (LayerNotFoundError, LayerNotCalledError) as error:
+        raise type(error)(f"maps={maps!r}: {str(error).removeprefix('layers: ')}") from None
     try:
         return select_layers(maps, layers, module_names(reader.model))[0]
     except (LayerNotFoundError, LayerNotCalledError) as error:
