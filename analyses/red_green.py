@@ -12,7 +12,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
-from probe.analyses.training import check_stopped, predict, side_by_side
+from probe.analyses.training import predict, side_by_side, take_steps
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "TESTS", "Boxes", "Preset", "make_boxes", "red_green_net", "run", "train_on_boxes"]
@@ -232,12 +232,7 @@ def train_on_boxes(model: nn.Module, training: Boxes, settings: Preset) -> int:
     optimiser = torch.optim.Adadelta(model.parameters(), lr=1.0, rho=0.9, eps=1e-6, weight_decay=5e-5)
     lowest, kept, best = float("inf"), 0, model.state_dict()
     for epoch in range(1, settings.epochs + 1):
-        with torch.enable_grad():
-            for images, labels in zip(training.images.split(_BATCH), training.labels.split(_BATCH), strict=True):
-                check_stopped()
-                optimiser.zero_grad()
-                functional.cross_entropy(model(images), labels).backward()
-                optimiser.step()
+        take_steps(model, zip(training.images.split(_BATCH), training.labels.split(_BATCH), strict=True), optimiser)
         loss = _loss(model, validation)
         if loss < lowest:
             lowest, kept = loss, epoch
@@ -245,7 +240,6 @@ def train_on_boxes(model: nn.Module, training: Boxes, settings: Preset) -> int:
         if epoch - kept == _PATIENCE:
             break
     model.load_state_dict(best)
-    model.eval()
     return kept
 
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
+from probe.analyses.training import take_steps
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "Preset", "rook_images", "rook_net", "run"]
@@ -196,21 +197,14 @@ def run(
 def _train(network: RookNet, images: Tensor, shown: Sequence[int]) -> Tensor:
     """Train a network in place; return its maps after the epochs `shown`, the last of which ends the training."""
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    batches = list(zip(images.split(1), torch.arange(len(images)).split(1), strict=True))
     maps = []
     for epoch in range(shown[-1] + 1):
         if epoch in shown:
             maps.append(network.map(images)[:, 0].detach())
         if epoch < shown[-1]:
-            _train_epoch(network, optimiser, images)
+            take_steps(network, batches, optimiser)
     return torch.stack(maps)
-
-
-def _train_epoch(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor) -> None:
-    with torch.enable_grad():
-        for label, image in enumerate(images):
-            optimiser.zero_grad()
-            functional.cross_entropy(network(image[None]), torch.tensor([label])).backward()
-            optimiser.step()
 
 
 def _by_network(values: Sequence[Tensor], paddings: Sequence[str], dims: Sequence[str]) -> xr.DataArray:

@@ -28,7 +28,6 @@ __all__ = [
     "LEARNING_RATE",
     "ONE_CYCLE",
     "Recipe",
-    "check_stopped",
     "classification_loss",
     "clock",
     "fitting_into_memory",
@@ -36,6 +35,7 @@ __all__ = [
     "predicted_classes",
     "rolled_agreement",
     "side_by_side",
+    "take_steps",
     "train",
     "training_bar",
     "training_device",
@@ -122,17 +122,48 @@ def train(
     TooLargeError
         If a batch does not fit into memory.
     """
-    device = next(model.parameters()).device
     optimiser, schedule = recipe.start(model, steps)
+    take_steps(model, batches, optimiser, schedule=schedule, loss=loss, done=done)
+
+
+def take_steps(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, ...]],
+    optimiser: Optimizer,
+    *,
+    schedule: LRScheduler | None = None,
+    loss: Callable[..., Tensor] = classification_loss,
+    done: Callable[[], Any] = lambda: None,
+) -> None:
+    """Train a model in place with an optimiser that has begun, as `train` does, a step for each batch.
+
+    For what a `Recipe` does not say: other optimisers, and networks that are tested after each epoch.
+
+    Parameters
+    ----------
+    model, batches, loss, done
+        As in `train`.
+    optimiser
+        Of the model.
+    schedule
+        Of the rate of learning, which changes after each step; by default it does not.
+
+    Raises
+    ------
+    TooLargeError
+        If a batch does not fit into memory.
+    """
+    device = next(model.parameters()).device
     model.train()
     with torch.enable_grad():
         for batch in batches:
-            check_stopped()
+            _check_stopped()
             with fitting_into_memory(f"training: a batch of shape {tuple(batch[0].shape)}", device):
                 optimiser.zero_grad()
                 loss(model, *(part.to(device, non_blocking=True) for part in batch)).backward()
                 optimiser.step()
-            schedule.step()
+            if schedule is not None:
+                schedule.step()
             done()
     model.eval()
 
@@ -211,7 +242,7 @@ def side_by_side(device: str | torch.device = "cpu") -> Iterator[Executor]:
 
     Small networks gain little from several threads, and lose much where other programs keep the processor busy.
     The number of threads is restored in the end; what has not been started by then is not. After an error or Ctrl-C,
-    networks that are being trained stop at their next step (`check_stopped`), and Ctrl-C has a message.
+    networks that are being trained stop at their next step, and Ctrl-C has a message.
 
     Parameters
     ----------
@@ -249,14 +280,8 @@ def _begin(stopped: Event) -> None:
     _of_thread.stopped = stopped
 
 
-def check_stopped() -> None:
-    """Leave a thread whose pool has been left by an error or Ctrl-C; to be called before each step of training.
-
-    Raises
-    ------
-    concurrent.futures.CancelledError
-        If so.
-    """
+def _check_stopped() -> None:
+    """Leave a thread whose pool has been left by an error or Ctrl-C."""
     stopped: Event | None = getattr(_of_thread, "stopped", None)
     if stopped is not None and stopped.is_set():
         raise CancelledError

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from probe.analyses.actions.videos import Videos, middle_clip, scored_starts, training_clips, whole_starts
-from probe.analyses.training import ONE_CYCLE, Recipe, train
+from probe.analyses.training import ONE_CYCLE, take_steps
 
 __all__ = ["Schedule", "Splits", "score_clips", "score_videos", "train_on_videos"]
 
@@ -62,18 +62,6 @@ class Schedule:
         return self.visits * -(-n_videos // self.batch)
 
 
-class _Begun(Recipe):
-    """An optimiser and its schedule that go on from epoch to epoch."""
-
-    def __init__(self, optimiser: Optimizer, schedule: LRScheduler) -> None:
-        super().__init__()
-        object.__setattr__(self, "begun", (optimiser, schedule))
-
-    def start(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
-        begun: tuple[Optimizer, LRScheduler] = self.begun  # type: ignore[attr-defined]
-        return begun
-
-
 def train_on_videos(
     model: nn.Module,
     splits: Splits,
@@ -107,15 +95,14 @@ def train_on_videos(
     """
     model.to(device)
     n_steps = schedule.steps(len(splits.training))
-    plateau = None
+    plateau, by_step = None, None
     if schedule.is_published:
         optimiser: Optimizer = SGD(
             model.parameters(), _RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
         )
         plateau = ReduceLROnPlateau(optimiser, factor=_FACTOR, patience=_PATIENCE)
-        recipe = _Begun(optimiser, ConstantLR(optimiser, factor=1.0, total_iters=0))
     else:
-        recipe = _Begun(*ONE_CYCLE.start(model, schedule.epochs * n_steps))
+        optimiser, by_step = ONE_CYCLE.start(model, schedule.epochs * n_steps)
     curves: tuple[list[float], list[float]] = ([], [])
     scores: dict[str, Any] = {}
     for epoch in range(schedule.epochs):
@@ -128,7 +115,7 @@ def train_on_videos(
             seed=seed,
             workers=_WORKERS if schedule.is_published else 0,
         )
-        train(model, clips, steps=n_steps, recipe=recipe, done=done)
+        take_steps(model, clips, optimiser, schedule=by_step, done=done)
         loss, accuracy = score_clips(model, splits.validation, size=schedule.size, device=device)
         _, tested = score_clips(model, splits.test, size=schedule.size, device=device)
         if plateau is not None:

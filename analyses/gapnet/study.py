@@ -20,7 +20,7 @@ from probe.analyses.data.shown import keep_shown
 from probe.analyses.data.splits import check_folder, open_splits
 from probe.analyses.gapnet.nets import NETS, PooledNet
 from probe.analyses.studies import Study, check_preset, study_result
-from probe.analyses.training import check_stopped, side_by_side, training_device
+from probe.analyses.training import side_by_side, take_steps, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError
 from probe.images.batches import evenly_spaced
@@ -310,21 +310,20 @@ def _train(network: PooledNet, training: _Split, test: _Split, case: _Case, epoc
     generator = torch.Generator().manual_seed(case.seed)
     accuracies = []
     for epoch in range(epochs):
-        network.train()
-        for chosen in torch.randperm(len(training.labels), generator=generator).split(_BATCH):
-            check_stopped()
-            chosen = chosen.to(training.labels.device)
-            cells = torch.randint(case.grid**2, (len(chosen),), generator=generator).to(chosen.device)
-            flipped = (torch.rand(len(chosen), 1, 1, 1, generator=generator) < 0.5).to(chosen.device)
-            images = training.images[chosen]
-            canvases = place_on_grid(torch.where(flipped, images.flip(3), images), cells, case.grid)
-            with torch.enable_grad():
-                optimiser.zero_grad()
-                classes_shown = cells if case.measure == "location" else training.labels[chosen]
-                functional.cross_entropy(network(canvases), classes_shown).backward()
-                optimiser.step()
+        take_steps(network, _epoch(training, case, generator), optimiser)
         accuracies.append(_accuracy(network, test, case, _TEST_SEED + epoch))
     return accuracies
+
+
+def _epoch(training: _Split, case: _Case, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of canvases, and what is to be told of each."""
+    for chosen in torch.randperm(len(training.labels), generator=generator).split(_BATCH):
+        chosen = chosen.to(training.labels.device)
+        cells = torch.randint(case.grid**2, (len(chosen),), generator=generator).to(chosen.device)
+        flipped = (torch.rand(len(chosen), 1, 1, 1, generator=generator) < 0.5).to(chosen.device)
+        images = training.images[chosen]
+        canvases = place_on_grid(torch.where(flipped, images.flip(3), images), cells, case.grid)
+        yield canvases, cells if case.measure == "location" else training.labels[chosen]
 
 
 def _shown(test: _Split, grids: Sequence[int]) -> xr.DataArray:

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from probe.analyses.patch_matching.patches import Patches, taken
 from probe.analyses.patch_matching.scores import hardest_in_batch
-from probe.analyses.training import Recipe, train
+from probe.analyses.training import take_steps
 
 __all__ = ["train_descriptors"]
 
@@ -57,15 +57,9 @@ def train_descriptors(
         losses.append(float(found.detach()))
         return found
 
-    train(network, batches(), steps=steps, recipe=_Falling(), loss=loss, done=done)
+    optimiser = SGD(
+        network.parameters(), _LEARNING_RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
+    )
+    falling = LambdaLR(optimiser, lambda step: 1 - step / steps)
+    take_steps(network, batches(), optimiser, schedule=falling, loss=loss, done=done)
     return losses
-
-
-class _Falling(Recipe):
-    """SGD whose steps have the size of the learning rate, which falls to 0 in a line."""
-
-    def start(self, model: nn.Module, steps: int) -> tuple[SGD, LambdaLR]:
-        optimiser = SGD(
-            model.parameters(), _LEARNING_RATE, momentum=_MOMENTUM, dampening=_MOMENTUM, weight_decay=_WEIGHT_DECAY
-        )
-        return optimiser, LambdaLR(optimiser, lambda step: 1 - step / steps)

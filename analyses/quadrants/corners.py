@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from probe.analyses.quadrants.bagnet import bagnet33
-from probe.analyses.training import check_stopped
+from probe.analyses.training import take_steps
 from probe.images.canvases import place_at
 from probe.models.capture import reading, survey
 from probe.models.copies import copied
@@ -215,12 +215,7 @@ def train_from_scratch(
     generator = torch.Generator().manual_seed(seed)
     lowest, best = float("inf"), copy.deepcopy(model.state_dict())
     for _ in range(epochs):
-        model.train()
-        for canvases, classes in training.batches(torch.randperm(len(training), generator=generator)):
-            check_stopped()
-            optimiser.zero_grad()
-            functional.cross_entropy(model(canvases), classes).backward()
-            optimiser.step()
+        take_steps(model, training.batches(torch.randperm(len(training), generator=generator)), optimiser)
         loss = _mean_loss(model, validation)
         if loss < lowest:
             lowest, best = loss, copy.deepcopy(model.state_dict())

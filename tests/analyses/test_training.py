@@ -6,6 +6,7 @@ import inspect
 import threading
 import time
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from probe.analyses.training import (
     predict,
     rolled_agreement,
     side_by_side,
+    take_steps,
     train,
     training_bar,
     training_device,
@@ -283,12 +285,38 @@ def test_without_a_bar_ctrl_c_still_says_what_became_of_it():
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", ["gapnet.study", "quadrants.corners", "red_green", "training"])
-def test_every_loop_that_trains_in_a_pool_can_be_stopped(name):
-    tree = ast.parse(inspect.getsource(import_module(f"probe.analyses.{name}")))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    training = [node for node in functions if ".backward()" in ast.unparse(node)]
-    assert training and all("check_stopped()" in ast.unparse(node) for node in training)
+def test_an_optimiser_goes_on_from_epoch_to_epoch():
+    batches = list(digit_batches(load_digits()[0], steps=6, batch_size=16, seed=0))
+    models = small_net(width=4), small_net(width=4)
+    train(models[0], batches, steps=6)
+    optimiser, schedule = Recipe().start(models[1], 6)
+    for part in (batches[:4], batches[4:]):
+        take_steps(models[1], part, optimiser, schedule=schedule)
+        assert not any(module.training for module in models[1].modules())
+    for one, other in zip(*(model.state_dict().values() for model in models), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_a_schedule_the_rate_stays():
+    """Plain descent with the gradient by hand: of the logits x·w, the cross-entropy's is x·(p − y)."""
+    model, images = nn.Linear(1, 2, bias=False), torch.ones(1, 1)
+    weights = model.weight.detach().clone()
+    take_steps(model, [(images, torch.tensor([0]))] * 3, torch.optim.SGD(model.parameters(), lr=0.5))
+    for _ in range(3):
+        weights -= 0.5 * (weights.softmax(dim=0) - torch.tensor([[1.0], [0.0]]))
+    torch.testing.assert_close(model.weight.detach(), weights)
+
+
+def test_studies_train_in_one_loop_which_ctrl_c_stops():
+    """But for the readouts of PosENet, which are fitted side by side to the features of one network."""
+    folder = Path(inspect.getfile(take_steps)).parent
+    calls = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "backward"
+    }
+    assert calls == {"training.py", "posenet/readouts.py"}
 
 
 def test_the_bar_counts_steps_of_all_networks():
