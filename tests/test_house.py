@@ -39,7 +39,7 @@ ENDS = {"probe.command.overviews", "probe.command.reports", "probe.command.studi
 SHARED = {"data", "nets", "predictions", "studies", "training"}
 
 # Folders whose `__init__` is a front, from which all that is public in them is imported.
-FRONTS = {"probe", "probe.reports", "probe.analyses.nets"}
+FRONTS = {"probe", "probe.analyses.nets", "probe.reports", "probe.results"}
 
 # Of the library what pages may import; none of it loads torch.
 BELOW_PAGES = {"axes", "bundles", "checks", "errors", "intervals", "results", "plots"}
