@@ -9,7 +9,10 @@ from torch.nn import functional
 
 from probe.errors import ArgumentError
 
-__all__ = ["ARMS", "DEPTHS", "Arm", "ClipResNet", "clip_resnet", "small_clip_net"]
+__all__ = ["ARMS", "DEPTHS", "SMALL", "Arm", "ClipResNet", "bare_net", "clip_resnet", "make_net", "small_clip_net"]
+
+SMALL = "small"
+"""The name of the small network; residual networks are called by their depth, such as ``RN18``."""
 
 _WIDTHS = (16, 32, 64)
 _STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -223,3 +226,17 @@ def clip_resnet(depth: int, arm: Arm, *, n_classes: int, seed: int = 0) -> ClipR
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return ClipResNet(depth, arm, n_classes)
+
+
+def make_net(net: str, arm: Arm, *, n_classes: int, n_channels: int, seed: int) -> nn.Module:
+    """Make an untrained network by its name; those of residual networks take clips of three channels."""
+    if net == SMALL:
+        return small_clip_net(arm, n_classes=n_classes, n_channels=n_channels, seed=seed)
+    return clip_resnet(int(net.removeprefix("RN")), arm, n_classes=n_classes, seed=seed)
+
+
+def bare_net(net: str, arm: Arm, n_classes: int, n_channels: int) -> nn.Module:
+    """Make a network by its name without drawing its weights."""
+    if net == SMALL:
+        return small_clip_net(arm, n_classes=n_classes, n_channels=n_channels)
+    return ClipResNet(int(net.removeprefix("RN")), arm, n_classes)

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from probe.analyses.actions import nets, study, training
+from probe.analyses.actions.cases import PRESETS, Case, one_task
+from probe.analyses.actions.digits import task_clips
 from probe.analyses.actions.nets import ARMS, small_clip_net
-from probe.analyses.actions.study import PRESETS, run
+from probe.analyses.actions.study import SCORES, run
 from probe.analyses.actions.training import Schedule, Splits, score_clips, score_videos, train_on_videos
-from probe.analyses.actions.videos import read_splits, scored_starts, whole_starts
+from probe.analyses.actions.videos import middle_clip, read_splits, scored_starts, whole_starts
 from probe.analyses.data.digits import load_digits
 from probe.errors import ArgumentError
 from probe.reports.studies import findings
@@ -53,10 +55,10 @@ def test_products_are_those_of_the_layers(result):
 
 def test_accuracies_are_those_of_the_trained_network():
     train_digits, held_out = load_digits(enlarged=1)
-    test = study.task_clips("place", held_out, count=24, generator=torch.Generator().manual_seed(1000))
-    one = study._Run(0, "place", "small", "S-Conv")
+    test = task_clips("place", held_out, count=24, generator=torch.Generator().manual_seed(1000))
+    one = Case(0, "place", "small", "S-Conv")
     net = small_clip_net(ARMS["S-Conv"], n_classes=2)
-    found = study._one_task(net, one, train_digits, test, PRESETS["tiny"], CPU, lambda: None)
+    found = one_task(net, one, train_digits, test, PRESETS["tiny"], CPU, lambda: None)
     with torch.no_grad():
         expected = 100 * (net(test.frames).argmax(1) == test.labels).double().mean()
         other = 100 * (net(test.frames.roll(16, 3)).argmax(1) == test.labels).double().mean()
@@ -82,7 +84,7 @@ def test_clips_and_videos_are_scored_by_their_definitions(folder):  # noqa: F811
     for index, label in enumerate(test.labels):
 
         def greys(starts, index=index):
-            frames = [study.middle_clip(test, index, start, size=8)[0, 8].mean() + 114.7748 - 20 for start in starts]
+            frames = [middle_clip(test, index, start, size=8)[0, 8].mean() + 114.7748 - 20 for start in starts]
             return torch.stack(frames)
 
         of_clips += [int(value > 0) == label for value in greys(scored_starts(20))]
@@ -142,7 +144,7 @@ def test_the_published_rate_falls_where_the_validation_loss_does_not(folder, mon
 def test_a_folder_is_read_and_told_of(folder):  # noqa: F811
     found = run(images=folder, preset="tiny", arms=["S-Conv", "F-Conv in space"], progress=False)
     here = found.here.sel(data_set="folder", net="small", arm=["S-Conv", "F-Conv in space"])
-    assert here.sel(score=list(study.SCORES[3:])).notnull().all() and here.sel(score="swapped").isnull().all()
+    assert here.sel(score=list(SCORES[3:])).notnull().all() and here.sel(score="swapped").isnull().all()
     assert found.by_epoch.sizes["epoch"] == 2 and found.by_epoch.notnull().all()
     best = found.by_epoch.sel(part="test", measured_arm="S-Conv", measured_net="small").max("epoch").values
     np.testing.assert_allclose(
