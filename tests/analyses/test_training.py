@@ -18,6 +18,7 @@ from probe.analyses.data.digits import digit_batches, load_digits, place_digits
 from probe.analyses.data_efficiency import study as data_efficiency
 from probe.analyses.data_efficiency.subsets import OnCanvases
 from probe.analyses.nets import small_net
+from probe.analyses.patch_matching import cases
 from probe.analyses.patch_matching import study as patch_matching
 from probe.analyses.shifts import study as shifts
 from probe.analyses.training import (
@@ -240,14 +241,18 @@ def test_whatever_does_not_fit_side_by_side_is_told():
 @pytest.mark.parametrize("study", [augshift, data_efficiency, patch_matching, shifts])
 def test_studies_tell_of_tests_that_do_not_fit(study, monkeypatch):
     """What each of them tests with runs out of memory; networks are trained little or not."""
-    inside = {augshift: "shift_consistency", shifts: "shift_consistency", patch_matching: "false_positives"}
+    inside = {
+        augshift: (augshift, "shift_consistency"),
+        shifts: (shifts, "shift_consistency"),
+        patch_matching: (cases, "false_positives"),
+    }
 
     def failing(*args, **given):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(study, "train", lambda *args, **given: None, raising=False)
     if study in inside:
-        monkeypatch.setattr(study, inside[study], failing)
+        monkeypatch.setattr(*inside[study], failing)
     else:
         monkeypatch.setattr(OnCanvases, "test", failing)
     with pytest.raises(

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from probe.analyses.patch_matching import study, training
+from probe.analyses.patch_matching import training
+from probe.analyses.patch_matching.cases import all_cases
+from probe.analyses.patch_matching.data import read_data
 from probe.analyses.patch_matching.nets import NETS, HardNet
-from probe.analyses.patch_matching.patches import made_patches
+from probe.analyses.patch_matching.patches import draw_pairs, draw_test_pairs, made_patches
 from probe.analyses.patch_matching.photographs import texture
 from probe.analyses.patch_matching.study import PRESETS, STEPS, run, train_descriptors
 from probe.errors import ArgumentError, ImagesError
@@ -28,7 +30,7 @@ def result(tiny_study):
 
 def test_the_full_presets_have_enough_points_without_a_folder():
     """The portrait alone is trained on, the temple and the flower are tested with."""
-    data = study._read("quick", None, PRESETS["quick"], None)
+    data = read_data("quick", None, PRESETS["quick"], None)
     assert len(np.unique(data.training.points)) > 4 * max(PRESETS["quick"].batches)  # 170
     ((test, pairs),) = data.tests.values()
     assert len(np.unique(test.sources)) == 2 and len(test.points) <= 4 * PRESETS["quick"].test_points
@@ -72,7 +74,7 @@ def test_untrained_networks_score_what_they_score_alone(result):
     """Their descriptors from scratch, and the score by its definition."""
     textures = [texture(number) for number in range(4)]
     patches = made_patches(textures[::2], views=2, seed=1000, most=16)
-    pairs = study.draw_test_pairs(patches, count=32, seed=1000)
+    pairs = draw_test_pairs(patches, count=32, seed=1000)
     with torch.no_grad():
         descriptors = HardNet(NETS["F-Conv"], width=0.125, seed=1).eval()(patches.pixels)
     matching = (descriptors[pairs.matching[:, 0]] - descriptors[pairs.matching[:, 1]]).norm(dim=1)
@@ -133,7 +135,7 @@ def test_the_learning_rate_falls_to_0_and_dampening_keeps_the_step():
 
 def test_training_makes_descriptors_of_one_point_alike():
     patches = made_patches([smooth(number) for number in range(3)], views=4, seed=0)
-    pairs = study.draw_pairs(patches.points, count=64, batch=16, seed=0)
+    pairs = draw_pairs(patches.points, count=64, batch=16, seed=0)
     net = HardNet(NETS["S-Conv, 7×7 outputs"], width=0.125, seed=0)
     losses = train_descriptors(net, patches, pairs, batch=16, steps=24)
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.1
@@ -172,7 +174,7 @@ def test_paper_trains_on_yosemite_and_tests_on_the_others(brown, monkeypatch):  
 def test_the_full_protocol_is_the_published_one():
     paper = PRESETS["paper"]
     assert (paper.width, paper.epochs, paper.batches) == (1.0, 10, (256, 1024))
-    runs = list(study._runs(replace(paper, seeds=1), ["S-Conv"]))
+    runs = list(all_cases(replace(paper, seeds=1), ["S-Conv"]))
     assert len(runs) == 1 + 2 * (5 + 4) == len(set(runs))
 
 
