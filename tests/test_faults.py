@@ -175,7 +175,7 @@ class TestLayers:
             yield IMAGES
             raise AssertionError("read further")
 
-        with pytest.raises(LayerNotFoundError, match="^maps='conv9': no layer 'conv9'"):
+        with pytest.raises(LayerNotFoundError, match=r"^maps='conv9': no layer 'conv9'"):
             run(measure, padded_net(depth=2), batches(), maps="conv9")
 
     def test_a_name_that_looks_like_markup(self, left_as_found, tmp_path):
