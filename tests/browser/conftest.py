@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,13 @@ def open_page(browser):
         context.close()
 
 
+def show(page, path, width, scheme="light"):
+    """Open the file anew on another screen: a window of its own for each takes longer than most checks."""
+    page.set_viewport_size({"width": width, "height": WIDTHS.get(width, 1000)})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(path.resolve().as_uri())
+
+
 def refuse(dialog, errors):
     errors.append(f"a dialog: {dialog.message}")
     dialog.dismiss()
@@ -93,14 +101,14 @@ def check_page(open_page):
     """Run all checks on a page with at least one figure and one table; `name` names its screenshots."""
 
     def check_page(path, name):
-        for width in WIDTHS:
-            for scheme in SCHEMES:
-                page = open_page(path, width=width, scheme=scheme).page
-                check_extent(page)
-                if os.environ.get("SCREENSHOTS"):
-                    take_screenshot(page, f"{name}-{width}-{scheme}")
-                for rules in RULES.get((width, scheme), ()):
-                    check_accessibility(page, rules)
+        page = open_page(path).page
+        for width, scheme in product(WIDTHS, SCHEMES):
+            show(page, path, width, scheme)
+            check_extent(page)
+            if os.environ.get("SCREENSHOTS"):
+                take_screenshot(page, f"{name}-{width}-{scheme}")
+            for rules in RULES.get((width, scheme), ()):
+                check_accessibility(page, rules)
         visit = open_page(path)
         check_contents(visit.page)
         check_sorting(visit.page)
@@ -108,9 +116,12 @@ def check_page(open_page):
         check_theme_button(visit.page)
         assert visit.errors == []
         assert visit.requests == [path.resolve().as_uri()]
+        page = open_page(path, java_script_enabled=False).page
         for width in WIDTHS:
-            check_without_scripts(open_page(path, width=width, java_script_enabled=False).page)
-        check_print(open_page(path, width=PAPER_WIDTH, java_script_enabled=False).page)
+            show(page, path, width)
+            check_without_scripts(page)
+        show(page, path, PAPER_WIDTH)
+        check_print(page)
 
     return check_page
 
