@@ -74,7 +74,7 @@ def test_swapped_padding_of_a_trained_resnet(padding, low, high):
         ZippedImages(at_hand("data/cifar10-test.zip")),
         layers="layer3.1.conv1",
         transform=transform(),
-        max_images=1000,
+        max_images=500,
         progress=False,
     )
     r2 = result.r2.mean("target").sel(layer="layer3.1.conv1")
@@ -132,10 +132,13 @@ def test_street_scenes_without_the_channels_that_flips_rank_first():
     # Batches of 8: on the first, settings run together are compared with settings run one by one.
     options = {"transform": transform(), "batch_size": 8, "progress": False}
     first = Subset(ZippedImages(archive, "train/"), range(100))
+    # Frames of a film, of which every fourth scores as all do, within 0.002.
+    scored = LabelledImages(archive, "val/")
+    scored = Subset(scored, range(0, len(scored), 4))
     # Of the backbone alone: the head, most of the work, comes after the layer.
     ranking = probe.rank_channels(net.backbone, first, "16", method="flip", **options)
     curve = probe.ablation_curve(
-        net, LabelledImages(archive, "val/"), ranking.index.values, layer="backbone.16", score="miou", counts=[400],
+        net, scored, ranking.index.values, layer="backbone.16", score="miou", counts=[400],
         draws=2, controls="random", **options,
     ).squeeze(["score", "count"])  # fmt: skip
     # A separate computation: 0.637 with all, 0.592 without the first 400, 0.598 to 0.613 without random ones.
