@@ -167,3 +167,14 @@ def left_as_found(tmp_path):
 def undrawn(monkeypatch):
     """Pages whose figures are made and not drawn, which takes most of a page's time and is in none of its texts."""
     monkeypatch.setattr(blocks, "_render", lambda figure, image_format, **metadata: BLANK[image_format])
+
+
+@pytest.fixture
+def drawn_on_nothing(monkeypatch):
+    """Pages whose figures are laid out and drawn with all their warnings and errors, but once and into no file."""
+
+    def draw(figure, image_format, **metadata):
+        figure.draw_without_rendering()
+        return BLANK[image_format]
+
+    monkeypatch.setattr(blocks, "_render", draw)

@@ -84,8 +84,8 @@ def partly_failed(result):
 @pytest.mark.parametrize("state", [null, reversed_numbers, failed, partly_failed])
 @pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty slice", "ignore:Degrees of freedom")
 def test_no_sentence_holds_what_is_no_number(study, state, request):
-    if state is reversed_numbers:  # figures of usual numbers are drawn in the tests of each study
-        request.getfixturevalue("undrawn")
+    # Figures of usual numbers are drawn in the tests of each study.
+    request.getfixturevalue("undrawn" if state is reversed_numbers else "drawn_on_nothing")
     result = state(study)
     sentences = findings(result)
     assert sentences and all(sentence.strip() and sentence[-1] in ".:" for sentence in sentences)
