@@ -115,10 +115,8 @@ def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     table = published_table(result)
     keys = [str(dim) for dim in result.here.dims]
     within = _PERCENT if result.here_by_seed.attrs["units"] == "%" else None
-    by_seed = [
-        estimate(result.here_by_seed.sel(dict(zip(keys, place, strict=True))).values, within)
-        for place in table[keys].itertuples(index=False)
-    ]
+    rows = {key: xr.DataArray(table[key].to_numpy(), dims="row") for key in keys}
+    by_seed = [estimate(seeds, within) for seeds in result.here_by_seed.sel(rows).transpose("row", "seed").values]
     table.insert(list(table.columns).index("here"), "here ± 95 %", pd.Series(by_seed, dtype=object))
     table = table.drop(columns="here").rename(columns={"here_sd": "sd"})
     return table if table.published.notna().any() else table.drop(columns=["published", "difference"])

@@ -121,6 +121,7 @@ def test_the_warning_of_the_preset_stands_above_the_findings(study):
     assert any(block.kind == "figure" for block in others)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_shows_what_the_networks_were_shown(study):
     section = {section.title: section for section in build(study).sections}.get("What the network was shown")
     if study.attrs["analysis"] in ("audit", "red_green"):  # no images; a figure of its own
