@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +171,7 @@ def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dic
 
 def _with_maps(maps: LayerSelection, layers: Sequence[Layer], reader: Reader) -> list[Layer]:
     """Choose among the layers that are measured; what the model lacks is told apart from what is not measured."""
+    maps = list(maps) if isinstance(maps, Iterator) else maps
     try:
         reader.layers(maps)
     except (LayerNotFoundError, LayerNotCalledError) as error:

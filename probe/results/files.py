@@ -154,7 +154,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         if path.exists() and not path.is_file():
             raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
         if path.exists() and not overwrite:
-            raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+            raise ResultFileError(f"{path}: exists already. Pass overwrite=True to replace it.")
         with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except ResultFileError:

@@ -72,7 +72,7 @@ class TestReport:
         Path(existing).write_bytes(b"precious")
         outcome = run(*REPORT, "-o", "page.html")
         assert outcome.exit_code == 1
-        message = f"{existing}: exists already. Pass overwrite=True (--overwrite) to replace it."
+        message = f"{existing}: exists already. Pass --overwrite to replace it."
         assert outcome.stderr == f"error: {message}\n"
         assert Path(existing).read_bytes() == b"precious"
 
