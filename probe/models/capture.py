@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import axes_of_size, sized
-from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, noting
+from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, counted, noting
 from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.blueprint import reason_of
 from probe.models.expansions import Expansion, does_more, expansion_of
@@ -199,8 +199,9 @@ def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Te
             maps = as_maps(output if layer.layout == GIVEN else tensor, layer, grids)
     if maps is None or maps.shape[:2] != (n_images, layer.n_channels) or maps.ndim - 2 != len(layer.size):
         raise LayoutError(
-            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of {n_images} images with "
-            f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
+            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of "
+            f"{counted(n_images, 'image')} with "
+            f"{counted(layer.n_channels, 'channel')} in layout {layer.layout}, as the first image gave. "
             f"Leave the layer out, or pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
         )
     return maps
@@ -409,7 +410,9 @@ def _sized(
     most = 2 + max(map(len, grids))
     if not 3 <= len(shape) <= most and given is None:
         expected = "3 or 4" if most == 4 else "3 to 5"
-        return replace(layer, problem=f"its output of shape {shape} has {len(shape)} axes; a map has {expected}")
+        return replace(
+            layer, problem=f"its output of shape {shape} has {counted(len(shape), 'axis')}; a map has {expected}"
+        )
     if axes is None:
         problem = f"it is not clear where its output of shape {shape} has rows and columns; pass layout="
         return replace(layer, problem=problem)
@@ -496,7 +499,7 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
         if _OTHER_SIZE.search(str(error)):
             raise ImagesError(
                 f"images: those of {sized(size)} ({', '.join(axes_of_size(size))}) are of another size than the model "
-                f"takes: {reason_of(error, model).rstrip('.')}. {_cure_of_other_size(model, size)}"
+                f"takes: {reason_of(error, model)}. {_cure_of_other_size(model, size)}"
             ) from error
         if first is None and "input to conv1d" in str(error):
             raise ModelError(
@@ -514,8 +517,8 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
 
 
 def _cure_of_other_size(model: nn.Module, size: Grid) -> str:
-    """Return how model and images come together; at the command the model's own size is the one without --size."""
-    own = "Show the size that it takes: in transform=, or of the command by leaving --size out"
+    """Return how model and images come together."""
+    own = "Show the size that it takes, by transform=, or --size of the command"
     argument = _ARGUMENT_OF_SIZE.get(type(model).__module__.partition(".")[0])
     if argument is None:
         return f"{own}."

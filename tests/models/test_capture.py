@@ -568,5 +568,5 @@ def test_hooks_are_removed_when_a_receiver_fails():
     ids=["torchvision", "timm"],
 )
 def test_images_of_another_size_than_the_one_taken_are_told_both_cures(make, cure):
-    with pytest.raises(ImagesError, match=rf"those of 8×8 .*16.*leaving --size out. .*{cure} of the command"):
+    with pytest.raises(ImagesError, match=rf"those of 8×8 .*16.*--size of the command. .*{cure} of the command"):
         survey(make().eval(), noise_images(1, 8))
