@@ -62,6 +62,10 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
             f"path={str(path)!r}: a result is written as netCDF; name the file .nc. For a table, use "
             "result.to_dataframe(), and for a page, `probe report FILE.nc`."
         )
+    # Such as the name of a file in another encoding; netCDF holds Unicode alone.
+    texts = {name: value for name, value in result.attrs.items() if isinstance(value, str)}
+    plain = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
+    result = result.assign_attrs(plain)
     encoding = {
         name: {"zlib": True, "complevel": 4}
         for name, variable in result.variables.items()
