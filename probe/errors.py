@@ -6,7 +6,7 @@ An exception raised by the user's own model or transform is passed on as it is, 
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "RankError",
     "ResultFileError",
     "TooLargeError",
+    "counted",
     "noting",
+    "told_once",
     "warn",
 ]
 
@@ -91,6 +93,38 @@ def warn(message: str, warned: list[str]) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ProbeWarning, stacklevel=level)
+
+
+def told_once(told: Iterable[tuple[str, str]]) -> list[str]:
+    """Return messages, each once, behind the names of all that had it to say.
+
+    Parameters
+    ----------
+    told
+        Pairs of who said it, and the message.
+
+    Examples
+    --------
+    >>> told_once([("where", "few images"), ("why", "no padding"), ("why", "few images"), ("where", "few images")])
+    ['where, why: few images', 'why: no padding']
+    """
+    names: dict[str, dict[str, None]] = {}
+    for name, message in told:
+        names.setdefault(message, {})[name] = None
+    return [f"{', '.join(those)}: {message}" for message, those in names.items()]
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something, as it is written in messages.
+
+    Examples
+    --------
+    >>> counted(1, "layer"), counted(2, "class"), counted(3, "axis"), counted(0, "image")
+    ('1 layer', '2 classes', '3 axes', '0 images')
+    """
+    if number == 1:
+        return f"1 {what}"
+    return f"{number:,} {what.removesuffix('is') + 'es' if what.endswith('s') else what + 's'}"
 
 
 @contextmanager

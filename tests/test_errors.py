@@ -7,7 +7,7 @@ import pytest
 
 import probe
 from probe import errors
-from probe.errors import ProbeError, ProbeWarning, noting, warn
+from probe.errors import ProbeError, ProbeWarning, counted, noting, warn
 from probe.testing import noise_images, padded_net
 
 
@@ -60,3 +60,11 @@ def test_without_an_exception_nothing_happens():
     with noting("here"):
         done.append(1)
     assert done == [1]
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "said"),
+    [(1, "channel", "1 channel"), (0, "layer", "0 layers"), (1200, "class", "1,200 classes")],
+)
+def test_one_is_told_in_the_singular(number, what, said):
+    assert counted(number, what) == said

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import xarray as xr
 
 from probe.bundles import bundle
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, told_once
 from probe.results import Facts, finish
 
 __all__ = ["compare"]
@@ -41,9 +41,9 @@ def compare(results: Mapping[str, xr.Dataset], *, command: str = "") -> xr.Datas
                 "`probe report model` saves it."
             )
     whole = bundle({str(number): result for number, result in enumerate(results.values())})
-    warned = [
-        f"{name}: {message}" for name, one in results.items() for message in json.loads(one.attrs.get("warnings", "[]"))
-    ]
+    warned = told_once(
+        (name, message) for name, one in results.items() for message in json.loads(one.attrs.get("warnings", "[]"))
+    )
     first, *others = results.values()
     alike = all(one.attrs.get("images_digest") == first.attrs.get("images_digest") for one in others)
     if not alike:
@@ -51,7 +51,7 @@ def compare(results: Mapping[str, xr.Dataset], *, command: str = "") -> xr.Datas
     return finish(
         whole,
         kind="comparison",
-        facts=Facts(warnings=tuple(dict.fromkeys(warned))),
+        facts=Facts(warnings=tuple(warned)),
         settings={"models": [str(one.attrs.get("model", "")) for one in results.values()]},
         command=command,
         names=list(results),

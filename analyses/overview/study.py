@@ -33,6 +33,7 @@ from probe.errors import (
     PaddingError,
     ProbeError,
     ProbeWarning,
+    told_once,
     warn,
 )
 from probe.images.batches import check_reread
@@ -218,7 +219,7 @@ def run(
     work.settle_score(labelled, score)
     found: dict[str, xr.Dataset] = {}
     reasons: dict[str, dict[str, str]] = {"failed": {}, "absent": {}}
-    warned: list[str] = []
+    said: list[tuple[str, str]] = []
     bar = tqdm(chosen, unit="part", disable=None if progress else True)
     for part in bar:
         bar.set_description(PARTS[part])
@@ -237,7 +238,8 @@ def run(
             if part == "where":
                 raise
             reasons["failed"][part] = _reason(error)
-        warned.extend(f"{part}: {one.message}" for one in given if issubclass(one.category, ProbeWarning))
+        said += [(part, str(one.message)) for one in given if issubclass(one.category, ProbeWarning)]
+    warned = told_once(said)
     where = found["where"]
     for part, why in reasons["failed"].items():
         warn(f"{part} failed: {why}", warned)

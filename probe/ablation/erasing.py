@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.ablation.replacement import check_replaceable, checked_output
-from probe.errors import ArgumentError, LayerNotFoundError, LayoutError
+from probe.errors import ArgumentError, LayerNotFoundError, LayoutError, counted
 from probe.models.copies import copied
 from probe.models.hooks import hook_for_good
 from probe.models.layers import Layer, unwrap
@@ -24,8 +24,9 @@ def check_eraser(eraser: Eraser, layer: Layer) -> None:
     place = ErasedPlace(layer.layout, layer.n_before, layer.n_behind)
     if (eraser.erasure.layer, len(eraser.mean), eraser.place) != (layer.name, layer.n_channels, place):
         raise ArgumentError(
-            f"channels: an eraser of {eraser.erasure.layer!r} ({len(eraser.mean)} channels, {eraser.place.layout}) was "
-            f"given for {layer.name!r} ({layer.n_channels} channels, {layer.layout}). Fit one to this layer."
+            f"channels: an eraser of {eraser.erasure.layer!r} ({counted(len(eraser.mean), 'channel')}, "
+            f"{eraser.place.layout}) was "
+            f"given for {layer.name!r} ({counted(layer.n_channels, 'channel')}, {layer.layout}). Fit one to this layer."
         )
 
 

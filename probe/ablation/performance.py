@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.axes import sized
-from probe.errors import ArgumentError, ImagesError
+from probe.errors import ArgumentError, ImagesError, counted
 from probe.images.labels import Labels
 from probe.images.stimuli import apply_stimulus
 from probe.intervals import half_width
@@ -282,7 +282,8 @@ class PerImage:
         values = torch.as_tensor(values, device=output.device)
         if values.shape != (len(output),):
             raise ArgumentError(
-                f"score {self._name!r}: it returned shape {tuple(values.shape)} for {len(output)} images; expected one "
+                f"score {self._name!r}: it returned shape {tuple(values.shape)} for "
+                f"{counted(len(output), 'image')}; expected one "
                 "value for each image."
             )
         return torch.stack([values.double(), torch.ones_like(values, dtype=torch.float64)], dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probe.axes import AXES, on_cells
 from probe.checks import is_whole
-from probe.errors import ArgumentError, ImagesError, LayoutError
+from probe.errors import ArgumentError, ImagesError, LayoutError, counted
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps, first_tensor, with_first_tensor
 from probe.models.notation import LAYOUTS
@@ -120,7 +120,7 @@ def checked_output(output: Any, layer: Layer) -> Tensor:
         shape = None if tensor is None else tuple(tensor.shape)
         raise LayoutError(
             f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of "
-            f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
+            f"{counted(layer.n_channels, 'channel')} in layout {layer.layout}, as the first image gave. "
             f"Pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
         )
     return tensor
@@ -165,7 +165,7 @@ def replacement_for(layer: Layer, mode: str, reference: xr.Dataset | None = None
     means = natural.mean(set(natural.dims) & set(AXES)).values
     if len(means) != layer.n_channels:
         raise ArgumentError(
-            f"reference: it has {len(means)} channels of {layer.name!r}, and the model {layer.n_channels}. "
+            f"reference: it has {counted(len(means), 'channel')} of {layer.name!r}, and the model {layer.n_channels}. "
             "Measure it on this model."
         )
     return Replacement(layer, "mean", torch.from_numpy(means))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from probe.ablation.erasing import Erasing
 from probe.ablation.replacement import Replacement
-from probe.errors import LayerNotCalledError, ModelError
+from probe.errors import LayerNotCalledError, ModelError, counted
 from probe.models.hooks import hooking
 from probe.models.layers import Layer, module_names
 from probe.models.layouts import first_tensor
@@ -126,7 +126,9 @@ class Stacked:
         output = first_tensor(self.output(images, removed))
         if output is None or output.ndim == 0 or len(output) != len(removed) * len(images):
             shape = None if output is None else tuple(output.shape)
-            raise ModelError(f"model: an output of shape {shape} has no row for each of {len(images)} images.")
+            raise ModelError(
+                f"model: an output of shape {shape} has no row for each of {counted(len(images), 'image')}."
+            )
         return output.unflatten(0, (len(removed), len(images)))
 
     def repeat_input(self, name: str) -> Any:

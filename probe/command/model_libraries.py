@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from torchvision.transforms import Grayscale, Resize
 
 from probe.command.names import near_names
-from probe.command.preprocessing import IMAGENET, Normalisation, OfFrames, Transform, Watched, shown_grey, standard
+from probe.command.preprocessing import (
+    IMAGENET,
+    Normalisation,
+    OfFrames,
+    Transform,
+    Watched,
+    shown_grey,
+    standard,
+    told_of,
+)
 from probe.errors import ArgumentError, ModelError
 from probe.models.weights import is_weight_file
 
@@ -122,7 +131,7 @@ def _as_evaluated(choice: Any, size: int | None, warned: list[str]) -> tuple[Tra
     resize = getattr(preset, "resize_size", None)
     of_pictures = OfFrames(preset) if type(preset).__name__ == "VideoClassification" else preset
     transform = of_pictures if not resize else Watched(of_pictures, resize[0], warned)
-    return transform, " ".join(repr(preset).split()) + zoom
+    return transform, told_of(preset) + zoom
 
 
 def from_timm(name: str, weights: str | None, arguments: Arguments, seed: int) -> Made:
@@ -163,7 +172,7 @@ def from_timm(name: str, weights: str | None, arguments: Arguments, seed: int) -
             transform.transforms.insert(0, Grayscale())
         sides = [step.size for step in transform.transforms if isinstance(step, Resize)]
         side = min(sides[0]) if sides and isinstance(sides[0], list | tuple) else (sides or [0])[0]
-        return Watched(transform, side, warned), " ".join(repr(transform).split())
+        return Watched(transform, side, warned), told_of(transform)
 
     origin = f"random (seed {seed})" if weights is None else full
     return Made(model, origin, prepare, (about["mean"], about["std"]))

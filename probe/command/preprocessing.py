@@ -9,6 +9,7 @@ from torch.utils.data import get_worker_info
 from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
 
+from probe.axes import sized
 from probe.errors import warn
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "plain",
     "shown_grey",
     "standard",
+    "told_of",
 ]
 
 Transform = Callable[[Any], Tensor]
@@ -134,6 +136,42 @@ def standard(size: int | None, warned: list[str], normalisation: Normalisation =
     steps = [*_to_channels(normalisation), *resized, *_to_tensor(normalisation)]
     watched = Watched(transforms.Compose(steps), side, warned)
     return watched, f"resize {side}, crop {crop}, {_phrase(normalisation)}"
+
+
+def told_of(transform: Any) -> str:
+    """Return what a transform of a library does, in one line.
+
+    Examples
+    --------
+    >>> steps = [transforms.Resize(248, interpolation="bicubic"), transforms.CenterCrop((224, 224))]
+    >>> told_of(transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(*IMAGENET)]))
+    'resize 248 bicubic, crop 224, ImageNet mean and standard deviation'
+    """
+    if isinstance(transform, transforms.Compose):
+        return ", ".join(filter(None, map(told_of, transform.transforms)))
+    if isinstance(transform, transforms.Resize):
+        return f"resize {_side(transform.size)} {getattr(transform.interpolation, 'value', transform.interpolation)}"
+    if isinstance(transform, transforms.CenterCrop):
+        return f"crop {_side(transform.size)}"
+    if isinstance(transform, transforms.Normalize):
+        return _phrase((_floats(transform.mean), _floats(transform.std)))
+    if type(transform).__name__ in ("Grayscale", "ToTensor", "MaybeToTensor"):
+        return ""  # what every transform does; greys are told by their mean
+    sides = {name: getattr(transform, f"{name}_size", None) for name in ("resize", "crop")}
+    if sides["resize"] is None:
+        return " ".join(repr(transform).split())
+    told = [f"{name} {_side(side)}" for name, side in sides.items() if side is not None]
+    told[0] += f" {transform.interpolation.value}"
+    return ", ".join([*told, _phrase((transform.mean, transform.std))])
+
+
+def _side(size: Any) -> str:
+    sides = list(size) if isinstance(size, list | tuple) else [size]
+    return str(sides[0]) if len(set(sides)) == 1 else sized(sides)
+
+
+def _floats(values: Any) -> Sequence[float]:
+    return [float(value) for value in values]
 
 
 def _to_channels(normalisation: Normalisation) -> list[torch.nn.Module]:

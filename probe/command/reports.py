@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from probe.command.arguments import (
     COUNT,
@@ -83,9 +84,9 @@ def report() -> None:
 @several("--paddings", metavar="NAME,...", known=PADDINGS, help=f"Some of {', '.join(PADDINGS)}.  [default: all]")
 @click.option("--seeds", type=COUNT, help="Small networks to train for each padding.  [default: as the preset says]")
 @preset_option
-@click.pass_obj
+@click.pass_context
 def report_padding(
-    command: str,
+    ctx: click.Context,
     output: Path,
     overwrite: bool,
     model: str | None,
@@ -109,8 +110,17 @@ def report_padding(
         raise click.UsageError(
             "--model needs --images; and --images, --weights, --model-args, --size and --max-images need --model."
         )
-    if model is not None and seeds is not None:
-        raise click.UsageError("--seeds: a given --model is not trained, so it would have no effect. Leave it out.")
+    # What has a default is given, as what has none, only where it stands in the command.
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    for name in () if model is None else ("seeds", "preset"):
+        if name in given:
+            raise click.UsageError(
+                f"--{name}: a given --model is not trained, so it would have no effect. Leave it out."
+            )
+    if model is None and "device" in given:
+        raise click.UsageError(
+            "--device: small networks are trained on the CPU, so it would have no effect. Leave it out."
+        )
     if model is not None and (":" not in model or model.startswith("timm:")) and weights is None:
         raise click.UsageError(f"--model {model} needs --weights: random ones were trained nowhere.")
     check_page(output, overwrite)
@@ -118,7 +128,7 @@ def report_padding(
     from probe.analyses.padding_comparison import study as padding_comparison
     from probe.reports.padding_comparison.page import findings
 
-    settings: dict[str, Any] = {"command": command, "progress": not quiet}
+    settings: dict[str, Any] = {"command": ctx.obj, "progress": not quiet}
     if paddings:
         settings["paddings"] = paddings
     if model is None:
@@ -135,7 +145,7 @@ def report_padding(
             device=choose_device(device),
             **settings,
         )
-        record(result, source, command)
+        record(result, source, ctx.obj)
     write_page(result, findings(result), output, overwrite)
 
 

@@ -24,6 +24,7 @@ from probe.command.tasks import (
     is_first_rank,
     note,
 )
+from probe.errors import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,7 +125,7 @@ def merge(
             merged = part if merged is None else merged.merge(part)
         except ArgumentError as error:
             raise ArgumentError(f"{file}: {error}") from error
-        note(f"{file}: {part.facts.n_images} images", quiet)
+        note(f"{file}: {counted(part.facts.n_images, 'image')}", quiet)
     assert merged is not None
     if (missing := merged.missing) and not allow_missing:
         raise ArgumentError(
@@ -150,7 +151,8 @@ def _tell(statistics: "Statistics", file: Path, as_json: bool) -> None:
         return
     whole = f" of {sum(map(len, statistics.expected))}" if missing else ""
     click.echo(
-        f"{n_images}{whole} images; {len(statistics.layers)} layers; stimuli {', '.join(statistics.stimuli)}; targets "
+        f"{n_images}{whole} image{'' if n_images == 1 and not whole else 's'}; "
+        f"{counted(len(statistics.layers), 'layer')}; stimuli {', '.join(statistics.stimuli)}; targets "
         f"{', '.join(statistics.targets)}\nsums: {file}"
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from probe.command.names import near_names
+from probe.command.wording import as_options
 from probe.errors import ProbeError, ProbeWarning
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Task(_WithExamples):
             )
         ctx.params["quiet"] = ctx.params["quiet"] or not is_first_rank()
         try:
-            with _short_warnings():
+            with _short_warnings(ctx):
                 return super().invoke(ctx)
         except _OF_CLICK:
             raise
@@ -118,7 +119,7 @@ class Task(_WithExamples):
         except Exception as error:
             if debug:
                 raise
-            click.echo(f"error: {_describe(error)}", err=True)
+            click.echo(f"error: {_describe(error, ctx)}", err=True)
             ctx.exit(1)
 
 
@@ -133,7 +134,7 @@ def is_first_rank() -> bool:
 
 
 @contextmanager
-def _short_warnings() -> Iterator[None]:
+def _short_warnings(ctx: click.Context) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("always" if is_first_rank() else "ignore", category=ProbeWarning)
         shown: set[str] = set()
@@ -142,14 +143,14 @@ def _short_warnings() -> Iterator[None]:
             # Each reading of the images has the same to say.
             if str(message) not in shown:
                 shown.add(str(message))
-                _show_warning(message, *place, **given)
+                _show_warning(as_options(str(message), ctx), *place, **given)
 
         warnings.showwarning = show
         yield
 
 
 def _show_warning(
-    message: Warning | str,
+    message: str,
     category: type[Warning],
     filename: str,
     lineno: int,
@@ -162,10 +163,15 @@ def _show_warning(
     tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, ctx: click.Context) -> str:
     """Return the message of an error of probe; for one of the user's code, its kind and where it happened as well."""
-    message = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
-    return "\n".join([message, *getattr(error, "__notes__", ())])
+    if not isinstance(error, ProbeError):
+        return "\n".join([f"{type(error).__name__}: {error}", *_notes_on(error, ctx)])
+    return "\n".join([as_options(str(error), ctx), *_notes_on(error, ctx)])
+
+
+def _notes_on(error: Exception, ctx: click.Context) -> list[str]:
+    return [as_options(note, ctx) for note in getattr(error, "__notes__", ())]
 
 
 def note(message: str, quiet: bool) -> None:

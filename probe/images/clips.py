@@ -58,7 +58,8 @@ class Clips(Folder):
     ArgumentError
         If `frames` is no number of at least 1, or `sampling` is another.
     ImagesError
-        If there is no such folder, it cannot be read, or no image file is below it.
+        If there is no such folder, it cannot be read, or no image file is below it; or if it is itself a folder of
+        image files that are not numbered one after the other, such as one of photographs.
 
     Examples
     --------
@@ -91,6 +92,12 @@ class Clips(Folder):
                 f"{videos[above][0].name!r}. Pass a folder that holds videos alone, each a folder of frames."
             )
         self._videos = [sorted(files, key=_place) for files in videos.values()]
+        if self.root in videos and (problem := _problem_of(self._videos[0], numbered=True)):
+            raise ImagesError(
+                f"images: the files in {str(folder)!r} are not the frames of a video: {problem}. Pass a folder that "
+                "holds one of frames for each video, numbered one after the other, such as "
+                "CLASS/VIDEO/image_00001.jpg; photographs make no clips."
+            )
         self.paths = list(videos)
         self.classes = sorted({path.parent.name for path in self.paths})
 
@@ -143,11 +150,14 @@ def _place(file: Path) -> tuple[int, str]:
     return _number(file) or 0, file.name
 
 
-def _problem_of(files: Sequence[Path]) -> str:
-    """Return why sorted files are not the frames of a video, one after the other; empty where they are."""
+def _problem_of(files: Sequence[Path], *, numbered: bool = False) -> str:
+    """Return why sorted files are not the frames of a video, one after the other; empty where they are.
+
+    Files without any number are in order by their names, unless they are to be numbered.
+    """
     numbers = [_number(file) for file in files]
     known = {number for number in numbers if number is not None}
-    if not known:
+    if not known and not numbered:
         return ""
     if None in numbers:
         return f"{files[numbers.index(None)].name} has no number at the end of its name, as its frames have"

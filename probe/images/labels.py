@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from probe.errors import ImagesError
+from probe.errors import ImagesError, counted
 from probe.images.rows import as_label, as_tensor
 
 __all__ = ["LabelCheck", "Labels", "named_classes"]
@@ -169,7 +169,8 @@ class LabelCheck:
         n_classes, largest = self._n_classes, max(values)
         if self._n_named is not None and self._n_named != n_classes and largest < self._n_named:
             raise ImagesError(
-                f"labels: the data set has {self._n_named} classes, and the model {n_classes} outputs, so that labels "
+                f"labels: the data set has {counted(self._n_named, 'class')}, and the model "
+                f"{counted(n_classes, 'output')}, so that labels "
                 "do not count its outputs. Sort the images into one folder for each output, in the order of the "
                 "outputs, empty ones too (ImageFolder(..., allow_empty=True)), or give the data set a "
                 "target_transform= that takes its classes to outputs."

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from probe.errors import ArgumentError, ImagesError, noting
+from probe.errors import ArgumentError, ImagesError, counted, noting
 from probe.images.digests import raw_digest
 from probe.images.rows import Transform, as_tensor, axes_of, collate, image_in, label_in, row_tensor
 from probe.images.shapes import axes_of_row, check_shape
@@ -198,7 +198,8 @@ class Stream(IterableDataset[Chunk | End]):
                 return list(zip(*labels, strict=True))
         if _length(labels) != n_images:
             raise ImagesError(
-                f"images: a batch of {n_images} images has a {type(labels).__name__} of {_length(labels)} labels. Pass "
+                f"images: a batch of {counted(n_images, 'image')} has a {type(labels).__name__} of "
+                f"{counted(_length(labels), 'label')}. Pass "
                 "one for each image."
             )
         return list(labels)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probe.axes import axes_of_size
 from probe.checks import whole_number
-from probe.errors import ArgumentError, ImagesError, warn
+from probe.errors import ArgumentError, ImagesError, counted, warn
 from probe.images.batches import Transform
 from probe.intervals import half_width, mean_over_images
 from probe.models.capture import LayoutOption
@@ -244,7 +244,7 @@ def _check_memory(reader: Reader, layers: Sequence[Layer], options: Options) -> 
     check_memory(
         n_images * len(options.stimulus_names) * numbers * width,
         reader.device,
-        f"the features of {n_images} images in {len(layers)} layers",
+        f"the features of {counted(n_images, 'image')} in {counted(len(layers), 'layer')}",
         "Choose fewer layers, or one with a smaller map, or a smaller batch_size=.",
     )
 
@@ -356,7 +356,9 @@ def _places(layer: Layer, n_cells: int) -> tuple[Tensor, Tensor]:
 def _mean_shares(matches: _Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Return the order of the images by number, the mean share and its error on (view, stimulus), and of how many."""
     if len(matches.numbers) < 2:
-        raise ImagesError(f"images: they give {len(matches.numbers)} pairs of images. Pass at least {_FOLDS + 2}.")
+        raise ImagesError(
+            f"images: they give {counted(len(matches.numbers), 'pair')} of images. Pass at least {_FOLDS + 2}."
+        )
     order = np.argsort(matches.numbers)
     # Several images are compared with the same one, in which all of them meet the same content and the same roll.
     units = np.unique(np.array(matches.others)[order], return_inverse=True)[1]

@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from probe.checks import is_whole
-from probe.errors import ArgumentError, ImagesError, warn
+from probe.errors import ArgumentError, ImagesError, counted, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, grid_along, place_on_grid
 from probe.intervals import jackknife, proportion
@@ -190,7 +190,7 @@ def _collect(reader: Reader, options: Options) -> _Vectors:
     check_memory(
         n_images * (4 * sum(widths) + 8 * _COPIES * max(widths)),
         torch.device("cpu"),
-        f"the averages of {n_images:,} images in {len(layers)} layers",
+        f"the averages of {counted(n_images, 'image')} in {counted(len(layers), 'layer')}",
         "Choose fewer layers= or max_images=.",
     )
     parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from probe.axes import AXES, axes_of_size, on_cells
-from probe.errors import ArgumentError, IllConditionedError, ImagesError, warn
+from probe.errors import ArgumentError, IllConditionedError, ImagesError, counted, warn
 from probe.images.numbering import first_few
 from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.readouts.channels import ChannelScores, score_channels
@@ -226,7 +226,7 @@ def _warn_of_layers(result: xr.Dataset, unscored: dict[str, str], n_images: int,
     dead = result.n_dead.values.max(axis=1)
     if dead.any():
         n_dead = dead.sum()
-        what = "1 channel does not vary and is" if n_dead == 1 else f"{n_dead} channels do not vary and are"
+        what = f"{counted(n_dead, 'channel')} {'does not vary and is' if n_dead == 1 else 'do not vary and are'}"
         warn(f"{what} left out, in {_first_names(names[dead > 0])}.", warned)
     constant = np.isnan(result.r2.values).all(axis=1) & valid[:, None] & ~np.isin(names, list(unscored))[:, None]
     for index in np.flatnonzero(constant.any(axis=0)):

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.models.layers import CONVOLUTIONS, Layer, is_default_layer
+from probe.models.layers import Layer, is_convolution, is_default_layer, is_linear
 
 __all__ = ["Start", "tensors_of", "with_blocks"]
 
@@ -103,9 +103,8 @@ def _blocks(model: nn.Module, names: Mapping[nn.Module, str]) -> Iterator[tuple[
     Those with convolutions are left out, which are read themselves; and those around blocks that are found by name.
     """
     repeated = {}
-    for row in model.modules():
-        if not isinstance(row, nn.ModuleList | nn.Sequential):
-            continue
+    for module in model.modules():
+        row = _row(module)
         classes = Counter(map(type, row))
         for block in row:
             if block in names and classes[type(block)] > 1 and _may_be_block(block):
@@ -116,10 +115,19 @@ def _blocks(model: nn.Module, names: Mapping[nn.Module, str]) -> Iterator[tuple[
             yield block, name
 
 
+def _row(module: nn.Module) -> list[nn.Module]:
+    """Return the modules that stand in a row; torch.fx keeps rows without their class, but with the numbers in it."""
+    if isinstance(module, nn.ModuleList | nn.Sequential):
+        return list(module)
+    if type(module) is nn.Module:
+        return [part for name, part in module.named_children() if name[-1].isdecimal()]
+    return []
+
+
 def _may_be_block(module: nn.Module) -> bool:
     parts = list(module.modules())
-    n_linear = sum(isinstance(part, nn.Linear) for part in parts)
-    has_convolution = any(isinstance(part, CONVOLUTIONS) for part in parts)
+    n_linear = sum(map(is_linear, parts))
+    has_convolution = any(map(is_convolution, parts))
     return n_linear >= _LEAST_LINEAR and not has_convolution and "decoder" not in type(module).__name__.lower()
 
 

@@ -100,7 +100,7 @@ def failure_of(plan: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def reason_of(error: Exception, model: nn.Module) -> str:
-    """Return where in a model an exception arose, its type, and the first line of its message.
+    """Return where in a model an exception arose, its type, and the first line of its message, without a full stop.
 
     Examples
     --------
@@ -113,7 +113,8 @@ def reason_of(error: Exception, model: nn.Module) -> str:
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     layer = running_layer(reversed(frames), model)
-    return f"{described(layer, model)}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    first_line = str(error).partition("\n")[0].rstrip(".")
+    return f"{described(layer, model)}: {type(error).__name__}: {first_line}"
 
 
 def smallest_input(model: nn.Module, channels: int = 3) -> int:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import axes_of_size, sized
-from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, noting
+from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, counted, noting
 from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.blueprint import reason_of
 from probe.models.expansions import Expansion, does_more, expansion_of
@@ -38,7 +38,7 @@ from probe.models.layouts import (
 )
 from probe.models.loan import Forward, run_model
 from probe.models.notation import LAYOUTS
-from probe.models.tokens import MAP_MAKERS, find_patches
+from probe.models.tokens import find_patches, makes_maps
 
 __all__ = ["LayoutOption", "Reduce", "ReduceExpansion", "Run", "input_grids", "reading", "survey", "survey_fast"]
 
@@ -47,6 +47,10 @@ ReduceExpansion = Callable[[Layer, Tensor, Expansion], Any]
 LayoutOption = str | Mapping[str, str | View] | None
 Run = Callable[[Tensor], dict[str, Any]]
 
+
+# As timm, Hugging Face and torchvision word it when a model takes one size alone, and the argument that sets it.
+_OTHER_SIZE = re.compile(r"doesn't match model|Wrong image (height|width)")
+_ARGUMENT_OF_SIZE = {"timm": "img_size", "torchvision": "image_size"}
 
 # As torch words what windows refuse.
 _TOO_SMALL = re.compile("Kernel size can't be greater|smaller than kernel size|[Oo]utput size is too small")
@@ -58,7 +62,7 @@ class _Grids:
     def __init__(self, model: nn.Module, hooks: Hooks) -> None:
         self.sizes: list[Grid] = []
         for module in model.modules():
-            if isinstance(module, MAP_MAKERS):
+            if makes_maps(module):
                 hooks.after(module, self._note)
 
     def restart(self, images: Tensor) -> None:
@@ -195,8 +199,9 @@ def _read(layer: Layer, output: Any, n_images: int, grids: Sequence[Grid]) -> Te
             maps = as_maps(output if layer.layout == GIVEN else tensor, layer, grids)
     if maps is None or maps.shape[:2] != (n_images, layer.n_channels) or maps.ndim - 2 != len(layer.size):
         raise LayoutError(
-            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of {n_images} images with "
-            f"{layer.n_channels} channels in layout {layer.layout}, as the first image gave. "
+            f"{layer.name} ({layer.module_type}): an output of shape {shape} is no map of "
+            f"{counted(n_images, 'image')} with "
+            f"{counted(layer.n_channels, 'channel')} in layout {layer.layout}, as the first image gave. "
             f"Leave the layer out, or pass layout={{{layer.name!r}: ...}}, one of {', '.join(LAYOUTS)}."
         )
     return maps
@@ -226,7 +231,7 @@ def survey(model: nn.Module, image: Tensor, layout: LayoutOption = None, forward
         If a layout is unknown, or given for a layer that there is not.
     ImagesError
         If the model's first convolution expects another number of channels or of axes, or the images are smaller than
-        a window.
+        a window, or of another size than the one that the model takes.
     ModelError
         If the model runs copies of its modules alone.
     """
@@ -405,7 +410,9 @@ def _sized(
     most = 2 + max(map(len, grids))
     if not 3 <= len(shape) <= most and given is None:
         expected = "3 or 4" if most == 4 else "3 to 5"
-        return replace(layer, problem=f"its output of shape {shape} has {len(shape)} axes; a map has {expected}")
+        return replace(
+            layer, problem=f"its output of shape {shape} has {counted(len(shape), 'axis')}; a map has {expected}"
+        )
     if axes is None:
         problem = f"it is not clear where its output of shape {shape} has rows and columns; pass layout="
         return replace(layer, problem=problem)
@@ -475,7 +482,7 @@ def _expansion(module: nn.Module, inputs: tuple[Any, ...], output: Any, layer: L
 def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None:
     try:
         run_model(model, images, forward)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         first, size = first_convolution(model), grid_in(images)
         if first is not None and len(size) == len(first.kernel_size) and first.in_channels != images.shape[1]:
             raise ImagesError(
@@ -488,6 +495,11 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
             raise ImagesError(
                 f"images: those of {sized(size)} ({', '.join(axes_of_size(size))}) are too small for the model: "
                 f"{reason_of(error, model)}. Show{longer} larger ones."
+            ) from error
+        if _OTHER_SIZE.search(str(error)):
+            raise ImagesError(
+                f"images: those of {sized(size)} ({', '.join(axes_of_size(size))}) are of another size than the model "
+                f"takes: {reason_of(error, model)}. {_cure_of_other_size(model, size)}"
             ) from error
         if first is None and "input to conv1d" in str(error):
             raise ModelError(
@@ -502,6 +514,16 @@ def _run_once(model: nn.Module, images: Tensor, forward: Forward | None) -> None
                 f"weight takes {n_taken}. {_cure_of_size(n_taken)}"
             ) from error
         raise
+
+
+def _cure_of_other_size(model: nn.Module, size: Grid) -> str:
+    """Return how model and images come together."""
+    own = "Show the size that it takes, by transform=, or --size of the command"
+    argument = _ARGUMENT_OF_SIZE.get(type(model).__module__.partition(".")[0])
+    if argument is None:
+        return f"{own}."
+    made = f"{argument}={size[-1] if size[-1] == size[-2] else size[-2:]}"
+    return f"{own}. Or make the model for these, with {made}, --model-args {made} of the command."
 
 
 def _cure_of_size(n_numbers: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from probe.errors import (
     ArgumentError,
@@ -28,7 +28,9 @@ __all__ = [
     "described",
     "first_convolution",
     "first_inputs",
+    "is_convolution",
     "is_default_layer",
+    "is_linear",
     "layer_named",
     "module_names",
     "running_layer",
@@ -44,6 +46,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 View = Callable[[Any], Tensor]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_GUARDS = "_guards_fn"  # checks the images of an exported model
 _PATCH_EMBEDDING = re.compile("patch_?(embed|merg)", re.IGNORECASE)
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 
@@ -135,10 +138,12 @@ def unwrap(model: nn.Module) -> nn.Module:
     Raises
     ------
     ModelError
-        If it is no module, is scripted or traced, or has parameters without values.
+        If it is no module, is scripted, traced or exported, or has parameters without values.
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"model: expected a torch.nn.Module, found {type(model).__name__}.")
+        exported = isinstance(model, torch.export.ExportedProgram)
+        cure = " Pass the model as it was before torch.export." if exported else ""
+        raise ModelError(f"model: expected a torch.nn.Module, found {type(model).__name__}.{cure}")
     while isinstance(model, _WRAPPERS) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, _WRAPPERS) else model._orig_mod  # type: ignore[assignment]
     for name, module in model.named_modules():
@@ -146,10 +151,19 @@ def unwrap(model: nn.Module) -> nn.Module:
             raise ModelError(
                 f"model: {name or 'it'} is a scripted or traced module, which cannot be read. Pass the eager model."
             )
+    if isinstance(model, fx.GraphModule) and not any(map(_calls_module, model.graph.nodes)):
+        raise ModelError(
+            "model: it is exported, a graph that calls none of the modules that it was made of, which hooks cannot "
+            "read. Pass the model as it was before torch.export."
+        )
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta:
             raise ModelError(f"model: the parameter {name} has no values. Load weights or run one forward pass first.")
     return model
+
+
+def _calls_module(node: fx.Node) -> bool:
+    return node.op == "call_module" and node.target != _GUARDS
 
 
 def module_names(model: nn.Module) -> dict[nn.Module, str]:
@@ -184,6 +198,39 @@ def described(layer: nn.Module, model: nn.Module) -> str:
     return f"{module_names(model).get(layer, 'the model')} ({type(layer).__name__})"
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Tell a linear layer, also one that is none of torch's class, as those of quantised models are.
+
+    Examples
+    --------
+    >>> is_linear(nn.Linear(2, 3)), is_linear(nn.Bilinear(2, 2, 3))
+    (True, False)
+    """
+    return isinstance(module, nn.Linear) or _is_like(module, (nn.Linear,), ("in_features", "out_features"))
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Tell a convolution, also one that is none of torch's classes, as those of quantised models are.
+
+    Examples
+    --------
+    >>> is_convolution(nn.ConvTranspose2d(2, 3, 3)), is_convolution(nn.Conv1d(2, 3, 3))
+    (True, False)
+    """
+    return isinstance(module, CONVOLUTIONS) or (
+        not isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
+        and _is_like(module, CONVOLUTIONS, ("in_channels", "out_channels"))
+        and hasattr(module, "kernel_size")
+    )
+
+
+def _is_like(module: nn.Module, kinds: tuple[type[nn.Module], ...], widths: tuple[str, ...]) -> bool:
+    """Tell a module that has the widths of a kind, and holds none that has them instead."""
+    return all(isinstance(getattr(module, width, None), int) for width in widths) and not any(
+        isinstance(part, kinds) for part in module.modules()
+    )
+
+
 def _is_transformer_block(module: nn.Module) -> bool:
     """Tell a block by its parts: attention, and beside it a perceptron, at least two linear layers without any.
 
@@ -207,7 +254,7 @@ def _holds_attention(module: nn.Module) -> bool:
 
 
 def _count_linear(module: nn.Module) -> int:
-    return sum(isinstance(part, nn.Linear) for part in module.modules())
+    return sum(map(is_linear, module.modules()))
 
 
 def _is_patch_embedding(module: nn.Module) -> bool:
@@ -217,7 +264,7 @@ def _is_patch_embedding(module: nn.Module) -> bool:
 
 def is_default_layer(module: nn.Module) -> bool:
     """Tell whether ``layers="auto"`` reads this module: a convolution, patch embedding or transformer block."""
-    return isinstance(module, CONVOLUTIONS) or _is_patch_embedding(module) or _is_transformer_block(module)
+    return is_convolution(module) or _is_patch_embedding(module) or _is_transformer_block(module)
 
 
 LayerSelection = str | type[nn.Module] | nn.Module | Iterable[Any]

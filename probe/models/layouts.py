@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError
-from probe.models.layers import CONVOLUTIONS, Layer, View
+from probe.models.layers import Layer, View, is_convolution, is_linear
 from probe.models.notation import LAYOUTS, read_layout
 
 __all__ = [
@@ -62,7 +62,7 @@ def tensors_in(output: Any, path: str = "output") -> Iterator[tuple[str, Tensor]
     """
     parts: Iterable[tuple[str, Any]] = ()
     if isinstance(output, Tensor):
-        yield path, output
+        yield path, output.dequantize() if output.is_quantized else output
     elif isinstance(output, dict):
         parts = ((f"{path}[{key!r}]", part) for key, part in output.items())
     elif isinstance(output, list | tuple):
@@ -138,7 +138,7 @@ def infer_layout(shape: torch.Size, n_images: int, ancestry: Iterator[nn.Module]
 def _layout_by_widths(shape: torch.Size, ancestry: Iterator[nn.Module]) -> str | None:
     first, last = _CHANNELS_FIRST[len(shape)], _CHANNELS_LAST[len(shape)]
     for module in ancestry:
-        if isinstance(module, CONVOLUTIONS):
+        if is_convolution(module):
             return first
         last_widths, second_widths = _widths(module)
         if shape[1] != shape[-1]:
@@ -155,9 +155,9 @@ def _widths(module: nn.Module) -> tuple[set[int], set[int]]:
     for part in module.modules():
         if isinstance(part, nn.LayerNorm):
             last.add(part.normalized_shape[-1])
-        elif isinstance(part, nn.Linear):
+        elif is_linear(part):
             last.add(part.out_features)
-        elif isinstance(part, CONVOLUTIONS):
+        elif is_convolution(part):
             second.add(part.out_channels)
         elif isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             second.add(part.num_features)

@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from probe.errors import ArgumentError, ModelError
 
@@ -20,8 +21,12 @@ Forward = Callable[[nn.Module, Tensor], Any]
 
 _FORWARD_OFFER = (
     "pass forward=, a function (model, images) -> output, such as "
-    "forward=lambda model, images: model(pixel_values=images, input_ids=ids.expand(len(images), -1))"
+    "forward=lambda model, images: model(pixel_values=images, input_ids=ids.expand(len(images), -1)); to the "
+    "command, a function (module:function) that returns a module which does so"
 )
+
+# As versions of torch word it when images do not have the shape that was exported.
+_OF_EXPORTED = re.compile(r"Guard failed|Expected input at .* to be")
 
 _one_at_a_time = threading.RLock()
 
@@ -86,7 +91,12 @@ def run_model(model: nn.Module, images: Tensor, forward: Forward | None = None) 
     try:
         return model(images)
     except Exception as error:
-        if len(parameters) > 1:
+        if _OF_EXPORTED.search(str(error)) and any(isinstance(module, fx.GraphModule) for module in model.modules()):
+            error.add_note(
+                "probe: a part of the model was exported for other shapes. Put there what it was before torch.export, "
+                "or export it for any number of images: dynamic_shapes=({0: torch.export.Dim('images')},)."
+            )
+        elif len(parameters) > 1:
             named = ", ".join(p.name for p in parameters)
             error.add_note(
                 f"probe: the images were given as the first of ({named}). If they belong elsewhere, or others are "

@@ -17,19 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from probe.models.hooks import hooking
-from probe.models.layers import CONVOLUTIONS
+from probe.models.layers import is_convolution
 from probe.models.layouts import Grid, first_tensor, grid_in, possible_grids
 from probe.models.loan import Forward, run_model, seeded
 
-__all__ = ["MAP_MAKERS", "Patches", "find_patches"]
+__all__ = ["Patches", "find_patches", "makes_maps"]
 
-MAP_MAKERS = (
-    *CONVOLUTIONS,
+_MAP_MAKERS = (
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
     *(nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d),
     nn.Upsample,
 )
-"""Modules whose outputs are maps (image, channel, *size), and tell on which grids tokens can lie."""
 
 Call = tuple[str, int]
 
@@ -65,6 +63,17 @@ class Patches:
     grid: Grid = ()
     problem: str = ""
     cure: str = ""
+
+
+def makes_maps(module: nn.Module) -> bool:
+    """Tell a module whose outputs are maps (image, channel, *size), which tell on which grids tokens can lie.
+
+    Examples
+    --------
+    >>> makes_maps(nn.Conv2d(3, 4, 3)), makes_maps(nn.ReLU())
+    (True, False)
+    """
+    return isinstance(module, _MAP_MAKERS) or is_convolution(module)
 
 
 def find_patches(
@@ -128,14 +137,14 @@ def _seen(
             if call in axes and tensor.ndim == 3:
                 tokens = tensor.transpose(0, 1) if axes[call] == "LNC" else tensor
                 seen.append(_Seen(call, None, _condensed(tokens)))
-            elif isinstance(module, MAP_MAKERS) and tensor.ndim in (4, 5) and len(tensor) == len(images):
+            elif makes_maps(module) and tensor.ndim in (4, 5) and len(tensor) == len(images):
                 seen.append(_Seen(None, grid_in(tensor), _condensed(tensor.flatten(2).transpose(1, 2))))
 
         return hook
 
     with hooking(model) as hooks, seeded(0):
         for module, name in names.items():
-            if name in wanted or isinstance(module, MAP_MAKERS):
+            if name in wanted or makes_maps(module):
                 hooks.after(module, hook_for(name))
         run_model(model, images.clone(), forward)
     return seen

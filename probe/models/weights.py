@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ModelError, ProbeWarning
+from probe.models.layouts import tensors_in
 
 __all__ = ["is_weight_file", "load_weights", "weights_digest"]
 
@@ -50,9 +51,10 @@ def weights_digest(model: nn.Module) -> str:
     (True, 16)
     """
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, value in model.state_dict().items():
         digest.update(name.encode())
-        if isinstance(tensor, Tensor):
+        # Quantised layers keep weight and bias as a pair.
+        for _, tensor in tensors_in(value):
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import on_cells
-from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, warn
+from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, counted, warn
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
@@ -171,6 +171,7 @@ def _cells(layers: Sequence[Layer], length: int | None, options: Options) -> dic
 
 def _with_maps(maps: LayerSelection, layers: Sequence[Layer], reader: Reader) -> list[Layer]:
     """Choose among the layers that are measured; what the model lacks is told apart from what is not measured."""
+    maps = list(maps) if isinstance(maps, Iterator) else maps
     try:
         reader.layers(maps)
     except (LayerNotFoundError, LayerNotCalledError) as error:
@@ -179,7 +180,8 @@ def _with_maps(maps: LayerSelection, layers: Sequence[Layer], reader: Reader) ->
         return select_layers(maps, layers, module_names(reader.model))[0]
     except (LayerNotFoundError, LayerNotCalledError) as error:
         raise LayerNotFoundError(
-            f"maps={maps!r}: not among the {len(layers)} layers that layers= chooses. Name it in layers= too."
+            f"maps={maps!r}: not among the {counted(len(layers), 'layer')} that layers= chooses. Name it in layers= "
+            f"too."
         ) from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from probe.checks import whole_number
-from probe.errors import ArgumentError
+from probe.errors import ArgumentError, counted
 from probe.images.batches import Transform
 from probe.images.stimuli import check_stimuli
 from probe.models.capture import LayoutOption
@@ -98,7 +98,7 @@ class Options:
             return number % self.folds
         if origin >= len(self.groups):
             raise ArgumentError(
-                f"groups: {len(self.groups)} labels, but image {origin} has none. Pass one label an image."
+                f"groups: {counted(len(self.groups), 'label')}, but image {origin} has none. Pass one label an image."
             )
         return self._fold_of_label[self.groups[origin]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from probe.errors import LayoutError
+from probe.errors import LayoutError, counted
 from probe.models.layouts import GIVEN, LAYOUTS
 from probe.sums.saved import read_saved, write_saved
 
@@ -107,7 +107,7 @@ def check_features(output: Tensor, place: ErasedPlace, n_channels: int, layer: s
     if output.ndim not in place.n_axes or output.shape[place.channel_axis] != n_channels:
         expected = " or ".join(map(str, place.n_axes))
         raise LayoutError(
-            f"eraser of {layer!r}: expected {expected} axes with {n_channels} channels on axis "
+            f"eraser of {layer!r}: expected {expected} axes with {counted(n_channels, 'channel')} on axis "
             f"{place.channel_axis} ({place.layout}), found shape {tuple(output.shape)}."
         )
 

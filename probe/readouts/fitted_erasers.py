@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from probe.checks import whole_number
-from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, LayerNotFoundError, ProbeWarning, counted
 from probe.models.layers import Layer
 from probe.readouts.directions import CELLS, METHODS, Covariances, find_directions, removed_variance
 from probe.readouts.erasers import ErasedPlace, Eraser, Erasure, Projection
@@ -101,7 +101,8 @@ def fit_eraser(
     n_images, n_channels = statistics.facts.n_images, len(eraser.mean)
     if method != "random" and n_images < n_channels:
         warnings.warn(
-            f"eraser of {layer!r}: fitted to {n_images} images, fewer than its {n_channels} channels, so that position "
+            f"eraser of {layer!r}: fitted to {counted(n_images, 'image')}, fewer than its {n_channels} channels, so "
+            f"that position "
             "may stay readable on other images. Collect more, or measure what is left with probe.erasure_proof.",
             ProbeWarning,
             stacklevel=2,

@@ -62,6 +62,10 @@ def save(result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
             f"path={str(path)!r}: a result is written as netCDF; name the file .nc. For a table, use "
             "result.to_dataframe(), and for a page, `probe report FILE.nc`."
         )
+    # Such as the name of a file in another encoding; netCDF holds Unicode alone.
+    texts = {name: value for name, value in result.attrs.items() if isinstance(value, str)}
+    plain = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
+    result = result.assign_attrs(plain)
     encoding = {
         name: {"zlib": True, "complevel": 4}
         for name, variable in result.variables.items()
@@ -154,7 +158,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         if path.exists() and not path.is_file():
             raise ResultFileError(f"{path}: is a device or pipe, which cannot be replaced; name a file.")
         if path.exists() and not overwrite:
-            raise ResultFileError(f"{path}: exists already. Pass overwrite=True (--overwrite) to replace it.")
+            raise ResultFileError(f"{path}: exists already. Pass overwrite=True to replace it.")
         with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except ResultFileError:

@@ -83,9 +83,14 @@ def _leaves_numbers(name: str) -> Callable[..., Any]:
     @wraps(method)
     def of_result(self: Result, *given: Any, **named: Any) -> Any:
         made = method(self, *given, **named)
-        return Result.of(made) if isinstance(made, xr.Dataset) else made
+        return Result.of(made) if isinstance(made, xr.Dataset) and not _lacks_folds(made, self) else made
 
     return of_result
+
+
+def _lacks_folds(made: xr.Dataset, whole: xr.Dataset) -> bool:
+    """Tell a selection of folds, of which R² and its error, which are of all of them, would be told."""
+    return "fold" in made.variables and made.sizes.get("fold", 1) < whole.sizes.get("fold", 1)
 
 
 for _name in ("__copy__", "__deepcopy__", "__getitem__", "chunk", "drop_vars", "isel", "sel", "transpose"):

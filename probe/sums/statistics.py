@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from probe.errors import ArgumentError, ImagesError, warn
+from probe.errors import ArgumentError, ImagesError, counted, warn
 from probe.images.digests import joined_digests
 from probe.images.numbering import common_numbers, first_few, missing_numbers, ranges_of_both
 from probe.models.layers import Layer
@@ -75,7 +75,7 @@ class Statistics:
 
     def __repr__(self) -> str:
         return (
-            f"<Statistics of {self.facts.n_images} images: {len(self.layers)} layers, "
+            f"<Statistics of {counted(self.facts.n_images, 'image')}: {counted(len(self.layers), 'layer')}, "
             f"stimuli {', '.join(self.stimuli)}, targets {', '.join(self.targets)}>"
         )
 
@@ -156,7 +156,8 @@ def check_folds(counts: Iterable[float], n_images: int) -> None:
     numbers = [float(count) for count in counts]
     if empty := numbers.count(0):
         raise ImagesError(
-            f"images: {n_images} images leave {empty} of {len(numbers)} folds without any. Pass more images, or choose "
+            f"images: {counted(n_images, 'image')} {'leaves' if n_images == 1 else 'leave'} {empty} of "
+            f"{len(numbers)} folds without any. Pass more images, or choose "
             "fewer folds=."
         )
 
@@ -166,7 +167,7 @@ def _check_same_layers(first: list[Layer], second: list[Layer]) -> None:
     if ours != theirs:
         name, layout, n_channels = min(ours ^ theirs)
         raise ArgumentError(
-            f"merge: {name} ({n_channels} channels, {layout}) is in one of the two statistics alone. "
+            f"merge: {name} ({counted(n_channels, 'channel')}, {layout}) is in one of the two statistics alone. "
             "Collect both with the same model, layers= and layout=."
         )
 

@@ -89,11 +89,16 @@ def _layers(result: xr.Dataset) -> pd.DataFrame:
 
 
 def _layers_title(result: xr.Dataset) -> str:
-    return f"R² of position ± {CONFIDENCE:.0%} interval over {result.sizes['fold']} folds of images"
+    return f"R² of position ± {CONFIDENCE:.0%} interval over {_n_folds(result)} folds of images"
+
+
+def _n_folds(result: xr.Dataset) -> int:
+    """Return over how many folds R² and its error are, of which a saved choice may hold fewer."""
+    return int(json.loads(result.attrs.get("settings", "{}")).get("folds", result.sizes["fold"]))
 
 
 def _layers_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
-    halves = half_width(rows.r2_se, result.sizes["fold"] - 1)
+    halves = half_width(rows.r2_se, _n_folds(result) - 1)
     return rows.assign(text=_estimates(rows.r2, halves)).pivot_table(
         "text", "layer", ["stimulus", "target"], aggfunc="first", sort=False
     )

@@ -473,7 +473,7 @@ class TestMeasurements:
         words = ["layerwise", "cli_nets:recorded", "--images", photos, "-o", "x.nc", "--size", SIZE]
         outcome = run(*words)
         assert outcome.exit_code == 1
-        assert outcome.stderr == "error: x.nc: exists already. Pass overwrite=True (--overwrite) to replace it.\n"
+        assert outcome.stderr == "error: x.nc: exists already. Pass --overwrite to replace it.\n"
         assert Path("x.nc").read_bytes() == b"precious"
         assert not Path("made").exists()
         measured(*words, "--overwrite")

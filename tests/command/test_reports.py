@@ -63,6 +63,19 @@ class TestReport:
         for training, number in zip(("trained", "untrained"), numbers[1::2], strict=True):
             assert number == f"{r2.sel(training=training).mean().item():z.3f}"
 
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--model", "cli_nets:small", "--preset", "quick"], "--preset: a given --model is not trained"),
+            (["--model", "cli_nets:small", "--seeds", 1], "--seeds: a given --model is not trained"),
+            (["--device", "cpu"], "--device: small networks are trained on the CPU"),
+        ],
+    )
+    def test_options_without_effect_are_refused(self, words, named, workplace, photos, run):
+        images = ["--images", photos] if "--model" in words else []
+        outcome = run("report", "padding", *words, *images, "-o", "page.html")
+        assert outcome.exit_code == 2 and named in outcome.stderr
+
     @pytest.mark.parametrize("existing", ["page.html", "page.nc"])
     def test_existing_files_are_found_before_the_work_and_kept(self, existing, workplace, monkeypatch, run):
         def no_work(*args, **kwargs):
@@ -72,7 +85,7 @@ class TestReport:
         Path(existing).write_bytes(b"precious")
         outcome = run(*REPORT, "-o", "page.html")
         assert outcome.exit_code == 1
-        message = f"{existing}: exists already. Pass overwrite=True (--overwrite) to replace it."
+        message = f"{existing}: exists already. Pass --overwrite to replace it."
         assert outcome.stderr == f"error: {message}\n"
         assert Path(existing).read_bytes() == b"precious"
 

@@ -227,3 +227,22 @@ def test_of_frames_between_time_stamps_the_first_are_named_and_the_rest_counted(
         Image.new("RGB", (4, 4)).save(tmp_path / "drive" / "01" / f"{first + behind}.png")
     named = ", ".join(str(first + behind) for behind in (2, 4, 5, 6, 7))
     assert Clips(tmp_path, frames=2)[0].reason == f"of its frames, {named} and {10**12 - 3 - 5} more are missing"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["n01_1532.jpg", "n02_77.jpg", "n02_78.jpg"], r"of its frames, 79, .* are missing"),
+        (["cat.jpg", "dog.jpg"], r"cat\.jpg has no number at the end of its name"),
+    ],
+)
+def test_a_folder_of_photographs_is_no_clip(names, message, tmp_path):
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    with pytest.raises(ImagesError, match=rf"not the frames of a video: {message}.*CLASS/VIDEO/image_00001\.jpg"):
+        Clips(tmp_path)
+
+
+def test_a_folder_of_frames_is_a_video_by_itself(tmp_path):
+    write_video(tmp_path, [1, 2, 3])
+    assert numbers_of(Clips(tmp_path, frames=3)[0][0]) == [1, 2, 3]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import probe
@@ -551,3 +552,21 @@ def test_hooks_are_removed_when_a_receiver_fails():
     with pytest.raises(ZeroDivisionError), reading(net, chosen, lambda layer, maps: 1 / 0) as run:
         run(IMAGES)
     assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("make", "cure"),
+    [
+        (lambda: torchvision.models.VisionTransformer(16, 4, 1, 2, 8, 16), r"image_size=8, --model-args image_size=8"),
+        (
+            lambda: pytest.importorskip("timm").create_model(
+                "vit_tiny_patch16_224", img_size=16, patch_size=4, depth=1
+            ),
+            r"img_size=8, --model-args img_size=8",
+        ),
+    ],
+    ids=["torchvision", "timm"],
+)
+def test_images_of_another_size_than_the_one_taken_are_told_both_cures(make, cure):
+    with pytest.raises(ImagesError, match=rf"those of 8×8 .*16.*--size of the command. .*{cure} of the command"):
+        survey(make().eval(), noise_images(1, 8))

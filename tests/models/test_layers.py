@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.fx
+import torchvision
 from torch import nn
 
 import probe
 from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, LayoutError, ModelError
-from probe.models.capture import survey
+from probe.models.capture import reading, survey
 from probe.models.layers import (
     first_inputs,
     is_default_layer,
@@ -16,6 +18,8 @@ from probe.models.layers import (
     takes_grey,
     unwrap,
 )
+from probe.models.loan import run_model
+from probe.models.weights import weights_digest
 from probe.testing import noise_images, padded_net
 
 
@@ -364,3 +368,71 @@ def test_one_layer_is_found_by_its_name_or_the_right_one_offered():
         layer_named("conv3", found, names)
     with pytest.raises(LayerNotFoundError):
         layer_named("conv*", found, names)
+
+
+class TestQuantised:
+    """Dynamically and statically, as torch has long done it; torch warns of the ways that it will drop."""
+
+    pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantized tensor creation")
+
+    @pytest.fixture
+    def blocks(self):
+        torch.manual_seed(0)
+        return nn.Sequential(*(Block(Attention(8)) for _ in range(2)))
+
+    def test_dynamically_quantised_blocks_are_read_by_default(self, blocks):
+        quantised = torch.ao.quantization.quantize_dynamic(blocks, {nn.Linear}, dtype=torch.qint8)
+        assert not any(type(module) is nn.Linear for module in quantised.modules())
+        assert [is_default_layer(block) for block in quantised] == [True, True]
+
+    def test_weights_that_are_no_plain_tensors_are_told_apart(self, blocks):
+        quantised = [
+            torch.ao.quantization.quantize_dynamic(blocks if seed == 0 else blocks.apply(halved), {nn.Linear})
+            for seed in (0, 0, 1)
+        ]
+        digests = [weights_digest(model) for model in quantised]
+        assert digests[0] == digests[1] != digests[2]
+
+    def test_a_quantised_convolution_is_read_as_the_plain_one_is(self):
+        net = nn.Sequential(torch.ao.quantization.QuantStub(), nn.Conv2d(3, 4, 3), torch.ao.quantization.DeQuantStub())
+        net.eval().qconfig = torch.ao.quantization.default_qconfig
+        images = noise_images(20, 8)
+        prepared = torch.ao.quantization.prepare(net)
+        prepared(images)
+        quantised = torch.ao.quantization.convert(prepared)
+        assert [layer.name for layer in survey(quantised, images[:1]) if layer.default] == ["input", "1"]
+        maps = {}
+        with torch.no_grad(), reading(quantised, survey(quantised, images[:1])[2:3], lambda _, maps: maps) as run:
+            maps = run(images)["1"]
+        # Of steps of 1/128 of the largest weight, and of the largest activation, 27 products are summed.
+        torch.testing.assert_close(maps, net[1](images), atol=0.1, rtol=0)
+
+
+def halved(module):
+    if isinstance(module, nn.Linear):
+        module.weight.data /= 2
+
+
+class TestExported:
+    def test_it_is_refused_with_the_cure(self):
+        program = torch.export.export(padded_net(depth=2).eval(), (noise_images(2),))
+        with pytest.raises(ModelError, match=r"model: it is exported.*Pass the model as it was before torch.export"):
+            unwrap(program.module())
+        with pytest.raises(ModelError, match=r"found ExportedProgram. Pass the model as it was before torch.export"):
+            unwrap(program)
+
+    def test_a_part_that_takes_other_batches_says_so(self):
+        part = torch.export.export(nn.ReLU(), (noise_images(3),)).module()
+        with pytest.raises((AssertionError, RuntimeError)) as caught:
+            run_model(nn.Sequential(part), noise_images(2))
+        assert "a part of the model was exported for other shapes" in str(caught.value.__notes__)
+
+    def test_a_traced_model_keeps_its_blocks(self):
+        vit = torchvision.models.VisionTransformer(16, 4, 2, 2, 8, 16).eval()
+        images = noise_images(1, 16)
+        traced = torch.fx.symbolic_trace(vit)
+        names = [layer.name for layer in survey(traced, images) if layer.default]
+        assert names[:2] == ["input", "conv_proj"]
+        assert [name for name in names if "encoder_layer" in name] == [
+            "encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1",
+        ]  # fmt: skip

@@ -142,5 +142,5 @@ def test_layers_left_out_are_told_with_a_reason():
 
 
 def test_maps_of_a_layer_that_is_not_measured_are_refused_as_maps():
-    with pytest.raises(LayerNotFoundError, match=r"^maps='conv2': not among the 1 layers that layers= chooses"):
+    with pytest.raises(LayerNotFoundError, match=r"^maps='conv2': not among the 1 layer that layers= chooses"):
         probe.layerwise(padded_net("zeros", depth=2), noise_images(6), layers="conv1", maps="conv2", progress=False)

@@ -70,6 +70,10 @@ class TestRoundTrip:
 
 
 class TestSave:
+    def test_a_command_that_is_not_unicode_is_kept_as_far_as_it_can_be(self, result, tmp_path):
+        odd = result.assign_attrs(command="probe layerwise net --images Gr\udcfcn")
+        assert probe.load(probe.save(odd, tmp_path / "odd.nc")).command == r"probe layerwise net --images Gr\udcfcn"
+
     def test_an_existing_file_is_kept_unless_asked(self, result, tmp_path, left_as_found):
         path = tmp_path / "result.nc"
         path.write_text("old")

@@ -54,6 +54,8 @@ AS_MEASURED = {
     "pipe": lambda r, o: r.pipe(lambda same: same),
 }
 OF_OTHER_NUMBERS = {
+    "some folds": lambda r, o: r.isel(fold=[0, 1]),
+    "a fold": lambda r, o: r.sel(fold=[3]),
     "concat of networks": lambda r, o: xr.concat([r, o], "padding"),
     "concat of layers": lambda r, o: xr.concat([r, o], "layer"),
     "combine_nested": lambda r, o: xr.combine_nested([r, o], "seed"),

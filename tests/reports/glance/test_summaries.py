@@ -113,3 +113,9 @@ def test_of_neighbours(made):
 def test_an_audit_without_padding_counts_no_layers():
     result = probe.audit(pointwise_net(), (3, 12, 12))
     assert "images of 12×12: no layer pads by its own arguments" in write_table(result)
+
+
+def test_a_saved_choice_of_folds_has_the_interval_of_all(tmp_path):
+    result = probe.layerwise(padded_net("zeros", depth=1), noise_images(60, 8), folds=4, progress=False)
+    chosen = probe.load(probe.save(result.isel(fold=[0, 1]), tmp_path / "some.nc"))
+    assert write_table(chosen) == write_table(result)
