@@ -196,11 +196,12 @@ class Stream(IterableDataset[Chunk | End]):
                 self._has_fields = has_fields
             if has_fields and self._has_fields:
                 return list(zip(*labels, strict=True))
-        if _length(labels) != n_images:
+        n_labels = _length(labels)
+        if n_labels != n_images:
+            found = "unknown length" if n_labels is None else counted(n_labels, "label")
             raise ImagesError(
-                f"images: a batch of {counted(n_images, 'image')} has a {type(labels).__name__} of "
-                f"{counted(_length(labels), 'label')}. Pass "
-                "one for each image."
+                f"images: a batch of {counted(n_images, 'image')} has a {type(labels).__name__} of {found}. Pass one "
+                "for each image."
             )
         return list(labels)
 

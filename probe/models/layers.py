@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -198,7 +198,7 @@ def described(layer: nn.Module, model: nn.Module) -> str:
     return f"{module_names(model).get(layer, 'the model')} ({type(layer).__name__})"
 
 
-def is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
     """Tell a linear layer, also one that is none of torch's class, as those of quantised models are.
 
     Examples
@@ -209,7 +209,7 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or _is_like(module, (nn.Linear,), ("in_features", "out_features"))
 
 
-def is_convolution(module: nn.Module) -> bool:
+def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Tell a convolution, also one that is none of torch's classes, as those of quantised models are.
 
     Examples

@@ -434,7 +434,7 @@ class TestMeasurements:
                 ["cli_nets:small", "--layers", "conv3"],
                 "no layer 'conv3' among the 5 of this model. Did you mean",
             ),
-            (["cli_nets:small", "--device", "xpu:7"], "device='xpu:7' cannot be used"),
+            (["cli_nets:small", "--device", "xpu:7"], "--device xpu:7 cannot be used"),
             (["cli_nets:small", "--folds", "30"], "leave 6 of 30 folds without any"),
             (["cli_nets:small", "-o", "absent/x.nc"], "absent/x.nc: cannot be written: No such file or directory"),
             (["cli_nets:small", "-o", "."], ".: is a folder"),

@@ -45,7 +45,7 @@ def test_notes_and_warnings_go_to_stderr_and_quiet_keeps_the_warnings(words, not
 
 def test_an_error_is_one_message_with_its_notes_and_debug_shows_where():
     outcome = run("speak", "--fail")
-    assert outcome.exit_code == 1 and "error: fail: expected nothing.\nwhile reading\n" in outcome.stderr
+    assert outcome.exit_code == 1 and "error: --fail: expected nothing.\nwhile reading\n" in outcome.stderr
     assert isinstance(run("speak", "--fail", "--debug").exception, ArgumentError)
 
 
