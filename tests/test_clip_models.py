@@ -7,8 +7,9 @@ from torch import nn
 from torchvision.models import video
 from torchvision.models.video import mvit
 
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
 from probe.models.layers import module_names, select_layers
+from probe.models.survey import survey
 
 
 def clips_of(size, count=1):

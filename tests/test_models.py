@@ -11,8 +11,9 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import probe
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
 from probe.models.layers import module_names, select_layers
+from probe.models.survey import survey
 from probe.results import layer_map
 
 

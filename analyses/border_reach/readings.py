@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from probe.analyses.border_reach.profiles import BorderProfile
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
 from probe.models.layers import INPUT, Layer, LayerSelection
+from probe.models.survey import survey
 from probe.reading.reader import Reader
 from probe.results import Facts
 from probe.variants.borders import extend

@@ -13,9 +13,10 @@ from torch.nn import functional
 from probe.analyses.training import clock
 from probe.errors import ProbeWarning
 from probe.measures.probing import collect
-from probe.models.capture import reading, survey_fast
+from probe.models.capture import reading
 from probe.models.copies import copied
 from probe.models.layers import Layer, layer_named, module_names, unwrap
+from probe.models.survey import survey_fast
 from probe.readouts.scores import decode
 from probe.readouts.targets import TARGETS, TargetFunction, target_maps
 from probe.sums.statistics import Statistics

@@ -14,9 +14,10 @@ from torch.optim.swa_utils import update_bn
 from probe.analyses.quadrants.bagnet import bagnet33
 from probe.analyses.training import take_steps
 from probe.images.canvases import place_at
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
 from probe.models.copies import copied
 from probe.models.layers import unwrap
+from probe.models.survey import survey
 from probe.models.weights import load_weights
 
 __all__ = [

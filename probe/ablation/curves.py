@@ -19,8 +19,8 @@ from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform, check_reread
 from probe.images.labels import LabelCheck, named_classes
-from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.reading.options import Options
 from probe.reading.ranks import Share, add_facts, check_ranks, gathered, own_share
 from probe.reading.reader import open_reader

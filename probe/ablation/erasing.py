@@ -134,7 +134,7 @@ class Erasing:
     Parameters
     ----------
     layer
-        The layer, from `probe.models.capture.survey`.
+        The layer, from `probe.models.survey.survey`.
     projections
         What can be erased; settings choose among them.
     """

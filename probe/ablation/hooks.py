@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from probe.ablation.erasing import check_eraser, erased_output
 from probe.ablation.replacement import MODES, AblationMode, check_channels, replacement_for
 from probe.errors import ArgumentError, ImagesError, ModelError
-from probe.models.capture import LayoutOption, survey
 from probe.models.hooks import hooking
 from probe.models.layers import INPUT, Layer, module_names, select_layers, unwrap
 from probe.models.loan import borrowed, resolve_device
+from probe.models.survey import LayoutOption, survey
 from probe.readouts.erasers import Eraser
 
 __all__ = ["ablate"]

@@ -38,7 +38,7 @@ class Replacement:
     Parameters
     ----------
     layer
-        The layer, from `probe.models.capture.survey`.
+        The layer, from `probe.models.survey.survey`.
     mode
         One of `MODES`.
     means

@@ -177,7 +177,7 @@ def stacking(
     replacement
         What replaces channels of the layer, or erases in it.
     layers
-        All layers of the model, from `probe.models.capture.survey`; none to run every setting by itself.
+        All layers of the model, from `probe.models.survey.survey`; none to run every setting by itself.
     forward
         As in `probe.collect`.
     """

@@ -22,8 +22,8 @@ from probe.images.batches import Transform, check_reread
 from probe.images.labels import LabelCheck, named_classes
 from probe.intervals import jackknife
 from probe.measures.matching import same_places
-from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.reading.reader import open_reader

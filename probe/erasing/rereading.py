@@ -16,9 +16,9 @@ from probe.ablation.hooks import ablate
 from probe.erasing.proof import splits
 from probe.errors import ArgumentError, IllConditionedError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform, check_reread
-from probe.models.capture import LayoutOption
 from probe.models.layers import INPUT, LayerSelection
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.readouts.directions import CELLS

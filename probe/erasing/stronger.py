@@ -22,10 +22,10 @@ from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
 from probe.images.batches import Transform, check_reread
-from probe.models.capture import LayoutOption
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.reading.cells import draw_cells
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options

@@ -14,9 +14,9 @@ from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, counted, warn
 from probe.images.batches import Transform
 from probe.intervals import half_width, mean_over_images
-from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.reading.cells import draw_cells
 from probe.reading.memory import check_memory
 from probe.reading.options import Options

@@ -18,9 +18,9 @@ from probe.errors import ArgumentError, ImagesError, counted, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, grid_along, place_on_grid
 from probe.intervals import jackknife, proportion
-from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory
 from probe.reading.options import Options
 from probe.reading.reader import Reader, open_reader

@@ -16,9 +16,10 @@ from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
 from probe.images.shifts import Placements, references_of
-from probe.models.capture import reading, survey_fast
+from probe.models.capture import reading
 from probe.models.layers import Layer, axes_taken, layer_named, module_names, unwrap
 from probe.models.loan import borrowed, resolve_device
+from probe.models.survey import survey_fast
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish
 from probe.sums.gram import summing_dtype

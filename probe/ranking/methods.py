@@ -10,8 +10,8 @@ from torch import nn
 
 from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.batches import Transform
-from probe.models.capture import LayoutOption
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.ranking.displacement import AXES, DISPLACEMENTS, score_displacements
 from probe.ranking.position_strengths import score_attributions, score_omega2, score_readout_losses
 from probe.ranking.strengths import ASCENDING, ChannelStrengths, default_stimulus, rank_correlation

@@ -13,9 +13,9 @@ from probe.checks import whole_number
 from probe.errors import ArgumentError, counted
 from probe.images.batches import Transform
 from probe.images.stimuli import check_stimuli
-from probe.models.capture import LayoutOption
 from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward
+from probe.models.survey import LayoutOption
 from probe.readouts.targets import TargetFunction, resolve_targets, targets_of
 
 __all__ = ["Options"]

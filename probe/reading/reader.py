@@ -17,9 +17,10 @@ from probe.errors import ArgumentError, ImagesError, noting, warn
 from probe.images.batches import Batch, ImageSource, as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
 from probe.images.stimuli import apply_stimulus
-from probe.models.capture import Reduce, ReduceExpansion, reading, survey_fast
+from probe.models.capture import Reduce, ReduceExpansion, reading
 from probe.models.layers import Layer, LayerSelection, axes_taken, module_names, select_layers, takes_grey, unwrap
 from probe.models.loan import borrowed, resolve_device
+from probe.models.survey import survey_fast
 from probe.models.weights import weights_digest
 from probe.reading.options import Options
 from probe.reading.ranks import Share, check_ranks, own_share

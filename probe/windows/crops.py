@@ -56,7 +56,7 @@ def align(of_crop: Sequence[Layer], in_context: Sequence[Layer], *, margin: int)
     Parameters
     ----------
     of_crop, in_context
-        The layers as `probe.models.capture.survey` lists them for the crop and for the larger image.
+        The layers as `probe.models.survey.survey` lists them for the crop and for the larger image.
     margin
         Pixels of the context on each side.
 

@@ -25,7 +25,7 @@ def reached_cells(model: nn.Module, layers: Sequence[Layer], pixels: Tensor) -> 
     model
         An eager model, whose modes the caller has set; see `probe.models.loan.borrowed`.
     layers
-        From `probe.models.capture.survey` at this size.
+        From `probe.models.survey.survey` at this size.
     pixels
         Shape (1, channel, *size): 1 for the pixels in question, 0 for the others.
 

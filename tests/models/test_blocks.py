@@ -7,7 +7,8 @@ from torch.nn import functional
 
 import probe
 from probe.errors import ArgumentError, ProbeWarning
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
+from probe.models.survey import survey
 from probe.testing import noise_images
 
 IMAGES = noise_images(3, 32)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 import probe
-from probe.errors import ArgumentError, ImagesError, LayerNotCalledError, LayoutError, ModelError, ProbeWarning
-from probe.models.capture import reading, survey
+from probe.errors import ImagesError, LayerNotCalledError, LayoutError, ProbeWarning
+from probe.models.capture import reading
 from probe.models.layers import module_names, select_layers
+from probe.models.survey import survey
 from probe.results import layer_map
 from probe.testing import noise_images, padded_net
 
@@ -270,29 +270,6 @@ def test_one_layout_is_for_all_outputs_with_its_number_of_axes():
     assert (turned.n_channels, turned.height, turned.width) == (16, 8, 16)
 
 
-@pytest.mark.parametrize(("layout", "message"), [("CHWN", "'CHWN'"), ({"conv1": "x"}, "'x' for 'conv1'")])
-def test_an_unknown_layout_is_an_error(layout, message):
-    with pytest.raises(ArgumentError, match=f"layout: unknown layout {message}.*NCHW, NHWC, NLC, LNC"):
-        survey(padded_net("zeros"), IMAGES[:1], layout)
-
-
-@pytest.mark.parametrize(
-    ("layout", "message"),
-    [
-        ("NLC[1:5]", "NLC is of 3 axes, and no output of the model has as many; they have 4"),
-        ({"conv*": "LNC"}, r"LNC is of 3 axes, and no output of 'conv\*' has as many; they have 4"),
-    ],
-)
-def test_a_layout_that_no_output_can_have_is_an_error(layout, message):
-    with pytest.raises(ArgumentError, match=f"layout: {message}"):
-        survey(padded_net("zeros"), IMAGES[:1], layout)
-
-
-def test_a_layout_for_a_layer_that_there_is_not_is_an_error():
-    with pytest.raises(ArgumentError, match="layout: no layer is called 'conv9'"):
-        survey(padded_net("zeros"), IMAGES[:1], {"conv9": "NHWC"})
-
-
 class Names(nn.Module):
     """A module called `input`, one called twice, and one that has the name of its second call."""
 
@@ -513,15 +490,6 @@ def failing(images):
     raise RuntimeError("the model fails")
 
 
-def test_a_model_of_signals_is_refused_by_name():
-    net = torch.nn.Sequential(torch.nn.Conv1d(3, 4, 3), torch.nn.ReLU())
-    expected = r"model: signals of one axis are not supported, and Sequential takes them: 0 \(Conv1d\): RuntimeError"
-    with pytest.raises(ModelError, match=expected):
-        probe.list_layers(net, IMAGES)
-    with pytest.raises(ModelError, match=expected):
-        probe.audit(net, (3, 16, 16))
-
-
 PUBLIC = {
     "layerwise": lambda net, images: probe.layerwise(net, images, positions=50),
     "channelwise": probe.channelwise,
@@ -552,21 +520,3 @@ def test_hooks_are_removed_when_a_receiver_fails():
     with pytest.raises(ZeroDivisionError), reading(net, chosen, lambda layer, maps: 1 / 0) as run:
         run(IMAGES)
     assert not any(module._forward_hooks for module in net.modules())
-
-
-@pytest.mark.parametrize(
-    ("make", "cure"),
-    [
-        (lambda: torchvision.models.VisionTransformer(16, 4, 1, 2, 8, 16), r"image_size=8, --model-args image_size=8"),
-        (
-            lambda: pytest.importorskip("timm").create_model(
-                "vit_tiny_patch16_224", img_size=16, patch_size=4, depth=1
-            ),
-            r"img_size=8, --model-args img_size=8",
-        ),
-    ],
-    ids=["torchvision", "timm"],
-)
-def test_images_of_another_size_than_the_one_taken_are_told_both_cures(make, cure):
-    with pytest.raises(ImagesError, match=rf"those of 8×8 .*16.*--size of the command. .*{cure} of the command"):
-        survey(make().eval(), noise_images(1, 8))

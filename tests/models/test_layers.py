@@ -8,7 +8,7 @@ from torch import nn
 
 import probe
 from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, LayoutError, ModelError
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
 from probe.models.layers import (
     first_inputs,
     is_default_layer,
@@ -19,6 +19,7 @@ from probe.models.layers import (
     unwrap,
 )
 from probe.models.loan import run_model
+from probe.models.survey import survey
 from probe.models.weights import weights_digest
 from probe.testing import noise_images, padded_net
 

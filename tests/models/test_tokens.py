@@ -11,7 +11,7 @@ from torch import nn
 
 import probe
 from probe.errors import ArgumentError, LayoutError, ProbeWarning
-from probe.models.capture import survey
+from probe.models.survey import survey
 from probe.testing import noise_images, padded_net
 
 

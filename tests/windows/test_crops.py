@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from probe.errors import ModelError
-from probe.models.capture import survey
+from probe.models.survey import survey
 from probe.testing import padded_net
 from probe.windows.crops import SIDES, align, by_distance, middle_third, reach, reading_beyond
 

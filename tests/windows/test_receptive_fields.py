@@ -11,7 +11,8 @@ from torch.nn import functional
 from torchvision.ops.misc import FrozenBatchNorm2d, SqueezeExcitation
 
 from probe.errors import ModelError
-from probe.models.capture import reading, survey
+from probe.models.capture import reading
+from probe.models.survey import survey
 from probe.testing import noise_images, padded_net
 from probe.windows.receptive_fields import effective_field, reached_cells, readable_pixels
 

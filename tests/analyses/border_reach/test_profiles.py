@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from probe.analyses.border_reach.profiles import BorderProfile
-from probe.models.capture import survey
+from probe.models.survey import survey
 from probe.windows.crops import Site, by_distance
 
 LAYER = survey(nn.ReLU(), torch.ones(1, 3, 7, 6))[-1]
