@@ -47,11 +47,11 @@ dist: $(BIN)/uv
 	rm -rf build/dist
 	$(BIN)/uv build --quiet --out-dir build/dist
 
-# -I and a folder elsewhere: nothing of this folder is seen.
+# -I and a folder elsewhere: nothing of this folder is seen. uv keeps what it has installed once, torch above all.
 dist-check: dist
 	set -e; for file in build/dist/*.whl build/dist/*.tar.gz; do \
 	    rm -rf build/empty; $(BIN)/python -m venv build/empty; \
-	    build/empty/bin/python -m pip install --quiet $$file; \
+	    $(BIN)/uv pip install --quiet --python build/empty $$file; \
 	    build/empty/bin/python -I tests/installed.py; \
 	    (cd build/empty && bin/probe report padding --preset tiny); \
 	    rm -rf build/empty; \

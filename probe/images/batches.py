@@ -27,6 +27,7 @@ from probe.errors import ArgumentError, ImagesError, warn
 from probe.images.rows import Folder, Rows, Transform, as_tensor, axes_of, collate, evenly_spaced, image_in, label_in
 from probe.images.shapes import axes_of_row, check_shape
 from probe.images.streams import Chunk, End, Stream, Wanted, refuse_transform
+from probe.images.workers import read_by_workers
 
 __all__ = ["Batch", "ImageSource", "Transform", "as_floats", "check_reread", "evenly_spaced", "open_images"]
 
@@ -235,13 +236,14 @@ def open_images(
         sampler = [place for number, place in place_of.items() if wanted is None or wanted(number)]
         every = Rows(rows, [image.index for image in order], transform, input_key, labels, grey, n_axes)
         loader = DataLoader(every, batch_size=batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)
+        read = read_by_workers(loader, rows, transform)
 
         def image_at(number: int) -> Tensor | None:
             image = every[place_of[number]][1]
             return image if isinstance(image, Tensor) else None
 
         return ImageSource(
-            len(order), _row_batches(loader, order, corrupt, warned, labels), corrupt, warned,
+            len(order), _row_batches(read, order, corrupt, warned, labels), corrupt, warned,
             left=len(sampler), numbers=list(place_of), image_at=image_at,
         )  # fmt: skip
     _check_iterable(rows)
@@ -258,7 +260,7 @@ def open_images(
         )
     chunks: Any = stream
     if isinstance(rows, IterableDataset) and num_workers:
-        chunks = DataLoader(stream, batch_size=None, num_workers=num_workers)
+        chunks = read_by_workers(DataLoader(stream, batch_size=None, num_workers=num_workers), rows, transform)
     source = ImageSource(length, iter(()), corrupt, warned, wanted=wanted)
     source.batches = _arriving_batches(chunks, source, first_image, fold_of)
     return source
@@ -340,9 +342,9 @@ def _tensor_batches(images: Any, order: list[_Place], batch_size: int) -> Iterat
 
 
 def _row_batches(
-    loader: DataLoader[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str], wants_labels: bool
+    read: Iterable[Any], order: list[_Place], corrupt: dict[str, str], warned: list[str], wants_labels: bool
 ) -> Iterator[Batch]:
-    for places, pixels, labels, unreadable in loader:
+    for places, pixels, labels, unreadable in read:
         for file in unreadable:
             corrupt[file.path] = file.reason
             warn(f"images: {file.path} cannot be read and is left out: {file.reason}", warned)

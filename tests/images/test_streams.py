@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -197,6 +198,10 @@ def test_each_image_is_read_once_and_has_its_number_with_any_number_of_workers(s
     assert batches.length == 10
 
 
+def is_share_of_three(place, number):
+    return number % 3 == place
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("source", SOURCES)
@@ -206,7 +211,7 @@ def test_shares_hold_each_image_once_under_its_number(source, num_workers, tmp_p
     for place in (2, 0, 1):
         batches, part = numbers_read(
             images, num_workers=num_workers, transform=transform, max_images=None,
-            wanted=lambda number, place=place: number % 3 == place,
+            wanted=partial(is_share_of_three, place),
         )  # fmt: skip
         assert all(number % 3 == place for number in part)
         assert batches.length == 11
