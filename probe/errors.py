@@ -24,6 +24,7 @@ __all__ = [
     "ResultFileError",
     "TooLargeError",
     "counted",
+    "left_out",
     "noting",
     "told_once",
     "warn",
@@ -125,6 +126,17 @@ def counted(number: int, what: str) -> str:
     if number == 1:
         return f"1 {what}"
     return f"{number:,} {what.removesuffix('is') + 'es' if what.endswith('s') else what + 's'}"
+
+
+def left_out(number: int) -> str:
+    """Return that so many were left out.
+
+    Examples
+    --------
+    >>> left_out(1), left_out(3)
+    ('1 is left out', '3 are left out')
+    """
+    return f"{number} {'is' if number == 1 else 'are'} left out"
 
 
 @contextmanager

@@ -148,17 +148,17 @@ class TestLayers:
 
         with pytest.raises(LayoutError, match=r"layers: silent \(Silent\): its output holds no tensor"):
             run(probe.layerwise, Net(), layers="silent")
-        with pytest.warns(ProbeWarning, match=r"1 are left out: silent \(its output holds no tensor\)"):
+        with pytest.warns(ProbeWarning, match=r"1 is left out: silent \(its output holds no tensor\)"):
             result = run(probe.layerwise, Net(), layers="all")
         assert json.loads(result.attrs["skipped"]) == {"silent": "its output holds no tensor"}
 
     def test_single_cells_are_listed_not_scored(self):
         model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten())
-        with pytest.warns(ProbeWarning, match=r"layers: 1 are left out: 2 \(its map has a single cell"):
+        with pytest.warns(ProbeWarning, match=r"layers: 1 is left out: 2 \(its map has a single cell"):
             result = run(probe.layerwise, model)
         assert list(result.layer.values) == ["input", "0"]
         assert list(json.loads(result.attrs["skipped"])) == ["2"]
-        assert json.loads(result.attrs["warnings"])[0].startswith("layers: 1 are left out")
+        assert json.loads(result.attrs["warnings"])[0].startswith("layers: 1 is left out")
         with pytest.raises(LayerNotFoundError, match=r"no layer with a map of more than one cell is left"):
             run(probe.layerwise, model, layers=["1", "3"])
 

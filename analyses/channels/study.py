@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from probe.ablation.hooks import ablate
 from probe.ablation.replacement import AblationMode
 from probe.analyses.channels.examples import find_examples
 from probe.analyses.data.shown import shown_images
-from probe.errors import ArgumentError, ProbeWarning, warn
+from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
 from probe.images.batches import check_reread
 from probe.measures.probing import channelwise, layerwise, list_layers
 from probe.ranking.agreement import compare_rankings, ranking_name
@@ -146,9 +147,10 @@ def run(
     removed = max([count for count in numbers if count <= n_channels / 2], default=numbers[0])
     ablation = {"score": score, "counts": numbers, "draws": draws, "mode": mode, "folds": _FOLDS, **on_eval}
     ablation["groups"] = eval_groups
-    curves = _curves(model, eval_images, rankings, ablation)
     first = main["index"].values[: min(strongest, n_channels)]
-    positions = _positions(model, eval_images, main, layer, removed, mode, {**on_eval, "groups": eval_groups})
+    with _naming_eval_images():
+        curves = _curves(model, eval_images, rankings, ablation)
+        positions = _positions(model, eval_images, main, layer, removed, mode, {**on_eval, "groups": eval_groups})
     parts = [
         _rankings(rankings),
         _agreement(rankings, numbers),
@@ -180,6 +182,17 @@ def _folder(images: Any) -> Path | None:
     """Return the folder that images come from, if it is known."""
     root = images if isinstance(images, str | Path) else getattr(images, "root", None)
     return Path(root).resolve() if isinstance(root, str | Path) else None
+
+
+@contextmanager
+def _naming_eval_images() -> Iterator[None]:
+    """Tell faults of the images that are scored on as those of their argument."""
+    try:
+        yield
+    except ImagesError as error:
+        if str(error).startswith("images"):
+            raise ImagesError(f"eval_{error}") from error
+        raise
 
 
 def _rank(

@@ -25,8 +25,8 @@ def check_eraser(eraser: Eraser, layer: Layer) -> None:
     if (eraser.erasure.layer, len(eraser.mean), eraser.place) != (layer.name, layer.n_channels, place):
         raise ArgumentError(
             f"channels: an eraser of {eraser.erasure.layer!r} ({counted(len(eraser.mean), 'channel')}, "
-            f"{eraser.place.layout}) was "
-            f"given for {layer.name!r} ({counted(layer.n_channels, 'channel')}, {layer.layout}). Fit one to this layer."
+            f"{eraser.place.layout}) was given for {layer.name!r} ({counted(layer.n_channels, 'channel')}, "
+            f"{layer.layout}). Fit one to this layer."
         )
 
 

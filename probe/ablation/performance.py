@@ -283,8 +283,7 @@ class PerImage:
         if values.shape != (len(output),):
             raise ArgumentError(
                 f"score {self._name!r}: it returned shape {tuple(values.shape)} for "
-                f"{counted(len(output), 'image')}; expected one "
-                "value for each image."
+                f"{counted(len(output), 'image')}; expected one value for each image."
             )
         return torch.stack([values.double(), torch.ones_like(values, dtype=torch.float64)], dim=1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probe.axes import AXES, on_cells
 from probe.checks import is_whole
-from probe.errors import ArgumentError, ImagesError, LayoutError, counted
+from probe.errors import ArgumentError, ImagesError, LayoutError, ModelError, counted
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps, first_tensor, with_first_tensor
 from probe.models.notation import LAYOUTS
@@ -113,7 +113,14 @@ def checked_output(output: Any, layer: Layer) -> Tensor:
     ------
     LayoutError
         If it has another layout or other channels than the layer had before.
+    ModelError
+        If it is quantised, so that nothing else can be put in its place.
     """
+    if isinstance(output, Tensor) and output.is_quantized:
+        raise ModelError(
+            f"{layer.name} ({layer.module_type}): its output is quantised, and nothing can be put in its place. Take "
+            "the model as it was before it was quantised."
+        )
     tensor = first_tensor(output)
     axis = layer.layout.index("C")
     if tensor is None or tensor.ndim != LAYOUTS[layer.layout] or tensor.shape[axis] != layer.n_channels:

@@ -139,11 +139,12 @@ def _short_warnings(ctx: click.Context) -> Iterator[None]:
         warnings.filterwarnings("always" if is_first_rank() else "ignore", category=ProbeWarning)
         shown: set[str] = set()
 
-        def show(message: Warning | str, *place: Any, **given: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **given: Any) -> None:
             # Each reading of the images has the same to say.
             if str(message) not in shown:
                 shown.add(str(message))
-                _show_warning(as_options(str(message), ctx), *place, **given)
+                own = issubclass(category, ProbeWarning)
+                _show_warning(as_options(str(message), ctx) if own else str(message), category, *place, **given)
 
         warnings.showwarning = show
         yield
@@ -171,7 +172,9 @@ def _describe(error: Exception, ctx: click.Context) -> str:
 
 
 def _notes_on(error: Exception, ctx: click.Context) -> list[str]:
-    return [as_options(note, ctx) for note in getattr(error, "__notes__", ())]
+    """Return what was noted on an error: words of probe's own, and those of the user's code as they are."""
+    notes = getattr(error, "__notes__", ())
+    return [as_options(note, ctx) if note.startswith("probe: ") else note for note in notes]
 
 
 def note(message: str, quiet: bool) -> None:

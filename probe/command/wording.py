@@ -11,8 +11,10 @@ __all__ = ["as_options"]
 
 _VALUE = r"'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|None|True|False|\([^()]*\)"
 # A call, as images.mean(1, keepdim=True), is Python's own.
-_CALL = r"\w\((?:[^()]|\([^()]*\))*\)"
-_GIVEN = re.compile(rf"{_CALL}|(?<![\w.{{=-])([a-z][a-z_0-9]*)=({_VALUE})?(?![\w(\[{{])")
+_CALL = r"\w\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
+# So are quoted names, of files and layers, and so are paths.
+_NAME = r"(?<!\w)'[^'\n]*'|[^\s'\"]*[/\\][^\s'\"]*"
+_GIVEN = re.compile(rf"{_CALL}|{_NAME}|(?<![\w.{{=,/-])([a-z][a-z_0-9]*)=({_VALUE})?(?![\w(\[{{<])")
 _BEGINNING = re.compile(r"^([a-z][a-z_0-9]*)(?=: )")
 
 
@@ -47,7 +49,10 @@ def as_options(message: str, ctx: click.Context) -> str:
         name = max(option.opts, key=len)
         if match[2] is None:
             return name
-        value = _as_word(ast.literal_eval(match[2]), option, ctx)
+        try:
+            value = _as_word(ast.literal_eval(match[2]), option, ctx)
+        except (SyntaxError, ValueError):  # as 007 and (h, w), which are no values of Python
+            return match[0]
         return match[0] if value is None else f"{name} {value}".rstrip()
 
     def begun(match: re.Match[str]) -> str:
@@ -59,8 +64,8 @@ def as_options(message: str, ctx: click.Context) -> str:
 
 def _as_word(value: Any, option: click.Option, ctx: click.Context) -> str | None:
     """Return how an option takes a value on the command line; None if it does not."""
-    if option.is_flag:
-        return "" if value is True else None
+    if option.is_flag or isinstance(value, bool):
+        return "" if option.is_flag and value is True else None
     if isinstance(value, list | tuple):
         return shlex.quote(",".join(map(str, value)))
     if value is not None:

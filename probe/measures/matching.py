@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probe.axes import axes_of_size
 from probe.checks import whole_number
-from probe.errors import ArgumentError, ImagesError, counted, warn
+from probe.errors import ArgumentError, ImagesError, counted, left_out, warn
 from probe.images.batches import Transform
 from probe.intervals import half_width, mean_over_images
 from probe.models.layers import Layer, LayerSelection
@@ -134,7 +134,7 @@ progress
     with open_reader(model, images, options) as reader:
         layers, skipped = reader.layers(layer)
         if skipped:
-            warn(f"layer: {len(skipped)} are left out: {', '.join(list(skipped)[:5])}.", reader.warned)
+            warn(f"layer: {left_out(len(skipped))}: {', '.join(list(skipped)[:5])}.", reader.warned)
         _check_flat(layers)
         _check_memory(reader, layers, options)
         matches = _read(reader, [_View(one) for one in layers], options, reach, positions)

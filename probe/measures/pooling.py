@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from probe.checks import is_whole
-from probe.errors import ArgumentError, ImagesError, counted, warn
+from probe.errors import ArgumentError, ImagesError, counted, left_out, warn
 from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, grid_along, place_on_grid
 from probe.intervals import jackknife, proportion
@@ -184,7 +184,7 @@ class _Vectors:
 def _collect(reader: Reader, options: Options) -> _Vectors:
     layers, skipped = reader.layers(options.layers)
     if skipped:
-        warn(f"layers: {len(skipped)} are left out: {', '.join(list(skipped)[:5])}.", reader.warned)
+        warn(f"layers: {left_out(len(skipped))}: {', '.join(list(skipped)[:5])}.", reader.warned)
     n_images = reader.length or options.max_images or IMAGES_WHERE_UNKNOWN
     widths = [layer.n_channels for layer in layers]
     check_memory(

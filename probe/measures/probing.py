@@ -77,7 +77,9 @@ def list_layers(
     if wanted is found:
         for module, name in module_names(unwrap(model)).items():
             if name not in calls:
-                rows.append({"name": name, "type": type(module).__name__, "calls": 0, "note": "never called"})
+                rows.append(
+                    {"name": name, "type": type(module).__name__, "shape": None, "calls": 0, "note": "never called"}
+                )
     table = pd.DataFrame(rows, columns=["name", "type", "shape", "call", "calls", "auto", "MB", "note"])
     return table.astype({"call": "Int64", "auto": "boolean"}).fillna({"note": "", "auto": False}).set_index("name")
 
@@ -346,7 +348,7 @@ input_key, layout, forward, max_images, checkpoint, checkpoint_every, seed, prog
     if isinstance(model, Statistics):
         _check_unused(images, options)
         return layerwise_result(model, alpha, maps)
-    check_ranks({"alpha": alpha, "maps": repr(maps)})
+    check_ranks({"alpha": repr(alpha), "maps": repr(maps)})
     statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
     return layerwise_result(statistics, alpha, maps, each=in_turn)
 

@@ -1,5 +1,6 @@
 """Statistics -> results: the scores of all layers as labelled arrays, with provenance and warnings."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def layerwise_result(
     each
         (function, items) -> the function of each item; `probe.reading.ranks.in_turn` where the ranks share them.
     """
-    if not alpha > 0:
+    if not 0 < alpha < math.inf:
         raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
     _check_folds(statistics)
     warned: list[str] = []

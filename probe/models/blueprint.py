@@ -100,7 +100,7 @@ def failure_of(plan: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def reason_of(error: Exception, model: nn.Module) -> str:
-    """Return where in a model an exception arose, its type, and the first line of its message, without a full stop.
+    """Return where in a model an exception arose, its type, and the first line of its message, without its last stop.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def reason_of(error: Exception, model: nn.Module) -> str:
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     layer = running_layer(reversed(frames), model)
-    first_line = str(error).partition("\n")[0].rstrip(".")
+    first_line = str(error).partition("\n")[0].rstrip(".!")
     return f"{described(layer, model)}: {type(error).__name__}: {first_line}"
 
 

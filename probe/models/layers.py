@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,9 +20,10 @@ from probe.errors import (
 )
 
 __all__ = [
-    "CONVOLUTIONS",
     "INPUT",
+    "Convolution",
     "Layer",
+    "Linear",
     "View",
     "axes_taken",
     "described",
@@ -41,7 +42,7 @@ __all__ = [
 
 INPUT = "input"
 
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 View = Callable[[Any], Tensor]
 
@@ -198,7 +199,22 @@ def described(layer: nn.Module, model: nn.Module) -> str:
     return f"{module_names(model).get(layer, 'the model')} ({type(layer).__name__})"
 
 
-def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+class Linear(Protocol):
+    """What is known of every linear layer, whatever its class."""
+
+    in_features: int
+    out_features: int
+
+
+class Convolution(Protocol):
+    """What is known of every convolution, whatever its class."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+
+
+def is_linear(module: nn.Module) -> TypeGuard[Linear]:
     """Tell a linear layer, also one that is none of torch's class, as those of quantised models are.
 
     Examples
@@ -206,29 +222,38 @@ def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
     >>> is_linear(nn.Linear(2, 3)), is_linear(nn.Bilinear(2, 2, 3))
     (True, False)
     """
-    return isinstance(module, nn.Linear) or _is_like(module, (nn.Linear,), ("in_features", "out_features"))
+    return isinstance(module, nn.Linear) or (
+        _has_widths(module, "in_features", "out_features") and not any(map(is_linear, _parts(module)))
+    )
 
 
-def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Tell a convolution, also one that is none of torch's classes, as those of quantised models are.
+def is_convolution(module: nn.Module) -> TypeGuard[Convolution]:
+    """Tell a convolution of maps, also one that is none of torch's classes, as those of quantised models are.
 
     Examples
     --------
     >>> is_convolution(nn.ConvTranspose2d(2, 3, 3)), is_convolution(nn.Conv1d(2, 3, 3))
     (True, False)
     """
-    return isinstance(module, CONVOLUTIONS) or (
-        not isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
-        and _is_like(module, CONVOLUTIONS, ("in_channels", "out_channels"))
-        and hasattr(module, "kernel_size")
+    if isinstance(module, _CONVOLUTIONS):
+        return True
+    kernel = vars(module).get("kernel_size")
+    return (
+        isinstance(kernel, tuple)
+        and len(kernel) in (2, 3)
+        and not isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
+        and _has_widths(module, "in_channels", "out_channels")
+        and not any(map(is_convolution, _parts(module)))
     )
 
 
-def _is_like(module: nn.Module, kinds: tuple[type[nn.Module], ...], widths: tuple[str, ...]) -> bool:
-    """Tell a module that has the widths of a kind, and holds none that has them instead."""
-    return all(isinstance(getattr(module, width, None), int) for width in widths) and not any(
-        isinstance(part, kinds) for part in module.modules()
-    )
+def _has_widths(module: nn.Module, *names: str) -> bool:
+    """Tell a module that keeps these numbers itself; properties are the user's code, which is not run."""
+    return all(isinstance(vars(module).get(name), int) for name in names)
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    return (part for part in module.modules() if part is not module)
 
 
 def _is_transformer_block(module: nn.Module) -> bool:
@@ -425,7 +450,7 @@ def takes_grey(model: nn.Module, *, square: bool = False) -> bool:
     return n_pixels > 0 and math.isqrt(n_pixels) ** 2 == n_pixels and (square or n_pixels % 3 != 0)
 
 
-def first_convolution(model: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
+def first_convolution(model: nn.Module) -> Convolution | None:
     """Return the first convolution among a model's modules, None where there is none; transposed ones aside.
 
     Examples
@@ -448,8 +473,10 @@ def axes_taken(model: nn.Module) -> int | None:
     return None if first is None else len(first.kernel_size)
 
 
-def _plain_convolutions(model: nn.Module) -> Iterator[nn.Conv2d | nn.Conv3d]:
-    return (module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
+def _plain_convolutions(model: nn.Module) -> Iterator[Convolution]:
+    for module in model.modules():
+        if is_convolution(module) and not getattr(module, "transposed", False):
+            yield module
 
 
 def first_inputs(model: nn.Module) -> int:

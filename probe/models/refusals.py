@@ -84,7 +84,9 @@ def _cure_of_other_size(model: nn.Module, size: Grid) -> str:
     argument = _ARGUMENT_OF_SIZE.get(type(model).__module__.partition(".")[0])
     if argument is None:
         return f"{own}."
-    made = f"{argument}={size[-1] if size[-1] == size[-2] else size[-2:]}"
+    if size[-1] != size[-2]:  # the command shows square images alone
+        return f"{own}. Or make the model for these, with {argument}={size[-2:]}."
+    made = f"{argument}={size[-1]}"
     return f"{own}. Or make the model for these, with {made}, --model-args {made} of the command."
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import on_cells
-from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, counted, warn
+from probe.errors import (
+    ArgumentError,
+    LayerNotCalledError,
+    LayerNotFoundError,
+    ProbeError,
+    counted,
+    left_out,
+    warn,
+)
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
@@ -80,7 +89,7 @@ def collect_statistics(
         layers, skipped = reader.layers(options.layers)
         options = options.on(layers)
         if skipped:
-            warn(f"layers: {len(skipped)} are left out: {_first_reasons(skipped)}", reader.warned)
+            warn(f"layers: {left_out(len(skipped))}: {_first_reasons(skipped)}", reader.warned)
         if [layer.name for layer in layers] == [INPUT] and options.layers == "auto":
             warn(
                 "layers: 'auto' found nothing but the pixels. Name layers; probe.list_layers shows them.", reader.warned
@@ -174,8 +183,8 @@ def _with_maps(maps: LayerSelection, layers: Sequence[Layer], reader: Reader) ->
     maps = list(maps) if isinstance(maps, Iterator) else maps
     try:
         reader.layers(maps)
-    except (LayerNotFoundError, LayerNotCalledError) as error:
-        raise type(error)(f"maps={maps!r}: {str(error).removeprefix('layers: ')}") from None
+    except ProbeError as error:
+        raise type(error)(f"maps={maps!r}: {re.sub('^layers(=.*?)?: ', '', str(error))}") from None
     try:
         return select_layers(maps, layers, module_names(reader.model))[0]
     except (LayerNotFoundError, LayerNotCalledError) as error:

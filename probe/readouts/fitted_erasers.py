@@ -102,8 +102,8 @@ def fit_eraser(
     if method != "random" and n_images < n_channels:
         warnings.warn(
             f"eraser of {layer!r}: fitted to {counted(n_images, 'image')}, fewer than its {n_channels} channels, so "
-            f"that position "
-            "may stay readable on other images. Collect more, or measure what is left with probe.erasure_proof.",
+            "that position may stay readable on other images. Collect more, or measure what is left with "
+            "probe.erasure_proof.",
             ProbeWarning,
             stacklevel=2,
         )

@@ -146,7 +146,7 @@ def _image_of(model: nn.Module, device: torch.device, axes: Collection[str]) -> 
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     first = first_convolution(model)
     n_channels = 3 if first is None else first.in_channels
-    lengths = _FRAMES if isinstance(first, nn.Conv3d) else (None,)
+    lengths = _FRAMES if first is not None and len(first.kernel_size) == 3 else (None,)
     try:
         plan = blueprint(model)
     except ModelError as error:

@@ -94,7 +94,8 @@ def _layers_title(result: xr.Dataset) -> str:
 
 def _n_folds(result: xr.Dataset) -> int:
     """Return over how many folds R² and its error are, of which a saved choice may hold fewer."""
-    return int(json.loads(result.attrs.get("settings", "{}")).get("folds", result.sizes["fold"]))
+    settings = json.loads(result.attrs.get("settings", "{}"))
+    return int(settings["folds"] if "folds" in settings else result.sizes["fold"])
 
 
 def _layers_table(result: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:

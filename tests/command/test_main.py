@@ -245,6 +245,10 @@ class TestLayers:
         assert lines[0].split() == ["type", "shape", "call", "calls", "auto", "MB", "note"]
         assert any(line.split()[:3] == ["conv2", "Conv2d", "16×32×32"] for line in lines)
 
+    def test_a_module_that_is_never_called_has_no_shape(self, workplace, measured):
+        lines = measured("layers", "cli_nets:tokens", "--size", SIZE).stdout.splitlines()
+        assert any(line.endswith("never called") for line in lines)
+
     def test_segmentation_model_without_a_download(self, workplace, monkeypatch, measured):
         def no_network(*args, **kwargs):
             raise AssertionError("a download was tried")

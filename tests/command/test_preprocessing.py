@@ -33,7 +33,8 @@ def test_frames_are_shown_as_the_weights_of_a_video_network_were_evaluated(size)
         shown = transform(image)
     torch.testing.assert_close(shown, own(clip)[:, 0])
     assert shown.shape == (3, size or 112, size or 112)
-    assert phrase.startswith("resize ")
+    sides = ("128×171", "112") if size is None else ("64×86", "56")
+    assert phrase.startswith("resize {} bilinear, crop {}, mean (0.43".format(*sides))
 
 
 def test_images_of_the_size_asked_for_are_shown_as_they_are():

@@ -29,6 +29,14 @@ def layerwise():
         ("groups= and first_image=3", "groups= and first_image=3"),
         ("DataLoader(images, batch_size=None)", "DataLoader(images, batch_size=None)"),
         ("probe: while the model ran: seed", "probe: while the model ran: seed"),
+        ("images: no image below /d/seed=007.", "--images: no image below /d/seed=007."),
+        ("weights /d/alpha=0.1,seed=3/net.pt: damaged", "weights /d/alpha=0.1,seed=3/net.pt: damaged"),
+        (r"images='C:\Users\me': no folder", r"images='C:\Users\me': no folder"),
+        ("no layer 'seed=1'", "no layer 'seed=1'"),
+        ("folds=007 or size=(h, w)", "folds=007 or size=(h, w)"),
+        ("layers=<class 'Conv2d'>: none", "layers=<class 'Conv2d'>: none"),
+        ("f(g(h(1)), seed='1')", "f(g(h(1)), seed='1')"),
+        ("layers=True: expected a name", "layers=True: expected a name"),
     ],
 )
 def test_an_argument_becomes_its_option(said, expected, layerwise):

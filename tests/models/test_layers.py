@@ -10,7 +10,9 @@ import probe
 from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, LayoutError, ModelError
 from probe.models.capture import reading
 from probe.models.layers import (
+    first_convolution,
     first_inputs,
+    is_convolution,
     is_default_layer,
     layer_named,
     module_names,
@@ -233,7 +235,7 @@ def test_single_cells_are_skipped_with_the_reason():
 
 def test_single_cells_are_listed_in_the_result_and_not_scored():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 8, 1))
-    with pytest.warns(probe.ProbeWarning, match="1 are left out: 2 "):
+    with pytest.warns(probe.ProbeWarning, match="1 is left out: 2 "):
         result = probe.layerwise(net, noise_images(50), stimuli="natural", positions=100)
     assert result.layer.values.tolist() == ["input", "0"]
     assert result.attrs["skipped"] == '{"2": "its map has a single cell, which leaves no position to read"}'
@@ -407,6 +409,27 @@ class TestQuantised:
             maps = run(images)["1"]
         # Of steps of 1/128 of the largest weight, and of the largest activation, 27 products are summed.
         torch.testing.assert_close(maps, net[1](images), atol=0.1, rtol=0)
+        assert first_convolution(quantised).in_channels == 3 and not takes_grey(quantised)
+        message = r"^1 \(Conv2d\): its output is quantised.*as it was before it was quantised"
+        with probe.ablate(quantised, {"1": [0]}), pytest.raises(ModelError, match=message):
+            quantised(images)
+
+    def test_what_only_resembles_a_convolution_is_none(self, blocks):
+        class Wrapper(nn.Module):
+            def __init__(self, inner, kernel_size):
+                super().__init__()
+                self.in_channels, self.out_channels, self.kernel_size, self.inner = 3, 4, kernel_size, inner
+
+        class Own(Wrapper):
+            @property
+            def stride(self):
+                raise RuntimeError("not yet known")
+
+        quantised = torch.ao.nn.quantized.Conv2d(3, 4, 3)
+        assert is_convolution(quantised) and is_convolution(Own(nn.ReLU(), (3, 3)))
+        assert not is_convolution(Wrapper(quantised, (3, 3)))
+        assert not is_convolution(Wrapper(nn.Conv1d(3, 4, 3), (3,)))
+        assert not is_convolution(torch.ao.nn.quantized.Conv1d(3, 4, 3))
 
 
 def halved(module):

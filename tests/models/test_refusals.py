@@ -37,3 +37,9 @@ def test_a_model_of_signals_is_refused_by_name():
 def test_images_of_another_size_than_the_one_taken_are_told_both_cures(make, cure):
     with pytest.raises(ImagesError, match=rf"those of 8×8 .*16.*--size of the command. .*{cure} of the command"):
         survey(make().eval(), noise_images(1, 8))
+
+
+def test_the_cure_of_oblong_images_is_not_said_of_the_command():
+    net = torchvision.models.VisionTransformer(16, 4, 1, 2, 8, 16).eval()
+    with pytest.raises(ImagesError, match=r"[^!]\. Show the size .*with image_size=\(16, 8\)\.$"):
+        survey(net, noise_images(1, 16)[..., :8])

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import probe
-from probe.errors import LayerNotFoundError
+from probe.errors import ArgumentError, LayerNotFoundError
 from probe.images.stimuli import apply_stimulus
 from probe.reading.cells import draw_cells
 from probe.reading.collecting import statistics_bytes
@@ -142,5 +142,10 @@ def test_layers_left_out_are_told_with_a_reason():
 
 
 def test_maps_of_a_layer_that_is_not_measured_are_refused_as_maps():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(LayerNotFoundError, match=r"^maps='1': no layer with a map of more than one cell"):
+        probe.layerwise(net, noise_images(6), maps="1", progress=False)
+    with pytest.raises(ArgumentError, match=r"^maps=3: expected"):
+        probe.layerwise(net, noise_images(6), maps=3, progress=False)
     with pytest.raises(LayerNotFoundError, match=r"^maps='conv2': not among the 1 layer that layers= chooses"):
         probe.layerwise(padded_net("zeros", depth=2), noise_images(6), layers="conv1", maps="conv2", progress=False)

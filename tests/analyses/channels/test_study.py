@@ -274,6 +274,11 @@ def test_a_generator_and_an_unknown_layer_are_refused():
         run(Sides(), IMAGES, SCORED, **{**OPTIONS, "layer": "halves"})
 
 
+def test_images_that_cannot_be_scored_on_are_named_as_such(tmp_path):
+    with pytest.raises(ImagesError, match=r"^eval_images: no image file"):
+        run(Sides(), IMAGES, tmp_path, **{**OPTIONS, "methods": ["flip"]})
+
+
 # ---- The command
 
 NETS = """
