@@ -199,7 +199,7 @@ class TestReading:
 
     def test_too_large_features_are_refused_beforehand(self, monkeypatch):
         monkeypatch.setattr("probe.reading.memory.psutil.virtual_memory", lambda: type("", (), {"available": 1000}))
-        with pytest.raises(TooLargeError, match=r"the features of .* images in 1 layers would take"):
+        with pytest.raises(TooLargeError, match=r"the features of .* images in 1 layer would take"):
             neighbours(padded_net(), noise_images(10, 8), "conv4")
 
     def test_within_an_ablation_the_changed_features_are_compared(self):
@@ -235,7 +235,7 @@ class TestReading:
         ({"positions": "auto"}, ArgumentError, "positions='auto'"),
         ({"stimuli": "noise"}, ArgumentError, "stimuli: noise has no content to compare; expected natural or rolled"),
         ({"layer": "conv9"}, LayerNotFoundError, "conv9"),
-        ({"max_images": 3}, ImagesError, "they give 1 pairs of images. Pass at least 4"),
+        ({"max_images": 3}, ImagesError, "they give 1 pair of images. Pass at least 4"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options, error, message):
