@@ -170,10 +170,9 @@ class LabelCheck:
         if self._n_named is not None and self._n_named != n_classes and largest < self._n_named:
             raise ImagesError(
                 f"labels: the data set has {counted(self._n_named, 'class')}, and the model "
-                f"{counted(n_classes, 'output')}, so that labels "
-                "do not count its outputs. Sort the images into one folder for each output, in the order of the "
-                "outputs, empty ones too (ImageFolder(..., allow_empty=True)), or give the data set a "
-                "target_transform= that takes its classes to outputs."
+                f"{counted(n_classes, 'output')}, so that labels do not count its outputs. Sort the images into one "
+                "folder for each output, in the order of the outputs, empty ones too (ImageFolder(..., "
+                "allow_empty=True)), or give the data set a target_transform= that takes its classes to outputs."
             )
         wrong = [value for value in values if not (0 <= value < n_classes or value in _VOID[:2])]
         if wrong:

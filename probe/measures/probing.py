@@ -13,7 +13,7 @@ from torch import nn
 
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
-from probe.measures.scoring import channelwise_result, layerwise_result
+from probe.measures.scoring import channelwise_result, check_alpha, layerwise_result
 from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
 from probe.models.loan import Forward
 from probe.models.survey import LayoutOption
@@ -348,7 +348,8 @@ input_key, layout, forward, max_images, checkpoint, checkpoint_every, seed, prog
     if isinstance(model, Statistics):
         _check_unused(images, options)
         return layerwise_result(model, alpha, maps)
-    check_ranks({"alpha": repr(alpha), "maps": repr(maps)})
+    check_alpha(alpha)
+    check_ranks({"alpha": alpha, "maps": repr(maps)})
     statistics, maps = collect_statistics(model, _given(images), options, grams=True, moments=False, maps=maps)
     return layerwise_result(statistics, alpha, maps, each=in_turn)
 

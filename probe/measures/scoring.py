@@ -16,7 +16,7 @@ from probe.readouts.scores import ReadoutScores, decode, position_bits, score_re
 from probe.results import FEW_IMAGES, FEW_SAMPLES, finish
 from probe.sums.statistics import Statistics, check_folds
 
-__all__ = ["channelwise_result", "layerwise_result"]
+__all__ = ["channelwise_result", "check_alpha", "layerwise_result"]
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
 
@@ -36,8 +36,7 @@ def layerwise_result(
     each
         (function, items) -> the function of each item; `probe.reading.ranks.in_turn` where the ranks share them.
     """
-    if not 0 < alpha < math.inf:
-        raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
+    check_alpha(alpha)
     _check_folds(statistics)
     warned: list[str] = []
     _warn_of_missing(statistics, warned)
@@ -72,6 +71,12 @@ def layerwise_result(
     result = _without_untold(result, warned)
     settings = {**statistics.settings, "alpha": alpha}
     return finish(result, kind="layerwise", facts=statistics.facts.warned(warned), settings=settings)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise an `ArgumentError` unless a penalty is a finite number above 0."""
+    if not 0 < alpha < math.inf:
+        raise ArgumentError(f"alpha={alpha!r}: expected a number above 0. The default is 1e-3.")
 
 
 def channelwise_result(statistics: Statistics, maps: LayerSelection) -> xr.Dataset:

@@ -99,7 +99,7 @@ def test_labels_of_images_must_be_classes_at_once():
 @pytest.mark.parametrize("n_outputs", [1000, 5, 11])
 def test_as_many_classes_as_outputs(n_outputs):
     message = (
-        rf"the data set has 10 classes, and the model {n_outputs} outputs.*one folder for each output.*target_transf"
+        rf"the data set has 10 classes, and the model {n_outputs:,} outputs.*one folder for each output.*target_transf"
     )
     with pytest.raises(ImagesError, match=message):
         checked(list(range(10)), n_classes=n_outputs, n_named=10)

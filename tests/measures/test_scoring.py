@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import probe
-from probe.errors import ImagesError, ProbeWarning
+from probe.errors import ArgumentError, ImagesError, ProbeWarning
 from probe.readouts.targets import target_maps
 from probe.testing import padded_net
 from tests.activations import Same, activations
@@ -206,3 +206,9 @@ def test_what_so_few_images_cannot_tell_is_nan_with_a_warning():
     assert result.sel(layer="few").r2.isnull().all() and result.sel(layer="few").r2_fold.isnull().all()
     assert result.sel(layer="many").r2.notnull().all()
     assert "cannot be told" in result.attrs["warnings"]
+
+
+@pytest.mark.parametrize("alpha", [0, -1.0, float("nan"), float("inf")])
+def test_a_penalty_that_is_none_is_refused_before_anything_is_read(alpha):
+    with pytest.raises(ArgumentError, match=r"^alpha=.*: expected a number above 0"):
+        probe.layerwise(padded_net(depth=1), "no/such/folder", alpha=alpha)
