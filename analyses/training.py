@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 from probe.errors import TooLargeError
 from probe.images.batches import as_floats, open_images
 from probe.images.stimuli import apply_stimulus
-from probe.models.layers import takes_grey, unwrap
+from probe.models.first_layers import takes_grey
 from probe.models.loan import borrowed, resolve_device
+from probe.models.modules import unwrap
 from probe.reading.options import Options
 
 __all__ = [

@@ -8,7 +8,8 @@ from torchvision.models import video
 from torchvision.models.video import mvit
 
 from probe.models.capture import reading
-from probe.models.layers import module_names, select_layers
+from probe.models.layers import select_layers
+from probe.models.modules import module_names
 from probe.models.survey import survey
 
 

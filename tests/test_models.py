@@ -12,7 +12,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import probe
 from probe.models.capture import reading
-from probe.models.layers import module_names, select_layers
+from probe.models.layers import select_layers
+from probe.models.modules import module_names
 from probe.models.survey import survey
 from probe.results import layer_map
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from probe.errors import ModelError
 from probe.models.copies import copied
-from probe.models.layers import unwrap
+from probe.models.modules import unwrap
 
 __all__ = ["AugShift", "AugShiftLoss"]
 

@@ -15,7 +15,8 @@ from probe.errors import ProbeWarning
 from probe.measures.probing import collect
 from probe.models.capture import reading
 from probe.models.copies import copied
-from probe.models.layers import Layer, layer_named, module_names, unwrap
+from probe.models.layers import Layer, layer_named
+from probe.models.modules import module_names, unwrap
 from probe.models.survey import survey_fast
 from probe.readouts.scores import decode
 from probe.readouts.targets import TARGETS, TargetFunction, target_maps

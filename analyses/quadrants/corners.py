@@ -16,7 +16,7 @@ from probe.analyses.training import take_steps
 from probe.images.canvases import place_at
 from probe.models.capture import reading
 from probe.models.copies import copied
-from probe.models.layers import unwrap
+from probe.models.modules import unwrap
 from probe.models.survey import survey
 from probe.models.weights import load_weights
 

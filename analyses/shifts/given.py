@@ -20,7 +20,7 @@ from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, P
 from probe.images.batches import Transform
 from probe.images.rows import Unreadable, as_tensor, image_in
 from probe.measures.consistency import shift_consistency
-from probe.models.layers import unwrap
+from probe.models.modules import unwrap
 from probe.reading.options import Options
 from probe.results import Facts
 from probe.variants.padding import with_padding

@@ -22,8 +22,8 @@ from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.images.shifts import Placements
 from probe.measures.similarity import shift_similarity
-from probe.models.layers import unwrap
 from probe.models.loan import borrowed
+from probe.models.modules import unwrap
 
 __all__ = ["MEASURES", "PRESETS", "STUDY", "run"]
 

@@ -11,8 +11,9 @@ from probe.ablation.replacement import check_replaceable, checked_output
 from probe.errors import ArgumentError, LayerNotFoundError, LayoutError, counted
 from probe.models.copies import copied
 from probe.models.hooks import hook_for_good
-from probe.models.layers import Layer, unwrap
+from probe.models.layers import Layer
 from probe.models.layouts import GIVEN, first_tensor, with_first_tensor
+from probe.models.modules import unwrap
 from probe.readouts.erasers import ErasedPlace, Eraser, Projection, check_features, erased
 
 __all__ = ["Erasing", "check_eraser", "erased_output", "with_erasers"]

@@ -17,8 +17,9 @@ from probe.ablation.erasing import check_eraser, erased_output
 from probe.ablation.replacement import MODES, AblationMode, check_channels, replacement_for
 from probe.errors import ArgumentError, ImagesError, ModelError
 from probe.models.hooks import hooking
-from probe.models.layers import INPUT, Layer, module_names, select_layers, unwrap
+from probe.models.layers import INPUT, Layer, select_layers
 from probe.models.loan import borrowed, resolve_device
+from probe.models.modules import module_names, unwrap
 from probe.models.survey import LayoutOption, survey
 from probe.readouts.erasers import Eraser
 

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from probe.ablation.replacement import AblationMode, replacement_for
 from probe.ablation.stacking import Stacked, stacking
 from probe.errors import ImagesError, ProbeWarning
-from probe.models.layers import Layer, unwrap
+from probe.models.layers import Layer
 from probe.models.loan import Forward
+from probe.models.modules import unwrap
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options
 from probe.reading.ranks import Share

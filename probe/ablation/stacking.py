@@ -17,9 +17,10 @@ from probe.ablation.erasing import Erasing
 from probe.ablation.replacement import Replacement
 from probe.errors import LayerNotCalledError, ModelError, counted
 from probe.models.hooks import hooking
-from probe.models.layers import Layer, module_names
+from probe.models.layers import Layer
 from probe.models.layouts import first_tensor
 from probe.models.loan import Forward, run_model
+from probe.models.modules import module_names
 
 __all__ = ["Stacked", "stacking"]
 

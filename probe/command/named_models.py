@@ -11,7 +11,7 @@ from torch import nn
 from probe.command.model_libraries import FOLDERS, TIMM, Made, from_folder, from_function, from_timm, from_torchvision
 from probe.command.preprocessing import Transform, of_grey, plain
 from probe.errors import ArgumentError
-from probe.models.layers import takes_grey
+from probe.models.first_layers import takes_grey
 from probe.models.weights import is_weight_file, load_weights
 from probe.variants.embeddings import with_position_embedding
 from probe.variants.padding import with_padding

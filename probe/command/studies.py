@@ -179,7 +179,7 @@ def audit(
         check_writable(output, overwrite=overwrite)
     import probe
     from probe.command.named_models import open_model
-    from probe.models.layers import axes_taken, takes_grey
+    from probe.models.first_layers import axes_taken, takes_grey
 
     source = open_model(model, arguments=model_args)
     channels = channels or (1 if takes_grey(source.model) else 3)

@@ -13,8 +13,10 @@ from probe.errors import ArgumentError, ImagesError, ModelError, warn
 from probe.images.batches import Transform, check_reread
 from probe.intervals import half_width
 from probe.measures.scoring import warn_of_few_images
-from probe.models.layers import INPUT, Layer, LayerSelection, axes_taken, unwrap
+from probe.models.first_layers import axes_taken
+from probe.models.layers import INPUT, Layer, LayerSelection
 from probe.models.loan import Forward
+from probe.models.modules import unwrap
 from probe.models.survey import LayoutOption, survey
 from probe.reading.collecting import collect_statistics
 from probe.reading.options import Options

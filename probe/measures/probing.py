@@ -14,8 +14,9 @@ from torch import nn
 from probe.errors import ArgumentError
 from probe.images.batches import Transform
 from probe.measures.scoring import channelwise_result, check_alpha, layerwise_result
-from probe.models.layers import Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.models.loan import Forward
+from probe.models.modules import module_names, unwrap
 from probe.models.survey import LayoutOption
 from probe.reading.collecting import collect_statistics, find_layers, statistics_bytes
 from probe.reading.options import AUTO, Options, TargetSelection

@@ -17,8 +17,10 @@ from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
 from probe.images.shifts import Placements, references_of
 from probe.models.capture import reading
-from probe.models.layers import Layer, axes_taken, layer_named, module_names, unwrap
+from probe.models.first_layers import axes_taken
+from probe.models.layers import Layer, layer_named
 from probe.models.loan import borrowed, resolve_device
+from probe.models.modules import module_names, unwrap
 from probe.models.survey import survey_fast
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish

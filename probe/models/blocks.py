@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.models.layers import Layer, is_convolution, is_default_layer, is_linear
+from probe.models.kinds import is_convolution, is_default_layer, is_linear
+from probe.models.layers import Layer
 
 __all__ = ["Start", "tensors_of", "with_blocks"]
 

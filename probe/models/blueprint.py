@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.errors import PaddingError
 from probe.models.copies import copied
-from probe.models.layers import axes_taken, described, running_layer
+from probe.models.first_layers import axes_taken
+from probe.models.modules import described, running_layer
 
 __all__ = ["blueprint", "failure_of", "reason_of", "smallest_input"]
 

@@ -17,9 +17,10 @@ from probe.errors import LayerNotCalledError, LayoutError, counted, noting
 from probe.models.blocks import tensors_of
 from probe.models.expansions import Expansion, expansion_of
 from probe.models.hooks import Hooks, hooking
-from probe.models.layers import INPUT, Layer, module_names
+from probe.models.layers import INPUT, Layer
 from probe.models.layouts import GIVEN, Grid, as_maps, first_tensor, grid_in
 from probe.models.loan import Forward, run_model
+from probe.models.modules import module_names
 from probe.models.notation import LAYOUTS
 from probe.models.tokens import makes_maps
 

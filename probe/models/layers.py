@@ -3,53 +3,30 @@
 import difflib
 import fnmatch
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from probe.errors import (
     ArgumentError,
     LayerNotCalledError,
     LayerNotFoundError,
     LayoutError,
-    ModelError,
 )
 
 __all__ = [
     "INPUT",
-    "Convolution",
     "Layer",
-    "Linear",
     "View",
-    "axes_taken",
-    "described",
-    "first_convolution",
-    "first_inputs",
-    "is_convolution",
-    "is_default_layer",
-    "is_linear",
     "layer_named",
-    "module_names",
-    "running_layer",
     "select_layers",
-    "takes_grey",
-    "unwrap",
 ]
 
 INPUT = "input"
 
-_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
 View = Callable[[Any], Tensor]
-
-_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-_GUARDS = "_guards_fn"  # checks the images of an exported model
-_PATCH_EMBEDDING = re.compile("patch_?(embed|merg)", re.IGNORECASE)
-_ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -131,165 +108,6 @@ class Layer:
     def width(self) -> int:
         """Number of columns."""
         return self.size[-1] if self.size else 0
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the eager model inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` wrappers.
-
-    Raises
-    ------
-    ModelError
-        If it is no module, is scripted, traced or exported, or has parameters without values.
-    """
-    if not isinstance(model, nn.Module):
-        exported = isinstance(model, torch.export.ExportedProgram)
-        cure = " Pass the model as it was before torch.export." if exported else ""
-        raise ModelError(f"model: expected a torch.nn.Module, found {type(model).__name__}.{cure}")
-    while isinstance(model, _WRAPPERS) or hasattr(model, "_orig_mod"):
-        model = model.module if isinstance(model, _WRAPPERS) else model._orig_mod  # type: ignore[assignment]
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"model: {name or 'it'} is a scripted or traced module, which cannot be read. Pass the eager model."
-            )
-    if isinstance(model, fx.GraphModule) and not any(map(_calls_module, model.graph.nodes)):
-        raise ModelError(
-            "model: it is exported, a graph that calls none of the modules that it was made of, which hooks cannot "
-            "read. Pass the model as it was before torch.export."
-        )
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta:
-            raise ModelError(f"model: the parameter {name} has no values. Load weights or run one forward pass first.")
-    return model
-
-
-def _calls_module(node: fx.Node) -> bool:
-    return node.op == "call_module" and node.target != _GUARDS
-
-
-def module_names(model: nn.Module) -> dict[nn.Module, str]:
-    """Return the name of each module but the model itself; compiled submodules under their original names."""
-    names: dict[nn.Module, str] = {}
-    for name, module in model.named_modules():
-        if module is not model and not hasattr(module, "_orig_mod"):
-            names[module] = name.replace("._orig_mod", "").replace("_orig_mod.", "")
-    return names
-
-
-def running_layer(frames: Iterable[Any], model: nn.Module) -> nn.Module:
-    """Return the innermost layer whose code is running, from the frames of calls, innermost first; else the model."""
-    modules = set(model.modules())
-    for frame in frames:
-        code = frame.f_code
-        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-        if isinstance(owner, nn.Module) and owner in modules:
-            return owner
-    return model
-
-
-def described(layer: nn.Module, model: nn.Module) -> str:
-    """Return the name and the class of a layer of a model, as messages give them.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.ReLU())
-    >>> described(model[0], model), described(model, model)
-    ('0 (ReLU)', 'the model (Sequential)')
-    """
-    return f"{module_names(model).get(layer, 'the model')} ({type(layer).__name__})"
-
-
-class Linear(Protocol):
-    """What is known of every linear layer, whatever its class."""
-
-    in_features: int
-    out_features: int
-
-
-class Convolution(Protocol):
-    """What is known of every convolution, whatever its class."""
-
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-
-
-def is_linear(module: nn.Module) -> TypeGuard[Linear]:
-    """Tell a linear layer, also one that is none of torch's class, as those of quantised models are.
-
-    Examples
-    --------
-    >>> is_linear(nn.Linear(2, 3)), is_linear(nn.Bilinear(2, 2, 3))
-    (True, False)
-    """
-    return isinstance(module, nn.Linear) or (
-        _has_widths(module, "in_features", "out_features") and not any(map(is_linear, _parts(module)))
-    )
-
-
-def is_convolution(module: nn.Module) -> TypeGuard[Convolution]:
-    """Tell a convolution of maps, also one that is none of torch's classes, as those of quantised models are.
-
-    Examples
-    --------
-    >>> is_convolution(nn.ConvTranspose2d(2, 3, 3)), is_convolution(nn.Conv1d(2, 3, 3))
-    (True, False)
-    """
-    if isinstance(module, _CONVOLUTIONS):
-        return True
-    kernel = vars(module).get("kernel_size")
-    return (
-        isinstance(kernel, tuple)
-        and len(kernel) in (2, 3)
-        and not isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
-        and _has_widths(module, "in_channels", "out_channels")
-        and not any(map(is_convolution, _parts(module)))
-    )
-
-
-def _has_widths(module: nn.Module, *names: str) -> bool:
-    """Tell a module that keeps these numbers itself; properties are the user's code, which is not run."""
-    return all(isinstance(vars(module).get(name), int) for name in names)
-
-
-def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    return (part for part in module.modules() if part is not module)
-
-
-def _is_transformer_block(module: nn.Module) -> bool:
-    """Tell a block by its parts: attention, and beside it a perceptron, at least two linear layers without any.
-
-    The tokens of a decoder are queries, which lie on no grid.
-    """
-    if "decoder" in type(module).__name__.lower():
-        return False
-    parts = dict(module.named_children())
-    attention = {name for name, part in parts.items() if _is_attention(name, part)}
-    beside = [part for name, part in parts.items() if name not in attention and not _holds_attention(part)]
-    return bool(attention) and sum(map(_count_linear, beside)) >= 2
-
-
-def _is_attention(name: str, module: nn.Module) -> bool:
-    is_named_so = _ATTENTION.search(name) or _ATTENTION.search(type(module).__name__)
-    return bool(is_named_so) and any(map(_count_linear, module.children()))
-
-
-def _holds_attention(module: nn.Module) -> bool:
-    return any(_is_attention(name.rpartition(".")[2], part) for name, part in module.named_modules())
-
-
-def _count_linear(module: nn.Module) -> int:
-    return sum(map(is_linear, module.modules()))
-
-
-def _is_patch_embedding(module: nn.Module) -> bool:
-    has_convolution = first_convolution(module) is not None
-    return bool(_PATCH_EMBEDDING.search(type(module).__name__)) and not has_convolution
-
-
-def is_default_layer(module: nn.Module) -> bool:
-    """Tell whether ``layers="auto"`` reads this module: a convolution, patch embedding or transformer block."""
-    return is_convolution(module) or _is_patch_embedding(module) or _is_transformer_block(module)
 
 
 LayerSelection = str | type[nn.Module] | nn.Module | Iterable[Any]
@@ -421,72 +239,3 @@ def _called_parent(name: str, found: Sequence[Layer]) -> str:
         if name in called:
             return name
     return ""
-
-
-def takes_grey(model: nn.Module, *, square: bool = False) -> bool:
-    """Return whether a model's images have one channel.
-
-    Its first convolution takes one, and none takes three. Without convolutions, its first weight takes all pixels of a
-    square image at once, and as many as three channels cannot have.
-
-    Parameters
-    ----------
-    model
-        Any module.
-    square
-        Whether images are known to be square. Three channels of others may have as many pixels: 3·48·64 = 96².
-
-    Examples
-    --------
-    >>> takes_grey(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)))
-    True
-    >>> takes_grey(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)))
-    True
-    """
-    widths = [module.in_channels for module in _plain_convolutions(model)]
-    if widths:
-        return widths[0] == 1 and 3 not in widths
-    n_pixels = first_inputs(model)
-    return n_pixels > 0 and math.isqrt(n_pixels) ** 2 == n_pixels and (square or n_pixels % 3 != 0)
-
-
-def first_convolution(model: nn.Module) -> Convolution | None:
-    """Return the first convolution among a model's modules, None where there is none; transposed ones aside.
-
-    Examples
-    --------
-    >>> first_convolution(nn.Sequential(nn.ReLU(), nn.Conv3d(1, 4, 3)))
-    Conv3d(1, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1))
-    """
-    return next(_plain_convolutions(model), None)
-
-
-def axes_taken(model: nn.Module) -> int | None:
-    """Return how many axes the maps have that a model's first convolution takes; None where it has none.
-
-    Examples
-    --------
-    >>> axes_taken(nn.Conv2d(3, 4, 3)), axes_taken(nn.Conv3d(3, 4, 3)), axes_taken(nn.Linear(3, 4))
-    (2, 3, None)
-    """
-    first = first_convolution(model)
-    return None if first is None else len(first.kernel_size)
-
-
-def _plain_convolutions(model: nn.Module) -> Iterator[Convolution]:
-    for module in model.modules():
-        if is_convolution(module) and not getattr(module, "transposed", False):
-            yield module
-
-
-def first_inputs(model: nn.Module) -> int:
-    """Return how many numbers the first weight of a model takes, where it is that of a linear layer; else 0.
-
-    Examples
-    --------
-    >>> first_inputs(nn.Sequential(nn.Flatten(), nn.Linear(12, 10))), first_inputs(nn.Conv2d(1, 4, 3))
-    (12, 0)
-    """
-    first = next(model.parameters(), None)
-    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
-    return next((module.in_features for module in linear if module.weight is first), 0)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import ArgumentError
-from probe.models.layers import Layer, View, is_convolution, is_linear
+from probe.models.kinds import is_convolution, is_linear
+from probe.models.layers import Layer, View
 from probe.models.notation import LAYOUTS, read_layout
 
 __all__ = [

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from probe.axes import axes_of_size, sized
 from probe.errors import ImagesError, ModelError
 from probe.models.blueprint import reason_of
-from probe.models.layers import first_convolution, first_inputs
+from probe.models.first_layers import first_convolution, first_inputs
 from probe.models.layouts import Grid, grid_in
 from probe.models.loan import Forward, run_model
 

@@ -16,7 +16,8 @@ from probe.models.blocks import Start, tensors_of, with_blocks
 from probe.models.capture import Grids, expansion_in, told_output
 from probe.models.expansions import does_more
 from probe.models.hooks import hooking
-from probe.models.layers import INPUT, Layer, View, is_default_layer, module_names
+from probe.models.kinds import is_default_layer
+from probe.models.layers import INPUT, Layer, View
 from probe.models.layouts import (
     GIVEN,
     GivenLayout,
@@ -29,6 +30,7 @@ from probe.models.layouts import (
     tensors_in,
 )
 from probe.models.loan import Forward
+from probe.models.modules import module_names
 from probe.models.notation import LAYOUTS
 from probe.models.refusals import run_first
 from probe.models.tokens import find_patches

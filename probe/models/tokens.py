@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.models.hooks import hooking
-from probe.models.layers import is_convolution
+from probe.models.kinds import is_convolution
 from probe.models.layouts import Grid, first_tensor, grid_in, possible_grids
 from probe.models.loan import Forward, run_model, seeded
 

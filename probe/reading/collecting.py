@@ -25,9 +25,10 @@ from probe.errors import (
 )
 from probe.images.batches import Batch
 from probe.models.expansions import Expansion
-from probe.models.layers import INPUT, Layer, LayerSelection, module_names, select_layers, unwrap
+from probe.models.layers import INPUT, Layer, LayerSelection, select_layers
 from probe.models.layouts import Grid
 from probe.models.loan import resolve_device
+from probe.models.modules import module_names, unwrap
 from probe.reading.cells import cells_per_image, draw_cells
 from probe.reading.checkpoints import open_checkpoint
 from probe.reading.memory import IMAGES_WHERE_UNKNOWN, check_memory

@@ -18,8 +18,10 @@ from probe.images.batches import Batch, ImageSource, as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
 from probe.images.stimuli import apply_stimulus
 from probe.models.capture import Reduce, ReduceExpansion, reading
-from probe.models.layers import Layer, LayerSelection, axes_taken, module_names, select_layers, takes_grey, unwrap
+from probe.models.first_layers import axes_taken, takes_grey
+from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.models.loan import borrowed, resolve_device
+from probe.models.modules import module_names, unwrap
 from probe.models.survey import survey_fast
 from probe.models.weights import weights_digest
 from probe.reading.options import Options

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.copies import copied
-from probe.models.layers import unwrap
+from probe.models.modules import unwrap
 from probe.variants.remarks import listed
 
 __all__ = ["POSITION_EMBEDDINGS", "with_position_embedding"]

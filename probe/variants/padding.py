@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from probe.axes import AXES
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.copies import copied
-from probe.models.layers import unwrap
+from probe.models.modules import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.borders import Bordered, convert, is_convertible, is_padded
 from probe.variants.obstacles import axes_in, obstacle, padding_in_code

@@ -23,10 +23,11 @@ from probe.axes import AXES, axes_of_size
 from probe.errors import ModelError
 from probe.models.blueprint import blueprint, reason_of
 from probe.models.copies import copied
+from probe.models.first_layers import first_convolution
 from probe.models.geometry import along_each
-from probe.models.layers import first_convolution, module_names, running_layer
 from probe.models.loan import borrowed, resolve_device
 from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
+from probe.models.modules import module_names, running_layer
 
 __all__ = ["Findings", "bare_twin", "roll_images"]
 

@@ -13,7 +13,7 @@ from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.blueprint import reason_of
 from probe.models.copies import copied
 from probe.models.geometry import TRANSPOSED, pair
-from probe.models.layers import unwrap
+from probe.models.modules import unwrap
 from probe.variants.alignment import AlignedForward
 from probe.variants.remarks import listed
 from probe.variants.samplers import BlurPool, PhaseChoice, PolyphasePool, Wrapped

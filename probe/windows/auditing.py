@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from probe.axes import AXES, axes_of_size
 from probe.errors import ArgumentError, ModelError, noting, warn
 from probe.models.capture import input_grids, reading
-from probe.models.layers import Layer, LayerSelection, axes_taken, module_names, select_layers, unwrap
+from probe.models.first_layers import axes_taken
+from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.models.layouts import Grid
 from probe.models.loan import borrowed, resolve_device
+from probe.models.modules import module_names, unwrap
 from probe.models.survey import survey
 from probe.models.weights import weights_digest
 from probe.results import Facts, finish

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.errors import ModelError
-from probe.models.layers import described, running_layer
 from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
+from probe.models.modules import described, running_layer
 from probe.windows.counts import COUNTING, READING_BY_CONTENT, UncountableError, count_of
 from probe.windows.trials import Trial
 

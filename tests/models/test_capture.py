@@ -11,7 +11,8 @@ from torch import nn
 import probe
 from probe.errors import ImagesError, LayerNotCalledError, LayoutError, ProbeWarning
 from probe.models.capture import reading
-from probe.models.layers import module_names, select_layers
+from probe.models.layers import select_layers
+from probe.models.modules import module_names
 from probe.models.survey import survey
 from probe.results import layer_map
 from probe.testing import noise_images, padded_net
