@@ -9,12 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.errors import (
-    ArgumentError,
-    LayerNotCalledError,
-    LayerNotFoundError,
-    LayoutError,
-)
+from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, LayoutError
 
 __all__ = [
     "INPUT",

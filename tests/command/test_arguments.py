@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from probe.analyses.overview.study import QUICK
+from probe.analyses.overview.settings import QUICK
 from probe.command.arguments import positions_option, several, size_option
 from probe.command.main import main
 

@@ -11,15 +11,7 @@ from torch import nn
 
 from probe.errors import ArgumentError
 from probe.models.layers import Layer
-from probe.models.layouts import (
-    as_maps,
-    first_tensor,
-    fits_aspect,
-    given_layout,
-    grid_of,
-    infer_layout,
-    possible_grids,
-)
+from probe.models.layouts import as_maps, first_tensor, fits_aspect, given_layout, grid_of, infer_layout, possible_grids
 
 IMAGE = (64, 96)
 

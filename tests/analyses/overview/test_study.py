@@ -12,7 +12,10 @@ from torch.utils.data import TensorDataset
 
 import probe
 from probe.ablation.performance import Shown
+from probe.analyses.overview import parts as measuring
 from probe.analyses.overview import study
+from probe.analyses.overview.parts import PARTS
+from probe.analyses.overview.settings import QUICK
 from probe.bundles import unbundle
 from probe.errors import IllConditionedError, ImagesError, ProbeError
 from tests.overviews import IMAGES, LABELS, classifier, made_overview
@@ -38,7 +41,7 @@ def same(found, made):
 def test_what_applies_is_measured_and_what_does_not_says_why(overview, parts):
     assert json.loads(overview.attrs["failed"]) == {}
     absent = json.loads(overview.attrs["absent"])
-    assert set(parts) | set(absent) == set(study.PARTS) and not set(parts) & set(absent)
+    assert set(parts) | set(absent) == set(PARTS) and not set(parts) & set(absent)
     assert absent["padding_valid"] == "left out with --quick."
     assert "nothing in it is a table of positions" in absent["embedding_zero"]
     assert "nothing to convert" in absent["sampling_blur"]
@@ -82,7 +85,7 @@ def test_a_changed_model_is_measured_as_such_with_what_becomes_of_its_prediction
 
 def test_the_border_is_traced_through_the_depth_and_at_the_layer(monkeypatch):
     traced = []
-    monkeypatch.setattr(study, "border_profile", lambda *args, layers, **given: traced.append(layers) or 1 / 0)
+    monkeypatch.setattr(measuring, "border_profile", lambda *args, layers, **given: traced.append(layers) or 1 / 0)
     net = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(9)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.warns(probe.ProbeWarning, match="border failed"):
         study.run(net, IMAGES, parts=["border"], layer="1", quick=True, progress=False)
@@ -93,13 +96,13 @@ def test_a_part_of_too_few_images_is_not_measured_and_no_failure(monkeypatch):
     def dependent(*args, **kwargs):
         raise IllConditionedError("alpha=0.001 is too small. Pass a larger alpha=.")
 
-    monkeypatch.setattr(study, "neighbours", dependent)
+    monkeypatch.setattr(measuring, "neighbours", dependent)
     result = made_overview(parts=["neighbours"])
     assert json.loads(result.attrs["failed"]) == {}
     assert json.loads(result.attrs["absent"]) == {
         "neighbours": "too few images for channels that depend on each other."
     }
-    monkeypatch.setattr(study, "layerwise", dependent)
+    monkeypatch.setattr(measuring, "layerwise", dependent)
     with pytest.raises(ImagesError, match=r"images: too few .*\. Pass more images\.$"):
         made_overview(parts=[])
 
@@ -108,7 +111,7 @@ def test_a_part_that_fails_leaves_its_reason_and_the_others_stand(monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(study, "neighbours", broken)
+    monkeypatch.setattr(measuring, "neighbours", broken)
     with pytest.warns(probe.ProbeWarning, match="neighbours failed: RuntimeError: no such luck"):
         result = made_overview(parts=["channels", "neighbours", "audit"])
     assert json.loads(result.attrs["failed"]) == {"neighbours": "RuntimeError: no such luck"}
@@ -117,7 +120,7 @@ def test_a_part_that_fails_leaves_its_reason_and_the_others_stand(monkeypatch):
 
 
 def test_what_all_builds_on_must_not_fail(monkeypatch):
-    monkeypatch.setattr(study, "layerwise", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(measuring, "layerwise", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         study.run(classifier(), IMAGES, parts=["audit"], progress=False)
 
@@ -137,7 +140,7 @@ def test_there_is_one_bar_with_the_name_of_the_part(monkeypatch):
     made_overview(parts=["channels", "audit"], progress=True)
     ((bar, told),) = bars
     assert bar == ["where", "channels", "audit"]
-    assert told == [study.PARTS[part] for part in bar]
+    assert told == [PARTS[part] for part in bar]
 
 
 def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch, left_as_found):
@@ -146,7 +149,7 @@ def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch, left_as_found):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "erasure_curve", interrupted)
+    monkeypatch.setattr(measuring, "erasure_curve", interrupted)
     with left_as_found(net), pytest.raises(KeyboardInterrupt):
         study.run(net, IMAGES, parts=["erasing"], quick=True, progress=False)
 
@@ -178,9 +181,9 @@ def test_a_model_without_classes_is_scored_by_its_embedding():
     assert found["consistency"].consistency.values == rolled.consistency.values
     assert 0 < found["erasing"].intact.item() < 1
     shown = Shown({"natural": torch.eye(3)[:, :2], "rolled": torch.ones(3, 2)}, [], [0, 1, 2], (8, 8), 0)
-    amounts = study._Cosine().amounts(shown)
+    amounts = measuring._Cosine().amounts(shown)
     np.testing.assert_allclose(amounts, [[0.5**0.5, 1], [0.5**0.5, 1], [0, 1]])
-    assert study._Cosine().value(amounts.sum(0).numpy()) == pytest.approx(2**0.5 / 3)
+    assert measuring._Cosine().value(amounts.sum(0).numpy()) == pytest.approx(2**0.5 / 3)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_what_cannot_be_is_said_before_the_work(options, message):
 
 
 def test_of_a_wide_layer_the_neighbourhoods_are_left_out_and_the_rest_is_read():
-    wide = nn.Sequential(nn.Conv2d(3, study.QUICK.widest + 1, 3, padding=1), nn.ReLU())
+    wide = nn.Sequential(nn.Conv2d(3, QUICK.widest + 1, 3, padding=1), nn.ReLU())
     result = made_overview(
         model=wide, images=torch.randn(60, 3, 8, 8), labelled=None, untrained=None, parts=["stronger"]
     )
