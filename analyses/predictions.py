@@ -10,8 +10,8 @@ from torch import nn
 
 from probe.analyses.training import predicted_classes
 from probe.errors import ArgumentError
-from probe.images.batches import evenly_spaced
-from probe.images.rows import Folder
+from probe.images.folders import Folder
+from probe.images.numbering import evenly_spaced
 from probe.reading.options import Options
 
 __all__ = ["Predictions", "find_labels"]

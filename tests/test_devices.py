@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import probe
 from probe.errors import ArgumentError
-from probe.images.batches import Batch
+from probe.images.sources import Batch
 from probe.models.loan import resolve_device
 from probe.reading.collecting import _Collector
 from probe.reading.options import Options

@@ -28,7 +28,7 @@ from probe.analyses.data.shown import keep_shown
 from probe.analyses.studies import Study, choose_preset, study_result
 from probe.analyses.training import training_device
 from probe.errors import ArgumentError
-from probe.images.batches import evenly_spaced
+from probe.images.numbering import evenly_spaced
 
 __all__ = ["PRESETS", "SCORES", "STUDY", "Preset", "run"]
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from probe.errors import ImagesError
 from probe.images.clips import Clips
-from probe.images.rows import Unreadable
+from probe.images.folders import Unreadable
 from probe.reading.memory import check_memory
 
 __all__ = [

@@ -18,7 +18,7 @@ from probe.analyses.data.splits import SmallImages, check_folder, random_crops, 
 from probe.analyses.nets import AugShift
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
 from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
-from probe.images.batches import evenly_spaced
+from probe.images.numbering import evenly_spaced
 from probe.measures.consistency import shift_consistency
 
 __all__ = ["APS_LAW", "PRESETS", "STUDY", "Preset", "run"]

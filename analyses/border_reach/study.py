@@ -16,7 +16,8 @@ from probe.analyses.data.shown import keep_shown
 from probe.analyses.nets import cifar_resnet
 from probe.analyses.studies import Study, check_preset, study_result
 from probe.checks import whole_number
-from probe.images.batches import Transform, check_reread
+from probe.images.batches import check_reread
+from probe.images.rows import Transform
 from probe.models.layers import LayerSelection
 from probe.reading.options import Options
 from probe.reading.reader import open_reader

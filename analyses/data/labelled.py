@@ -7,7 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from probe.errors import ImagesError
-from probe.images.rows import Folder, Unreadable, as_label
+from probe.images.folders import Folder, Unreadable
+from probe.images.rows import as_label
 
 __all__ = ["ClassFolder", "LabelTable", "LabelledFolder"]
 

@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from probe.analyses.data.labelled import ClassFolder
 from probe.errors import ArgumentError, ImagesError
-from probe.images.batches import Transform, evenly_spaced, open_images
-from probe.images.rows import Folder, Unreadable, as_tensor
+from probe.images.batches import open_images
+from probe.images.folders import Folder, Unreadable
+from probe.images.numbering import evenly_spaced
+from probe.images.rows import Transform, as_tensor
 
 __all__ = ["read_classes", "rows_of", "sample_crops", "square_images"]
 

@@ -15,7 +15,9 @@ from probe.analyses.data.digits import CANVAS, load_digits, place_digits
 from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.data.photographs import read_classes
 from probe.errors import ArgumentError, ImagesError
-from probe.images.rows import Unreadable, as_tensor, evenly_spaced
+from probe.images.folders import Unreadable
+from probe.images.numbering import evenly_spaced
+from probe.images.rows import as_tensor
 from probe.reading.memory import check_memory
 
 __all__ = [

@@ -15,8 +15,8 @@ from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.data.splits import RandomCrops, Split, open_splits, read_splits
 from probe.analyses.training import predict, predicted_classes
 from probe.errors import ImagesError
-from probe.images.batches import Transform
 from probe.images.canvases import place_at
+from probe.images.rows import Transform
 from probe.reading.options import Options
 
 __all__ = ["SCORES", "OnCanvases", "OnFiles", "Shown", "digits_on_canvases", "files", "nested_subset", "small_folder"]

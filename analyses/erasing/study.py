@@ -28,7 +28,7 @@ from probe.erasing.curve import erasure_curve
 from probe.erasing.proof import erasure_proof
 from probe.erasing.stronger import stronger_readouts
 from probe.errors import ArgumentError, ProbeWarning
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.measures.matching import neighbours
 from probe.measures.probing import collect
 from probe.reading.options import Options

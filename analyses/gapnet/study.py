@@ -23,8 +23,8 @@ from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import side_by_side, take_steps, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError
-from probe.images.batches import evenly_spaced
 from probe.images.canvases import assign_cells, place_on_grid
+from probe.images.numbering import evenly_spaced
 from probe.measures.pooling import pooled
 
 __all__ = ["MEASURES", "PRESETS", "STUDY", "Preset", "run"]

@@ -20,8 +20,8 @@ from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import LEARNING_RATE, side_by_side, train, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, PaddingError, warn
-from probe.images.batches import evenly_spaced
 from probe.images.canvases import assign_cells
+from probe.images.numbering import evenly_spaced
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["STUDY", "run"]

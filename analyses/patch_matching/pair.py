@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probe.analyses.patch_matching.points import PATCH, cut, interest_points, moved
 from probe.errors import ImagesError
-from probe.images.rows import Folder, Unreadable
+from probe.images.folders import Folder, Unreadable
 
 __all__ = ["NEAR", "Pair", "found_share", "read_pair"]
 

@@ -9,8 +9,8 @@ from PIL import Image
 from scipy import ndimage
 
 from probe.errors import ImagesError
-from probe.images.batches import evenly_spaced
-from probe.images.rows import Folder, Unreadable
+from probe.images.folders import Folder, Unreadable
+from probe.images.numbering import evenly_spaced
 
 __all__ = ["read_photographs", "sample_photographs", "texture"]
 

@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 from probe.analyses.data.photographs import sample_crops
 from probe.analyses.posenet.readouts import BlockReader
 from probe.errors import ImagesError
-from probe.images.batches import Transform, evenly_spaced, open_images
-from probe.images.rows import Folder, as_tensor
+from probe.images.batches import open_images
+from probe.images.folders import Folder
+from probe.images.numbering import evenly_spaced
+from probe.images.rows import Transform, as_tensor
 from probe.images.stimuli import apply_stimulus
 
 __all__ = ["IMAGES", "Chosen", "FeatureSource", "find_images", "resized", "sources_to_test"]

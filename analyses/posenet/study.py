@@ -21,7 +21,7 @@ from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import fitting_into_memory, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.models.weights import is_weight_file, load_weights
 from probe.variants.padding import with_padding
 

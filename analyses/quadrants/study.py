@@ -26,7 +26,7 @@ from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import side_by_side, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, warn
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.testing import noise_images
 
 __all__ = ["NETS", "STUDY", "TRAININGS", "run"]

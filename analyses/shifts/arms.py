@@ -15,7 +15,7 @@ from probe.analyses.data.digits import CANVAS
 from probe.analyses.data.splits import RandomCrops, Split, crop_batches, open_splits, small_images
 from probe.analyses.nets import cifar_resnet, matched_width, multiply_adds, residual_net, seeded
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 
 __all__ = ["ARMS", "MATCHED", "SMALL_NET", "Task", "large_task", "make_arm", "small_task"]
 

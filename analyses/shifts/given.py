@@ -17,8 +17,8 @@ from probe.analyses.shifts.scores import about, numbers_of
 from probe.analyses.studies import on_dims
 from probe.analyses.training import predicted_classes
 from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
-from probe.images.batches import Transform
-from probe.images.rows import Unreadable, as_tensor, image_in
+from probe.images.folders import Unreadable
+from probe.images.rows import Transform, as_tensor, image_in
 from probe.measures.consistency import shift_consistency
 from probe.models.modules import unwrap
 from probe.reading.options import Options

@@ -20,17 +20,11 @@ from probe.analyses.shifts.arms import ARMS, SMALL_NET, Task, large_task, make_a
 from probe.analyses.shifts.given import OWN, measure_given
 from probe.analyses.shifts.scores import numbers_of
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
-from probe.analyses.training import (
-    ONE_CYCLE,
-    Recipe,
-    side_by_side,
-    train,
-    training_bar,
-    training_device,
-)
+from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
-from probe.images.rows import Unreadable, as_tensor, evenly_spaced, image_in
+from probe.images.folders import Unreadable
+from probe.images.numbering import evenly_spaced
+from probe.images.rows import Transform, as_tensor, image_in
 from probe.measures.consistency import shift_consistency
 
 __all__ = ["OWN", "PRESETS", "PUBLISHED_LAW", "STUDY", "Preset", "run"]

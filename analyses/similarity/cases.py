@@ -13,8 +13,7 @@ from probe.analyses.data.digits import CANVAS, digit_batches, load_digits
 from probe.analyses.data.photographs import sample_crops, square_images
 from probe.analyses.nets import small_net
 from probe.analyses.training import side_by_side, train
-from probe.images.batches import Transform
-from probe.images.rows import as_tensor
+from probe.images.rows import Transform, as_tensor
 from probe.variants.sampling import with_sampling
 
 __all__ = ["PRESETS", "VARIANTS", "Case", "Preset", "black", "given_cases", "published_cases"]

@@ -19,7 +19,7 @@ from probe.analyses.studies import Study, check_preset, study_result
 from probe.analyses.training import clock, training_device
 from probe.checks import whole_number
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.images.shifts import Placements
 from probe.measures.similarity import shift_similarity
 from probe.models.loan import borrowed

@@ -17,8 +17,9 @@ from probe.ablation.plans import CONTROLS, PARTS, Ranking, channel_order, check_
 from probe.ablation.replacement import AblationMode, replacement_for
 from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, warn
-from probe.images.batches import Transform, check_reread
+from probe.images.batches import check_reread
 from probe.images.labels import LabelCheck, named_classes
+from probe.images.rows import Transform
 from probe.models.loan import Forward
 from probe.models.survey import LayoutOption
 from probe.reading.options import Options

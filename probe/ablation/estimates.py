@@ -16,8 +16,8 @@ from probe.ablation.performance import Score, Shown, at_chance
 from probe.ablation.replacement import Replacement
 from probe.ablation.stacking import Stacked, stacking
 from probe.errors import ImagesError, ProbeWarning, warn
-from probe.images.batches import Batch
 from probe.images.labels import LabelCheck, Labels
+from probe.images.sources import Batch
 from probe.images.stimuli import apply_stimulus
 from probe.intervals import jackknife
 from probe.models.layers import Layer

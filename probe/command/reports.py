@@ -25,15 +25,8 @@ from probe.command.arguments import (
     weights_option,
 )
 from probe.command.names import PADDINGS, RANKINGS, SCORES
-from probe.command.sources import (
-    choose_device,
-    open_source,
-    record,
-)
-from probe.command.tasks import (
-    Studies,
-    Task,
-)
+from probe.command.sources import choose_device, open_source, record
+from probe.command.tasks import Studies, Task
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -284,7 +277,7 @@ def class_folder(folder: Path, option: str, need: str, otherwise: str) -> Any:
 
 def _groups(scored: Any, folder: Path, pattern: str) -> list[str]:
     """Return what a pattern finds first in the path, below the folder, of each scored image."""
-    from probe.images.rows import Folder
+    from probe.images.folders import Folder
 
     try:
         sought = re.compile(pattern)

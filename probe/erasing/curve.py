@@ -18,8 +18,9 @@ from probe.ablation.performance import resolve_scores
 from probe.erasing.proof import check_draws, prove
 from probe.erasing.recipes import COMPARED, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
-from probe.images.batches import Transform, check_reread
+from probe.images.batches import check_reread
 from probe.images.labels import LabelCheck, named_classes
+from probe.images.rows import Transform
 from probe.intervals import jackknife
 from probe.measures.matching import same_places
 from probe.models.loan import Forward

@@ -15,7 +15,8 @@ from probe.ablation.erasing import check_eraser
 from probe.ablation.hooks import ablate
 from probe.erasing.proof import splits
 from probe.errors import ArgumentError, IllConditionedError, ImagesError, ProbeWarning, warn
-from probe.images.batches import Transform, check_reread
+from probe.images.batches import check_reread
+from probe.images.rows import Transform
 from probe.models.layers import INPUT, LayerSelection
 from probe.models.loan import Forward
 from probe.models.survey import LayoutOption

@@ -21,7 +21,8 @@ from probe.checks import whole_number
 from probe.erasing.proof import splits
 from probe.erasing.recipes import INTACT, Recipe, directions_of, recipes_for
 from probe.errors import ArgumentError, ImagesError, ProbeWarning, warn
-from probe.images.batches import Transform, check_reread
+from probe.images.batches import check_reread
+from probe.images.rows import Transform
 from probe.models.layers import Layer
 from probe.models.layouts import as_maps
 from probe.models.loan import Forward

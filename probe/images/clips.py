@@ -12,7 +12,9 @@ from PIL import Image
 
 from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError
-from probe.images.rows import Clip, Folder, Unreadable, evenly_spaced
+from probe.images.folders import Folder, Unreadable
+from probe.images.numbering import evenly_spaced
+from probe.images.rows import Clip
 
 __all__ = ["Clips"]
 

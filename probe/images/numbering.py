@@ -1,13 +1,25 @@
-"""Image numbers as a few ranges: which were read, which twice, and which not at all."""
+"""Image numbers: a few of many, and all of them as a few ranges."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-__all__ = ["as_ranges", "common_numbers", "first_few", "missing_numbers", "ranges_of_both"]
+__all__ = ["as_ranges", "common_numbers", "evenly_spaced", "first_few", "missing_numbers", "ranges_of_both"]
 
 _SHOWN = 5
+
+
+def evenly_spaced(length: int, most: int | None) -> list[int]:
+    """Return the numbers below `length`, or `most` of them, evenly spaced.
+
+    Examples
+    --------
+    >>> evenly_spaced(7, most=3), evenly_spaced(2, most=None)
+    ([0, 2, 4], [0, 1])
+    """
+    count = length if most is None else min(length, most)
+    return [rank * length // count for rank in range(count)]
 
 
 def as_ranges(numbers: Iterable[int]) -> list[range]:

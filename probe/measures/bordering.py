@@ -10,7 +10,8 @@ from torch import nn
 
 from probe.axes import AXES
 from probe.errors import ArgumentError, ImagesError, ModelError, warn
-from probe.images.batches import Transform, check_reread
+from probe.images.batches import check_reread
+from probe.images.rows import Transform
 from probe.intervals import half_width
 from probe.measures.scoring import warn_of_few_images
 from probe.models.first_layers import axes_taken

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from probe.axes import AXES
 from probe.checks import whole_number
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
 from probe.images.labels import LabelCheck, named_classes
+from probe.images.rows import Transform
 from probe.intervals import half_width, mean_over_images, proportion
 from probe.measures.shifted_views import COMPARED, Plan, Readings, Stage, read_views
 from probe.models.layers import Layer

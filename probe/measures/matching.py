@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from probe.axes import axes_of_size
 from probe.checks import whole_number
 from probe.errors import ArgumentError, ImagesError, counted, left_out, warn
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.intervals import half_width, mean_over_images
 from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from probe.checks import is_whole
 from probe.errors import ArgumentError, ImagesError, counted, left_out, warn
-from probe.images.batches import Transform
 from probe.images.canvases import CanvasColour, Normalisation, assign_cells, grid_along, place_on_grid
+from probe.images.rows import Transform
 from probe.intervals import jackknife, proportion
 from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward

@@ -12,7 +12,7 @@ import xarray as xr
 from torch import nn
 
 from probe.errors import ArgumentError
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.measures.scoring import channelwise_result, check_alpha, layerwise_result
 from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.models.loan import Forward

@@ -9,7 +9,7 @@ import xarray as xr
 from torch import nn
 
 from probe.errors import ArgumentError, ImagesError, warn
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.models.loan import Forward
 from probe.models.survey import LayoutOption
 from probe.ranking.displacement import AXES, DISPLACEMENTS, score_displacements

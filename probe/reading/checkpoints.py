@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from probe.errors import ArgumentError, ResultFileError, warn
-from probe.images.batches import Batch
 from probe.images.digests import pixels_digest
 from probe.images.numbering import as_ranges
+from probe.images.sources import Batch
 from probe.reading.ranks import Share
 from probe.reading.reader import Reader
 from probe.results import Facts, check_writable

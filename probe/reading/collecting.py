@@ -14,16 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.axes import on_cells
-from probe.errors import (
-    ArgumentError,
-    LayerNotCalledError,
-    LayerNotFoundError,
-    ProbeError,
-    counted,
-    left_out,
-    warn,
-)
-from probe.images.batches import Batch
+from probe.errors import ArgumentError, LayerNotCalledError, LayerNotFoundError, ProbeError, counted, left_out, warn
+from probe.images.sources import Batch
 from probe.models.expansions import Expansion
 from probe.models.layers import INPUT, Layer, LayerSelection, select_layers
 from probe.models.layouts import Grid

@@ -11,7 +11,7 @@ import torch
 
 from probe.checks import whole_number
 from probe.errors import ArgumentError, counted
-from probe.images.batches import Transform
+from probe.images.rows import Transform
 from probe.images.stimuli import check_stimuli
 from probe.models.layers import Layer, LayerSelection
 from probe.models.loan import Forward

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from probe.errors import ArgumentError, ImagesError, noting, warn
-from probe.images.batches import Batch, ImageSource, as_floats, open_images
+from probe.images.batches import as_floats, open_images
 from probe.images.digests import joined_digests, pixels_digest
+from probe.images.sources import Batch, ImageSource
 from probe.images.stimuli import apply_stimulus
 from probe.models.capture import Reduce, ReduceExpansion, reading
 from probe.models.first_layers import axes_taken, takes_grey
@@ -51,7 +52,7 @@ class Reader:
     share : Share
         Which of them this process reads.
     image_at : callable or None
-        See `probe.images.batches.ImageSource`.
+        See `probe.images.sources.ImageSource`.
     """
 
     def __init__(

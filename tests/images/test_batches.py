@@ -1,7 +1,6 @@
 """Every form of data set gives the same numbered images; what is no image is named."""
 
 import itertools
-import json
 import re
 from collections import UserDict
 
@@ -23,24 +22,11 @@ from torch.utils.data import (
 
 import probe
 from probe.errors import ArgumentError, ImagesError, ProbeWarning
-from probe.images.batches import open_images
-from probe.images.rows import Folder
-from probe.testing import noise_images, padded_net
-
-GENERATOR = np.random.default_rng(0)
-BYTES = GENERATOR.integers(0, 256, (23, 12, 10, 3), dtype=np.uint8)
-IMAGES = torch.from_numpy(BYTES).permute(0, 3, 1, 2).float() / 255
-
+from probe.images.folders import Folder
+from probe.testing import padded_net
+from tests.pictures import BYTES, IMAGES, opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def opened(images, **options):
-    defaults = {
-        "batch_size": 4, "num_workers": 0, "transform": None, "input_key": None, "max_images": None,
-        "first_image": 0, "fold_of": lambda number, origin: number % 5,
-    }  # fmt: skip
-    return open_images(images, **(defaults | options))
 
 
 def read(images, **options):
@@ -219,12 +205,6 @@ class TestForms:
         rows = (reads.append(index) or IMAGES[index] for index in range(20))
         pixels, _ = read(rows, max_images=6)
         assert (len(pixels), reads) == (6, list(range(6)))
-
-    def test_the_first_image_shown_beforehand_is_a_copy_and_is_read_again(self):
-        batches = [IMAGES[:4].clone()]
-        source = opened(batches)
-        source.peek().zero_()
-        assert torch.equal(next(iter(source)).pixels, IMAGES[:4])
 
 
 class TestNumbers:
@@ -568,51 +548,6 @@ class TestUnusualValues:
         assert np.isfinite(result.r2).all()
 
 
-def save_all(pixels, folder, count=20):
-    for index in range(count):
-        Image.fromarray(pixels[index]).save(folder / f"{index:02}.png")
-
-
-DAMAGES = {
-    "empty": lambda content: b"",
-    "truncated": lambda content: content[: len(content) // 2],
-    "foreign": lambda content: b"<html>404 not found</html>",
-    "scrambled": lambda content: content[:60] + bytes(40) + content[100:],
-}
-
-
-class TestCorruptFiles:
-    @pytest.mark.parametrize("damage", DAMAGES)
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_one_is_named_skipped_and_counted(self, damage, num_workers, tmp_path, left_as_found):
-        save_all(BYTES, tmp_path, count=21)
-        path = tmp_path / "07.png"
-        path.write_bytes(DAMAGES[damage](path.read_bytes()))
-        with pytest.warns(ProbeWarning, match=r"images: .*07\.png cannot be read and is left out: ") as caught:
-            result = layerwise(tmp_path, left_as_found, num_workers=num_workers)
-        assert [warning.filename for warning in caught if warning.category is ProbeWarning] == [__file__]
-        assert result.attrs["n_images"] == 20
-        assert list(json.loads(result.attrs["corrupt"])) == [str(path)]
-
-        expected = probe.collect(padded_net(depth=1), IMAGES[:7], positions=None, progress=False)
-        rest = probe.collect(padded_net(depth=1), IMAGES[8:21], first_image=8, positions=None, progress=False)
-        np.testing.assert_allclose(result.r2, probe.layerwise(expected.merge(rest)).r2, atol=1e-5)
-
-    def test_past_five_per_cent_is_an_error(self, tmp_path, left_as_found):
-        save_all(BYTES, tmp_path)
-        for name in ("03.png", "11.png"):
-            (tmp_path / name).write_bytes(b"")
-        message = r"2 of 20 files cannot be read, more than 5%\. Mend or remove .*03\.png, .*11\.png\.$"
-        with pytest.warns(ProbeWarning, match="left out"), pytest.raises(ImagesError, match=message):
-            layerwise(tmp_path, left_as_found)
-
-    def test_not_one_is_whole(self, tmp_path, left_as_found):
-        for index in range(30):
-            (tmp_path / f"{index:02}.jpg").write_bytes(b"")
-        with pytest.warns(ProbeWarning), pytest.raises(ImagesError, match=r"30 of 30 files.*00\.jpg.*, …$"):
-            layerwise(tmp_path, left_as_found)
-
-
 class TestGreyModels:
     """Models whose first convolution takes one channel."""
 
@@ -661,39 +596,3 @@ class TestGreyModels:
 def layerwise_of(model, images, left_as_found, **options):
     with left_as_found(model):
         return probe.layerwise(model, images, positions=None, progress=False, **options)
-
-
-class TestWanted:
-    """A part of the images has the numbers and folds that they have in the whole, and knows the first one of all."""
-
-    @pytest.mark.parametrize("form", ["tensor", "rows", "batches"])
-    def test_the_images_that_are_wanted_and_a_look_at_the_first_of_all(self, form):
-        images = noise_images(11, 4)
-        given = {"tensor": images, "rows": TensorDataset(images), "batches": list(images.split(3))}[form]
-        source = open_images(
-            given, batch_size=2, num_workers=0, transform=None, input_key=None, max_images=None, first_image=100,
-            fold_of=lambda number, origin: number % 3, wanted=lambda number: number % 4 == 1,
-        )  # fmt: skip
-        first = 100 if form == "batches" else 102  # that arrives, or of fold 0
-        assert torch.equal(source.peek(), images[[first - 100]])
-        batches = list(source)
-        numbers = [number for batch in batches for number in batch.numbers]
-        assert sorted(numbers) == [101, 105, 109]
-        assert [fold for batch in batches for fold in batch.folds] == [number % 3 for number in numbers]
-        assert torch.equal(torch.cat([batch.pixels for batch in batches]), images[[n - 100 for n in numbers]])
-        assert source.length == 11
-        if form != "batches":
-            assert source.left == 3
-            assert torch.equal(source.image_at(107), images[7])
-
-    def test_a_first_file_that_cannot_be_read_is_passed_over(self, tmp_path):
-        (tmp_path / "0.png").write_bytes(b"no image")
-        for name, value in (("1", 51), ("2", 102), ("3", 153)):
-            Image.new("RGB", (4, 4), (value,) * 3).save(tmp_path / f"{name}.png")
-        source = open_images(
-            tmp_path, batch_size=2, num_workers=0, transform=None, input_key=None, max_images=None, first_image=0,
-            fold_of=lambda number, origin: number % 2, wanted=lambda number: number == 3,
-        )  # fmt: skip
-        assert source.peek()[0, 0, 0, 0].item() == pytest.approx(0.4)  # of fold 0 the second
-        assert [batch.numbers for batch in source] == [[3]]
-        assert source.corrupt == {}
