@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from probe.analyses.predictions import predict
 from probe.analyses.studies import Study, check_paddings, choose_preset, study_result
-from probe.analyses.training import predict, side_by_side, take_steps
+from probe.analyses.training import side_by_side, take_steps
 from probe.variants.padding import PADDINGS, with_padding
 
 __all__ = ["PRESETS", "STUDY", "TESTS", "Boxes", "Preset", "make_boxes", "red_green_net", "run", "train_on_boxes"]

@@ -14,7 +14,8 @@ from probe.analyses.actions.nets import ARMS, make_net
 from probe.analyses.actions.training import Schedule, Splits, train_on_videos
 from probe.analyses.actions.videos import read_splits
 from probe.analyses.data.digits import Digits, load_digits
-from probe.analyses.training import predict, side_by_side, train, training_bar
+from probe.analyses.predictions import predict
+from probe.analyses.training import side_by_side, train, training_bar
 
 __all__ = [
     "PRESETS",

@@ -13,7 +13,7 @@ from torchvision.transforms import v2 as transforms
 from probe.analyses.data.digits import load_digits
 from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.data.splits import RandomCrops, Split, open_splits, read_splits
-from probe.analyses.training import predict, predicted_classes
+from probe.analyses.predictions import predict, predicted_classes
 from probe.errors import ImagesError
 from probe.images.canvases import place_at
 from probe.images.rows import Transform

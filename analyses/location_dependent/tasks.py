@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probe.analyses.nets import small_net, small_segmenter
-from probe.analyses.training import predict
+from probe.analyses.predictions import predict
 from probe.images.canvases import Normalisation, place_on_grid
 
 __all__ = ["CANVASES", "TASKS", "CanvasTask", "LabelledImages", "OnCanvas", "rings"]

@@ -15,8 +15,7 @@ from probe.ablation.curves import ablation_curve
 from probe.ablation.performance import Shown
 from probe.analyses.data.labelled import ClassFolder
 from probe.analyses.overview.settings import Settings
-from probe.analyses.predictions import Predictions
-from probe.analyses.training import gives_embedding
+from probe.analyses.predictions import Predictions, gives_embedding
 from probe.erasing.curve import erasure_curve
 from probe.erasing.rereading import erasure_matrix
 from probe.erasing.stronger import READERS, stronger_readouts

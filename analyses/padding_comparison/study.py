@@ -17,9 +17,9 @@ from probe.analyses.data.digits import CANVAS, Digits, digit_batches, load_digit
 from probe.analyses.data.shown import shown_images
 from probe.analyses.nets import small_net
 from probe.analyses.padding_comparison.joining import MeasuredNetwork, join_networks, warnings_of
-from probe.analyses.predictions import Predictions
+from probe.analyses.predictions import Predictions, predict, rolled_agreement
 from probe.analyses.studies import Study, beside_published, check_paddings, choose_preset
-from probe.analyses.training import LEARNING_RATE, predict, rolled_agreement, side_by_side, train
+from probe.analyses.training import LEARNING_RATE, side_by_side, train
 from probe.errors import ArgumentError, PaddingError, ProbeWarning, warn
 from probe.images.batches import check_reread
 from probe.measures.probing import channelwise, collect, layerwise

@@ -12,10 +12,9 @@ from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
 from probe.analyses.data.photographs import rows_of
-from probe.analyses.predictions import find_labels
+from probe.analyses.predictions import find_labels, predicted_classes
 from probe.analyses.shifts.scores import about, numbers_of
 from probe.analyses.studies import on_dims
-from probe.analyses.training import predicted_classes
 from probe.errors import ArgumentError, ImagesError, ModelError, PaddingError, ProbeWarning, warn
 from probe.images.folders import Unreadable
 from probe.images.rows import Transform, as_tensor, image_in

@@ -8,8 +8,8 @@ import torch
 
 import probe
 from probe import reports
+from probe.analyses.predictions import predict
 from probe.analyses.red_green import PRESETS, TESTS, _tests, make_boxes, red_green_net, run, train_on_boxes
-from probe.analyses.training import predict
 from probe.reports.red_green import findings
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular", "partial", "valid", "full")

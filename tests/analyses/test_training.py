@@ -1,4 +1,4 @@
-"""Training, what a classifier predicts, and several networks at a time."""
+"""Training, and several networks at a time."""
 
 import ast
 import concurrent.futures
@@ -8,7 +8,6 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,12 +19,11 @@ from probe.analyses.data_efficiency.subsets import OnCanvases
 from probe.analyses.nets import small_net
 from probe.analyses.patch_matching import cases
 from probe.analyses.patch_matching import study as patch_matching
+from probe.analyses.predictions import predict
 from probe.analyses.shifts import study as shifts
 from probe.analyses.training import (
     LEARNING_RATE,
     Recipe,
-    predict,
-    rolled_agreement,
     side_by_side,
     take_steps,
     train,
@@ -33,8 +31,6 @@ from probe.analyses.training import (
     training_device,
 )
 from probe.errors import ArgumentError, TooLargeError
-from probe.reading.options import Options
-from probe.testing import noise_images
 
 
 def generator(seed=0):
@@ -96,30 +92,6 @@ def test_an_error_beside_training_restores_the_threads():
     assert any(future.cancelled() for future in started)
 
 
-class Mean(nn.Module):
-    def forward(self, images):
-        return torch.cat([images.mean((2, 3)), -images.mean((2, 3))], dim=1)
-
-
-class Corner(nn.Module):
-    """Predicts the sign of one pixel, which a shift moves."""
-
-    def forward(self, images):
-        return torch.stack([images[:, 0, 0, 0], -images[:, 0, 0, 0]], dim=1)
-
-
-def test_agreement_at_two_rolls():
-    images = noise_images(400, size=8)[:, :1]
-    options = Options(batch_size=64)
-    assert rolled_agreement(Mean(), images, options) == 1
-    assert rolled_agreement(Corner(), images, options) == pytest.approx(0.5, abs=0.08)
-
-
-def test_agreement_needs_logits():
-    images = noise_images(10, size=8)
-    assert np.isnan(rolled_agreement(nn.Conv2d(3, 4, 3), images, Options()))
-
-
 class Linear(nn.Module):
     """Two classes by the sign of one pixel, which can be trained."""
 
@@ -152,17 +124,6 @@ def test_training_is_adamw_on_one_cycle():
         rates.append(rate)
     assert max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < rates[0] < 0.001
     torch.testing.assert_close(model.classes.weight.detach(), weights, rtol=1e-5, atol=1e-6)
-
-
-def test_many_images_are_predicted_in_parts():
-    images = noise_images(600, size=2)[:, :1]
-    model, seen = Linear(), []
-    nn.init.normal_(model.classes.weight, generator=generator())
-    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    with torch.no_grad():
-        expected = (images.flatten(1) @ model.classes.weight.T).argmax(1)
-    assert torch.equal(predict(model, images), expected)
-    assert max(seen) < 600 == sum(seen)
 
 
 def test_networks_are_trained_where_there_is_a_gpu():

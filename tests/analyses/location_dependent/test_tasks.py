@@ -8,7 +8,7 @@ from torch import nn
 import probe
 from probe.analyses.location_dependent.tasks import CanvasTask, LabelledImages, OnCanvas, rings
 from probe.analyses.nets import small_segmenter
-from probe.analyses.training import predict
+from probe.analyses.predictions import predict
 from probe.testing import noise_images
 from probe.variants.padding import with_padding
 
