@@ -31,3 +31,13 @@ def read_in_order(images, **options):
 def save_all(pixels, folder, count=20):
     for index in range(count):
         Image.fromarray(pixels[index]).save(folder / f"{index:02}.png")
+
+
+def save_classes(folder, counts, size=(8, 8)):
+    """Save folders of classes with so many images of noise each."""
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(256, size=(*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.analyses.data.splits import SmallImages, Split, crop_batches
+from probe.analyses.data.crops import crop_batches
+from probe.analyses.data.splits import SmallImages, Split
 from probe.analyses.nets import AugShift, cifar_resnet, residual_net, seeded
 from probe.analyses.training import classification_loss
 from probe.errors import ProbeWarning

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from probe.analyses.augshift.arms import ARMS, LARGE_NET, SMALL_NET, Arm, Views, make_net, named_weight
+from probe.analyses.data.crops import random_crops
 from probe.analyses.data.shown import keep_shown
-from probe.analyses.data.splits import SmallImages, check_folder, random_crops, small_images
+from probe.analyses.data.splits import SmallImages, check_folder, small_images
 from probe.analyses.nets import AugShift
 from probe.analyses.studies import Study, choose_preset, on_dims, study_result
 from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device

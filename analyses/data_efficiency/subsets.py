@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2 as transforms
 
+from probe.analyses.data.crops import RandomCrops
 from probe.analyses.data.digits import load_digits
 from probe.analyses.data.labelled import ClassFolder
-from probe.analyses.data.splits import RandomCrops, Split, open_splits, read_splits
+from probe.analyses.data.splits import Split, open_splits, read_splits
 from probe.analyses.predictions import predict, predicted_classes
 from probe.errors import ImagesError
 from probe.images.canvases import place_at

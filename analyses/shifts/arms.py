@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torchvision.transforms import v2 as transforms
 
+from probe.analyses.data.crops import RandomCrops, crop_batches
 from probe.analyses.data.digits import CANVAS
-from probe.analyses.data.splits import RandomCrops, Split, crop_batches, open_splits, small_images
+from probe.analyses.data.splits import Split, open_splits, small_images
 from probe.analyses.nets import cifar_resnet, matched_width, multiply_adds, residual_net, seeded
 from probe.errors import ArgumentError
 from probe.images.rows import Transform

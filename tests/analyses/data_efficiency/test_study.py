@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from probe.analyses.data.crops import RandomCrops
 from probe.analyses.data.labelled import ClassFolder
-from probe.analyses.data.splits import RandomCrops, Split
+from probe.analyses.data.splits import Split
 from probe.analyses.data_efficiency import study as module
 from probe.analyses.data_efficiency.study import ARMS, PRESETS, SCHEDULES, make_net, n_steps, run
 from probe.analyses.data_efficiency.subsets import (
