@@ -7,7 +7,6 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
-from probe.intervals import half_width
 from probe.plots.axes import RESULT_COLOURS, RESULT_MARKERS
 from probe.reports.page.document import Report
 from probe.reports.page.estimates import Estimate, bars, estimate, interval, joined, written
@@ -48,13 +47,8 @@ def _of(result: xr.Dataset, net: str, arm: str, score: str) -> Estimate:
     if score not in result.score or arm not in result.arm:
         return Estimate(np.nan, np.nan, 0)
     at = {"net": net, "arm": arm, "score": score}
-    values = result.here_by_seed.sel(at).values
-    known = np.isfinite(values)
-    if known.sum() != 1:
-        return estimate(values, _PERCENT)
-    error = float(result.error.sel(at).values[known][0])
-    half = float(half_width(error, max(result.sizes["image"] - 1, 1)))
-    return Estimate(float(values[known][0]), half, 1, within=_PERCENT)
+    values, errors = (result[name].sel(at).values for name in ("here_by_seed", "error"))
+    return estimate(values, _PERCENT, errors=errors, degrees=result.sizes["image"] - 1)
 
 
 def _difference(result: xr.Dataset, net: str, arm: str, other: str, score: str) -> Estimate:
@@ -193,7 +187,7 @@ def _collapsed(result: xr.Dataset) -> str:
             parts.append(f"{arm} {written(agreement.mean, 1)} % (its commonest answer: {written(commonest.mean, 1)} %)")
     return (
         "The consistency of these copies tells little: what always says the same is consistent, and they predict as "
-        f"the model as it is for few images. {'; '.join(parts)}."
+        f"the model as it is for few images: {'; '.join(parts)}."
         if parts
         else ""
     )

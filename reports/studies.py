@@ -109,17 +109,30 @@ def _is_measured(result: xr.Dataset) -> bool:
 def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     """Return the table of a study: the numbers of `probe.results.published_table`, with the interval over seeds.
 
-    The column ``here ± 95 %`` holds our mean over seeds with its 95 % t interval, of two seeds both values. Columns of
-    published numbers are left out where nothing has been published.
+    The column ``here ± 95 %`` holds our mean over seeds with its 95 % t interval, of two seeds both values; of a single
+    network its interval over images, where the study tells it. Columns of published numbers are left out where nothing
+    has been published.
     """
     table = published_table(result)
     keys = [str(dim) for dim in result.here.dims]
     within = _PERCENT if result.here_by_seed.attrs["units"] == "%" else None
     rows = {key: xr.DataArray(table[key].to_numpy(), dims="row") for key in keys}
-    by_seed = [estimate(seeds, within) for seeds in result.here_by_seed.sel(rows).transpose("row", "seed").values]
+    by_seed = [
+        estimate(seeds, within, errors=errors, degrees=result.sizes.get("image", 0) - 1)
+        for seeds, errors in zip(
+            *(values.sel(rows).transpose("row", "seed").values for values in (result.here_by_seed, _errors(result))),
+            strict=True,
+        )
+    ]
     table.insert(list(table.columns).index("here"), "here ± 95 %", pd.Series(by_seed, dtype=object))
     table = table.drop(columns="here").rename(columns={"here_sd": "sd"})
     return table if table.published.notna().any() else table.drop(columns=["published", "difference"])
+
+
+def _errors(result: xr.Dataset) -> xr.DataArray:
+    """Return the standard error over images of each network's numbers, NaN where the study does not tell it."""
+    has_errors = "image" in result.sizes and "error" in result and result.error.dims == result.here_by_seed.dims
+    return result.error if has_errors else xr.full_like(result.here_by_seed, np.nan)
 
 
 def page_of(name: str | None) -> ModuleType:
@@ -156,10 +169,11 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
         n_seeds = int(table.seeds.iloc[0])
         spread += f" ({n_seeds} {'seeds' if n_seeds > 1 else 'seed'} each)"
         table = table.drop(columns="seeds")
+    single = "; of one, over images" if bool(np.isfinite(_errors(result)).any()) else ""
     section.add_table(
         table,
         caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: as published, and here as the mean "
-        f"over seeds with its 95 % t interval (of two seeds, both values), and the {spread}. A "
+        f"over seeds with its 95 % t interval (of two seeds, both values{single}), and the {spread}. A "
         "dash: not published, not measured, or of one seed, which has no spread.",
         name=f"{result.attrs['analysis']}-published-and-here",
         digits=digits,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,15 @@ from probe.measures.consistency import shift_consistency
 
 __all__ = ["OWN", "PRESETS", "PUBLISHED_LAW", "STUDY", "Preset", "run"]
 
+_PAIRS = (
+    "Consistency: share of pairs of windows of an image, at two places, with the same prediction; 5 pairs an image "
+    "(tiny: 2)."
+)
+_DISTINCT = (
+    "Two shifts of a pair differ and are drawn for each image. The published ones are shared by a batch of 256, may "
+    "coincide, and never reach the last offset of the diagonal."
+)
+
 STUDY = Study(
     name="shifts",
     title="Shifted images: F-Conv and BlurPool",
@@ -45,14 +54,11 @@ STUDY = Study(
         "epochs, a tenth of the rate every 30.",
         "Diagonal: accuracy over the windows at (d, d) of each test image, d = 0, 1, …, the largest shift (64 of 288 "
         "pixels; small images: 8 of 32).",
-        "Consistency: share of 5 pairs of windows of an image, at two places, with the same prediction.",
-        "A given model is not trained: it is compared with copies of it, with the same weights, of another padding and "
-        "another sampling.",
+        _PAIRS,
     ),
     departures=(
         "All arms have as many outputs as classes; the published S-Conv nets have 1,000 for 200 classes.",
-        "Two shifts of a pair differ and are drawn for each image. The published ones are shared by a batch of "
-        "256, may coincide, and never reach the last offset of the diagonal; the preset paper gives both.",
+        f"{_DISTINCT} The preset paper gives both.",
         "The last epoch is tested. The published code chooses the epoch on the images that it is tested on.",
         "Two controls are ours: F-Conv with the max pooling of S-Conv (3×3 with a border, in place of 2×2 without), "
         "and F-Conv with so few channels that it takes no more multiplications than S-Conv. F-Conv takes 3 to 10 times "
@@ -60,14 +66,32 @@ STUDY = Study(
         "The presets tiny and quick train ResNet-8 with AdamW on one cycle, on 24×24 windows of 32×32 pixels, of "
         "scikit-learn's digits or of a folder such as CIFAR-10; it has no max pooling to control for. Windows are of "
         "one size.",
-        "Published BlurPool nets pad the blur with zeros, as ours do; Zhang's reflect. The copies of a given model are "
-        "blurred as Zhang's.",
+        "Published BlurPool nets pad the blur with zeros, as ours do; Zhang's reflect.",
     ),
     times={
         "tiny": "3 s",
         "quick": "7 min on 2 CPU cores; of a given model by its size",
         "paper": "about 1,000 hours on a GPU (not run); 23 million images a network",
     },
+)
+
+_OF_A_GIVEN_MODEL = replace(
+    STUDY,
+    question="Is a trained classifier as accurate and as consistent on shifted images with another padding, or another "
+    "sampling?",
+    protocol=(
+        "The model is not trained: as it is, it stands beside copies of it with the same weights, of another padding "
+        "and of another sampling.",
+        "Diagonal: accuracy over the windows at (d, d) of each image, d = 0, 1, …, the largest shift, where classes "
+        "are known.",
+        _PAIRS,
+    ),
+    departures=(
+        "In the original, networks are trained with their padding and their sampling; here the weights are those that "
+        "the model has.",
+        _DISTINCT,
+        "Copies are blurred as Zhang's networks are: the blur reflects at the border. The original pads it with zeros.",
+    ),
 )
 
 PUBLISHED_LAW = "consistency, published law"
@@ -223,7 +247,7 @@ def run(
     here = found["value"].assign_attrs(long_name="diagonal accuracy or consistency", units="%")
     others = {str(name): found[name] for name in found.data_vars if name != "value"}
     return study_result(
-        STUDY,
+        STUDY if model is None else _OF_A_GIVEN_MODEL,
         _published(here),
         here,
         preset=preset,

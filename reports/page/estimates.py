@@ -19,7 +19,9 @@ _MOST_DECIMALS = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `count` independent values, ± `half_width` of its 95 % t interval (NaN for a single value).
+    """A mean over `count` independent values, ± `half_width` of its 95 % t interval.
+
+    Of a single value it is NaN, unless the value has an error of its own.
 
     Of two values the interval is twelve times as wide as their spread, so `pair` holds them, and they are shown in
     its place. `within` is what the mean can be at all, as 0 and 100 of a percentage: an interval that goes beyond is
@@ -162,16 +164,34 @@ def written(value: float, decimals: int = _DECIMALS, *, sign: bool = False) -> s
     return format(value, f"{'+' if sign else ''}z.{decimals}f").replace("-", "−")
 
 
-def estimate(values: np.ndarray, within: tuple[float, float] | None = None) -> Estimate:
+def estimate(
+    values: np.ndarray, within: tuple[float, float] | None = None, *, errors: np.ndarray | None = None, degrees: int = 0
+) -> Estimate:
     """Return the mean of independent values with its 95 % t interval; values that are not finite are left out.
+
+    Parameters
+    ----------
+    values
+        Of networks, one each.
+    within
+        What the mean can be at all.
+    errors
+        Standard error of each value over images, with so many `degrees` of freedom. It gives the interval of a single
+        value, which has no spread.
 
     Examples
     --------
     >>> round(estimate(np.array([0.1, 0.2, 0.3])).half_width, 3)
     0.248
+    >>> round(estimate(np.array([0.2, np.nan]), errors=np.array([0.01, np.nan]), degrees=499).half_width, 4)
+    0.0196
     """
-    known = np.asarray(values, dtype=float).ravel()
-    known = known[np.isfinite(known)]
+    given = np.asarray(values, dtype=float).ravel()
+    is_known = np.isfinite(given)
+    known = given[is_known]
+    if known.size == 1 and errors is not None:
+        half = float(half_width(float(np.ravel(errors)[is_known][0]), max(degrees, 1)))
+        return Estimate(float(known[0]), half, 1, within=within)
     if known.size < 2:
         return Estimate(float(known[0]) if known.size else np.nan, np.nan, known.size, within=within)
     error = known.std(ddof=1) / np.sqrt(known.size)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import xarray as xr
 from PIL import Image
+from scipy import stats
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -180,7 +181,17 @@ def test_the_page_of_a_given_model_tells_what_its_copies_change(given, undrawn):
     more, less = (next(s for s in findings(changed) if f"{word} consistent" in s) for word in ("more", "less"))
     assert "blur (+37.5" in more.replace("\N{NO-BREAK SPACE}", " ") or "blur (+38" in more
     assert "full (−3" in less and "blur" not in less
-    assert "No published numbers are at hand" in build(found).html()
+    page = build(found).html()
+    assert "No published numbers are at hand" in page
+    assert "The model is not trained" in page and "epoch" not in page
+
+
+def test_the_table_of_a_given_model_has_its_errors_over_images(given):
+    *_, found = given
+    table = comparison_table(found).set_index(["arm", "score"])["here ± 95 %"]
+    for arm, score in ((OWN, "consistency"), ("reflect", "diagonal")):
+        error = found.error.sel(arm=arm, score=score).item()
+        assert table[arm, score].half_width == pytest.approx(stats.t.ppf(0.975, 19) * error) and error > 0
 
 
 def test_without_labels_only_consistency_is_told():
