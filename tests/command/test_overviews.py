@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import probe
-from probe.analyses.overview import study
+from probe.analyses.overview import parts, study
 from probe.bundles import unbundle
 from probe.command import overviews
 from tests.overviews import SMALL
@@ -55,7 +55,7 @@ def test_the_page_and_its_result_are_written_beside_the_untrained_twin(workplace
 
 
 def test_a_part_that_fails_leaves_a_page_and_the_command_ends_with_1(workplace, photos, run, monkeypatch):
-    monkeypatch.setattr(study, "neighbours", lambda *args, **given: 1 / 0)
+    monkeypatch.setattr(parts, "neighbours", lambda *args, **given: 1 / 0)
     outcome = run(*COMMAND, "--images", photos, "-o", "net.html", "--quiet")
     assert outcome.exit_code == 1
     assert "warning: neighbours failed: ZeroDivisionError" in outcome.stderr
