@@ -211,8 +211,12 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
             report.add_section(f"Videos: {name}").add_figure(
                 _draw_videos(result, name),
                 caption="Accuracy of clips and of videos in the epoch that validation chooses, mean and 95 % interval "
-                "over seeds (of two seeds, both values). Diamonds: published, clips in the best epoch on the test. "
-                "Dashed: chance.",
+                "over seeds (of two seeds, both values). Dashed: chance."
+                + (
+                    " Diamonds: published, clips in the best epoch on the test."
+                    if result.published.sel(data_set=name).notnull().any()
+                    else ""
+                ),
                 alt=" ".join(_videos(result)),
             )
     if "by_epoch" in result:

@@ -215,8 +215,8 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section = report.add_section("Scores of each arm")
     section.add_figure(
         _draw_scores(result),
-        caption="Mean over networks with its 95 % interval (of two networks both values; of one, over images). "
-        "Diamonds: as published.",
+        caption="Mean over networks with its 95 % interval (of two networks both values; of one, over images)."
+        + (" Diamonds: as published." if result.published.notnull().any() else ""),
         alt="Points for each arm. " + " ".join(findings(result)[:2]),
     )
     section = report.add_section("Along the diagonal")

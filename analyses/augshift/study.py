@@ -44,9 +44,11 @@ STUDY = Study(
     ),
     departures=(
         "No code has been released, and size and range of the crops, weight, latent, optimiser, epochs, augmentation "
-        "of the plain network and the law of consistency are not told. Ours: windows of 32 pixels of images with a "
+        "of the plain network, the filter of BlurPool and the law of consistency are not told. "
+        "Ours: windows of 32 pixels of images with a "
         "border of 4 pixels of zeros (preset paper), the latent after global average pooling, weights 0.1, 1 and 10, "
-        "both views mirrored alike and in one batch. Published AugShift stands beside weight 1, the published plain "
+        "BlurPool of (1, 2, 1) / 4 that continues maps with zeros, both views mirrored alike and in one batch. "
+        "Published AugShift stands beside weight 1, the published plain "
         "network beside ours with crops.",
         "Optimiser of the preset paper, from the nearest documented study (APS, Chaman and Dokmanić 2021): SGD 0.1, "
         "momentum 0.9, weight decay 5·10⁻⁴, batches of 256, 250 epochs, a tenth of the rate every 100; all training "

@@ -17,7 +17,7 @@ from probe.analyses.actions.training import Schedule, Splits, score_clips, score
 from probe.analyses.actions.videos import middle_clip, read_splits, scored_starts, whole_starts
 from probe.analyses.data.digits import load_digits
 from probe.errors import ArgumentError
-from probe.reports.studies import findings
+from probe.reports.studies import build, findings
 from tests.analyses.actions.test_clips import folder, write_videos  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -153,6 +153,7 @@ def test_a_folder_is_read_and_told_of(folder):  # noqa: F811
     assert found.chance.sel(data_set="folder") == 50
     assert json.loads(found.attrs["settings"])["videos"] == {"training": 16, "validation": 4, "test": 4}
     assert any("accuracy of clips and of videos" in sentence for sentence in findings(found))
+    assert "Diamonds" not in build(found).html()  # nothing of this folder is published
 
 
 def test_paper_trains_the_published_networks_on_the_set_that_the_folder_names(tmp_path, monkeypatch):

@@ -268,6 +268,9 @@ def test_its_page_has_its_table_and_figures(result):
     assert len(table) == 10 and set(table.score) == {"diagonal", "consistency"}
     assert [section.title for section in report.sections].count("Along the diagonal") == 1
     assert "F-Conv with BlurPool" in report.html()
+    assert "Diamonds" not in report.html()  # nothing of these networks is published
+    published = result.assign(published=0 * result.published.fillna(0) + 50)
+    assert "Diamonds: as published" in build(published).html()
 
 
 @pytest.mark.parametrize(
