@@ -221,11 +221,21 @@ def _warn_of_rest(
     found = _found_by_rolling(model, axes, images) if padding != "zeros" else Findings()
     if not is_traced and found.not_tried:
         reasons[""] = reasons[""] or "torch.fx cannot trace it, so padding in its code would go unseen"
+    behind: list[str] = []
     for name, function in found.padding.items():
-        # What is to be said of layers that can be converted does not depend on a trial under another padding.
-        settled = is_convertible(model.get_submodule(name)) or (padding == "partial" and "pool" in function)
-        if not settled:
-            reasons[name] = reasons.get(name) or f"{function} in its code"
+        layer = model.get_submodule(name)
+        if not is_convertible(layer):
+            # Under partial padding nothing is to be said of pooling.
+            if not (padding == "partial" and "pool" in function):
+                reasons[name] = reasons.get(name) or f"{function} in its code"
+        elif not obstacle(layer, "circular", axes):
+            # It was converted, so it moves with what it is given. Others were not, and were told of as they are.
+            behind.append(name)
+    is_explained = bool(found.otherwise) or any(
+        reason and not is_convertible(model.get_submodule(name)) for name, reason in reasons.items()
+    )
+    for name in [] if is_explained else behind:
+        reasons[name] = reasons.get(name) or "given maps that do not move with the image, as by padding before it"
     parts = [listed("not converted", reasons)]
     if padding == "circular":
         parts.append(listed("positions are told apart otherwise than by padding", found.otherwise))

@@ -381,6 +381,33 @@ def test_the_warning_names_layers_by_reason():
     assert listed_by(net, "replicate") == expected
 
 
+class ShiftsByHand(nn.Module):
+    """Moves maps down by a row, in code whose parts are no maps or are not whole: zeros come in at the border."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.stem, self.head = way, nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        row = x.new_zeros(*x.shape[:2], 1, x.shape[3])
+        if self.way == "cat":
+            return self.head(torch.cat([row, x, row], 2)[:, :, :-2])
+        if self.way == "copy":
+            shifted = torch.zeros_like(x)
+            shifted[:, :, 1:] = x[:, :, :-1]
+            return self.head(shifted)
+        # torch.fx cannot trace it, so that no list of functions tells.
+        return self.head(nn.functional.pad(x, (0, 0, 1, 0))[:, :, :-1] if len(x) < 1000 else x)
+
+
+@pytest.mark.parametrize("way", ["cat", "copy", "pad"])
+@pytest.mark.parametrize("padding", ["circular", "reflect"])
+def test_padding_by_slices_and_copies_is_found_at_the_layer_behind_it(padding, way):
+    expected = "head (given maps that do not move with the image, as by padding before it)."
+    assert listed_by(ShiftsByHand(way), padding) == expected
+
+
 def test_a_block_that_records_its_settings_is_not_listed():
     class Block(nn.Sequential):
         kernel_size, padding = 3, 1
