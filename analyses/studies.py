@@ -27,6 +27,7 @@ __all__ = [
     "find_studies",
     "on_dims",
     "study_result",
+    "with_published_places",
 ]
 
 PRESETS = ("tiny", "quick", "paper")
@@ -162,6 +163,26 @@ def on_dims(cases: Sequence[xr.Dataset], dims: Mapping[str, Sequence[Any]]) -> x
     index = pd.MultiIndex.from_product(list(dims.values()), names=list(dims))
     found = joined.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "case")).unstack("case")
     return found.reindex({name: list(values) for name, values in dims.items()}).transpose(*dims, ...)
+
+
+def with_published_places(measured: xr.Dataset, places: Mapping[str, Sequence[Any]]) -> xr.Dataset:
+    """Give our own numbers the places of published ones behind their own; what was not measured there is NaN.
+
+    Parameters
+    ----------
+    measured
+        What a study has measured.
+    places
+        Dim -> the labels there of what has been published.
+
+    Examples
+    --------
+    >>> own = xr.Dataset({"score": ("data_set", [0.9])}, {"data_set": ["digits"]})
+    >>> with_published_places(own, {"data_set": ["CIFAR-10"]}).score.to_series().to_dict()
+    {'digits': 0.9, 'CIFAR-10': nan}
+    """
+    labels = {dim: list(dict.fromkeys([*measured[dim].values.tolist(), *more])) for dim, more in places.items()}
+    return measured.reindex(labels)
 
 
 def study_result(

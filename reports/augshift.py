@@ -127,7 +127,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section.add_figure(
         _draw_scores(result),
         caption="Mean over networks with its 95 % interval (of two networks both values)."
-        + (" Diamonds: as published." if result.published.notnull().any() else ""),
+        + (" Diamonds: as published." if result.published.isel(data_set=0).notnull().any() else ""),
         alt="Points for each arm. " + " ".join(findings(result)[:2]),
     )
     section = report.add_section("Latents")

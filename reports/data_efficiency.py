@@ -39,9 +39,8 @@ def _schedules(result: xr.Dataset) -> list[str]:
 
 
 def _sizes(result: xr.Dataset) -> list[str]:
-    """Return the sizes, the fewest images first."""
-    order = np.argsort(result.n_images.values, kind="stable")
-    return [str(size) for size in result["size"].values[order]]
+    """Return the sizes that were measured, the fewest images first."""
+    return [str(size) for size in result.n_images.dropna("size").sortby(result.n_images)["size"].values]
 
 
 def _of(result: xr.Dataset, **at: str) -> Estimate:

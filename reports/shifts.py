@@ -39,7 +39,8 @@ def findings(result: xr.Dataset) -> list[str]:
 
 
 def _nets(result: xr.Dataset) -> list[str]:
-    return [str(net) for net in result.net.values]
+    """Return the networks that were measured; others have been published."""
+    return [str(net) for net in result.here_by_seed.dropna("net", how="all").net.values]
 
 
 def _of(result: xr.Dataset, net: str, arm: str, score: str) -> Estimate:
@@ -130,7 +131,7 @@ def _accuracy_apart(result: xr.Dataset) -> Iterator[str]:
 
 
 def _model(result: xr.Dataset) -> str:
-    return _nets(result)[0]
+    return str(result.net.values[0])
 
 
 def _as_it_is(result: xr.Dataset) -> str:
@@ -216,7 +217,7 @@ def add_figures(report: Report, result: xr.Dataset) -> None:
     section.add_figure(
         _draw_scores(result),
         caption="Mean over networks with its 95 % interval (of two networks both values; of one, over images)."
-        + (" Diamonds: as published." if result.published.notnull().any() else ""),
+        + (" Diamonds: as published." if result.published.sel(net=_nets(result)).notnull().any() else ""),
         alt="Points for each arm. " + " ".join(findings(result)[:2]),
     )
     section = report.add_section("Along the diagonal")
@@ -243,7 +244,7 @@ def _label(arm: str) -> str:
 
 
 def _draw_scores(result: xr.Dataset) -> Figure:
-    scores = [str(score) for score in result.score.values]
+    scores = [str(score) for score in result.here_by_seed.dropna("score", how="all").score.values]
     nets, arms = _nets(result), [str(arm) for arm in result.arm.values]
     figure = Figure(figsize=(3.2 * len(scores) + 1.6, len(nets) * (0.6 + 0.3 * len(arms))), layout="constrained")
     grid = figure.subplots(len(nets), len(scores), sharey=True, sharex="col", squeeze=False)

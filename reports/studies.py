@@ -195,8 +195,7 @@ def _decimals(table: pd.DataFrame) -> int:
 def _agreement(table: pd.DataFrame, units: str, digits: int) -> str:
     both = table.dropna(subset=["difference"]) if "difference" in table else table.iloc[:0]
     if not len(both):
-        at_hand = "published" in table
-        return f"No published numbers are at hand{' of what was measured here' if at_hand else ''}."
+        return "No published numbers are at hand of what was measured here."
     unit = {"1": "", "%": " points"}.get(units, f" {units}")
     distances = both.difference.abs()
     if len(both) == 1:

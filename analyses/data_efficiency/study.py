@@ -24,7 +24,7 @@ from probe.analyses.data_efficiency.subsets import (
     small_folder,
 )
 from probe.analyses.nets import residual_net, seeded, small_net
-from probe.analyses.studies import Study, choose_preset, on_dims, study_result
+from probe.analyses.studies import Study, choose_preset, on_dims, study_result, with_published_places
 from probe.analyses.training import ONE_CYCLE, Recipe, side_by_side, train, training_bar, training_device
 from probe.errors import ArgumentError
 from probe.variants.padding import with_padding
@@ -80,8 +80,11 @@ _PADDING = {"S": "zeros", "F": "full", "circular": "circular", "valid": "valid"}
 _AT_ONE_PLACE = ", at one place"
 _ALL = "all"
 _PUBLISHED = {
-    "S": {_ALL: 75.75, "500": 68.82, "250": 59.67, "100": 43.99, "50": 26.39},
-    "F": {_ALL: 75.77, "500": 70.14, "250": 62.86, "100": 47.35, "50": 31.15},
+    "50": {"S": 26.39, "F": 31.15},
+    "100": {"S": 43.99, "F": 47.35},
+    "250": {"S": 59.67, "F": 62.86},
+    "500": {"S": 68.82, "F": 70.14},
+    _ALL: {"S": 75.75, "F": 75.77},
 }
 _AS_PUBLISHED = Recipe(rate=0.1, momentum=0.9, weight_decay=1e-4, drops=(1 / 3, 2 / 3))
 _EPOCHS = 90
@@ -165,7 +168,8 @@ def run(
     -------
     xarray.Dataset
         See `probe.analyses.studies.study_result`: ``here``, on (size, schedule, arm, score), in per cent. ``size`` is
-        the number of images of each class, as text, or ``all``; ``score`` is ``accuracy`` or ``elsewhere``. Beside it
+        the number of images of each class, as text, or ``all``, and behind them those of the published numbers, such as
+        ``50 of ImageNet``, where nothing was measured; ``score`` is ``accuracy`` or ``elsewhere``. Beside it
         ``n_images`` on (size), and ``steps`` on (size, schedule).
 
     Raises
@@ -180,17 +184,19 @@ def run(
     Examples
     --------
     >>> result = run(preset="tiny", seeds=1, progress=False)
-    >>> dict(result.here.sizes)
+    >>> dict(result.here.dropna("size").sizes)
     {'size': 2, 'schedule': 2, 'arm': 2, 'score': 2}
     """
     started = time.monotonic()
     chosen = choose_preset(PRESETS, preset, seeds)
     shown, sizes = _shown_images(images, preset, chosen)
     found = _train_all(shown, sizes, chosen, training_device(device), progress)
+    published = _by_place(is_imagenet=preset == "paper")
+    found = with_published_places(found, {"size": list(published)})
     here = found["value"].assign_attrs(long_name="accuracy", units="%")
     return study_result(
         STUDY,
-        _published(here),
+        _published(here, published),
         here,
         preset=preset,
         settings={**asdict(chosen), "sizes": list(map(_named, sizes)), "images": shown.source},
@@ -330,14 +336,17 @@ def _about(long_name: str, units: str) -> dict[str, str]:
     return {"long_name": long_name, "units": units}
 
 
-def _published(here: xr.DataArray) -> xr.DataArray:
+def _by_place(*, is_imagenet: bool) -> dict[str, Mapping[str, float]]:
+    """Return the published accuracy of each arm by ``size``, whose images a class are not those of other images."""
+    return {size if is_imagenet else f"{size} of ImageNet": by_arm for size, by_arm in _PUBLISHED.items()}
+
+
+def _published(here: xr.DataArray, by_place: Mapping[str, Mapping[str, float]]) -> xr.DataArray:
     """Return the published numbers in the shape of ours, NaN where there are none."""
     published = xr.full_like(here.isel(seed=0, drop=True), np.nan)
-    if set(published["size"].values) <= set(_PUBLISHED["S"]):
-        for arm, by_size in _PUBLISHED.items():
-            for size in published["size"].values:
-                place = {"size": size, "schedule": SCHEDULES[0], "arm": arm, "score": "accuracy"}
-                published.loc[place] = by_size[str(size)]
+    for size, by_arm in by_place.items():
+        for arm, value in by_arm.items():
+            published.loc[{"size": size, "schedule": SCHEDULES[0], "arm": arm, "score": "accuracy"}] = value
     return published
 
 

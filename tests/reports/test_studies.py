@@ -87,7 +87,7 @@ def test_what_is_neither_published_nor_measured_has_no_row():
 def test_where_nothing_is_published_there_is_no_column_for_it():
     unpublished = result_of([[100, 50]], [np.nan, np.nan])
     assert "published" not in comparison_table(unpublished) and "difference" not in comparison_table(unpublished)
-    assert "No published numbers are at hand." in build(unpublished).html()
+    assert "No published numbers are at hand of what was measured here." in build(unpublished).html()
 
 
 @pytest.mark.usefixtures("undrawn")

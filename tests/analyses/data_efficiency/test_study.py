@@ -67,7 +67,7 @@ def test_each_network_makes_as_many_steps_as_its_schedule_says(monkeypatch):
 
     monkeypatch.setattr(module, "_scores", counting)
     found = run(preset="tiny", seeds=1, progress=False)
-    assert found.steps.sel(schedule="equal steps").values.tolist() == [8, 8]
+    assert found.steps.sel(schedule="equal steps", size=["2", "8"]).values.tolist() == [8, 8]
     assert found.steps.sel(size="8", schedule="equal epochs") == 8
     assert found.steps.sel(size="2", schedule="equal epochs") == 2
     # The largest subset has one network for both schedules.
@@ -219,7 +219,17 @@ def test_its_numbers_are_those_of_its_networks(result):
     found = result.here_by_seed.sel(seed=1, size="2", schedule="equal steps", arm="F")
     for score, value in expected.items():
         assert found.sel(score=score).item() == pytest.approx(100 * value)
-    assert result.n_images.values.tolist() == [20, 80] and result.published.isnull().all()
+    assert result.n_images.sel(size=["2", "8"]).values.tolist() == [20, 80]
+    assert result.published.sel(size=["2", "8"]).isnull().all()
+
+
+def test_published_numbers_are_of_sizes_of_their_own(result):
+    """A label such as ``all`` means other images there."""
+    assert result["size"].values.tolist() == ["2", "8", *(f"{n} of ImageNet" for n in (50, 100, 250, 500, "all"))]
+    at = {"schedule": "equal epochs", "arm": "F", "score": "accuracy"}
+    assert result.published.sel({**at, "size": "all of ImageNet"}) == 75.77 and result.here.sel(at)[2:].isnull().all()
+    page = build(result).html()
+    assert "No published numbers are at hand of what was measured here" in page and "75.8" in page
 
 
 def test_published_numbers_stand_beside_equal_epochs():
@@ -229,7 +239,7 @@ def test_published_numbers_stand_beside_equal_epochs():
         coords={"seed": [0], "size": sizes, "schedule": list(SCHEDULES), "arm": arms, "score": scores},
         dims=("seed", "size", "schedule", "arm", "score"),
     )
-    published = module._published(here)
+    published = module._published(here, {size: module._PUBLISHED[size] for size in sizes})
     at = {"schedule": "equal epochs", "score": "accuracy"}
     assert published.sel(**at).values.tolist() == [[26.39, 31.15], [75.75, 75.77]]
     assert published.sel(schedule="equal steps").isnull().all() and published.sel(score="elsewhere").isnull().all()
