@@ -80,7 +80,7 @@ def _swap(result: xr.Dataset, task: str) -> Iterator[str]:
         if not (trained.is_known and other.is_known):
             continue
         at = {"data_set": task, "net": net, "arm": arm}
-        lost = _beside(result, {**at, "score": _SWAPPED}, {**at, "score": _TRAINED})
+        lost = _beside(result, {**at, "score": _TRAINED}, {**at, "score": _SWAPPED})
         parts.append(f"{arm} {_percent(trained)} and {_percent(other)}")
         if not trained.low > chance:
             untold.append(arm)
@@ -88,13 +88,13 @@ def _swap(result: xr.Dataset, task: str) -> Iterator[str]:
         first, second = (result.here_by_seed.sel({**at, "score": score}).values for score in (_TRAINED, _SWAPPED))
         if np.array_equal(first, second, equal_nan=True):
             same.append(arm)
-        elif lost.differs and lost.mean < 0:
+        elif lost.differs and lost.mean > 0:
             lower.append((arm, lost))
     if not parts:
         return
+    falls = [f"{arm} (by {lost.formatted(decimals=1)} points)" for arm, lost in lower]
     told = (
-        f"Accuracy falls with {joined(f'{arm} (by {_points(lost)} points)' for arm, lost in lower)}{_alone(result)}: "
-        f"these networks go by {task}."
+        f"Accuracy falls with {joined(falls)}{_alone(result)}: these networks go by {task}."
         if lower
         else f"That it falls is shown for no kind of network{_alone(result)}."
     )

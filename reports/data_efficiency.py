@@ -155,7 +155,7 @@ def _draw_levels(result: xr.Dataset) -> Figure:
                 published = result.published.sel(size=sizes, schedule=schedule, arm=arm, score=score)
                 panel.plot(counts, published, marker, color="black", fillstyle="none", markersize=5)
             panel.set_xscale("log")
-            panel.set_xticks(counts, [f"{count:,}" for count in counts], minor=False)
+            panel.set_xticks(counts, [f"{count:,.0f}" for count in counts], minor=False)
             panel.set_xticks([], minor=True)
             sns.despine(ax=panel)
         row[0].set_ylabel(f"{name} (%)", fontsize=8)

@@ -169,7 +169,7 @@ def _steps(result: xr.Dataset) -> str:
     told = f" Part of what few pairs cost {joined(better)} is a matter of few steps." if better else ""
     return (
         f"{sizes[0]:,} pairs with as many steps as {sizes[-1]:,} change the share, in points: {' and '.join(parts)}."
-        f"{told}"
+        f"{told}{_alone(result)}"
     )
 
 
@@ -198,7 +198,10 @@ def _baselines(result: xr.Dataset) -> str:
         parts.append(f"{net} {_percent(after)}, untrained {_percent(before)} ({told})")
     if not parts:
         return ""
-    return f"Pixels accept {written(pixels.mean, 1)} % of other pairs; with {sizes[-1]:,} pairs, {'; '.join(parts)}."
+    return (
+        f"Pixels accept {written(pixels.mean, 1)} % of other pairs; with {sizes[-1]:,} pairs, {'; '.join(parts)}"
+        f"{_alone(result)}."
+    )
 
 
 def _kinds(result: xr.Dataset) -> str:
@@ -218,7 +221,7 @@ def _kinds(result: xr.Dataset) -> str:
         return ""
     return (
         f"Pairs of one photograph − pairs of two, accepted with {sizes[-1]:,} training pairs, in points: "
-        f"{'; '.join(parts)}."
+        f"{'; '.join(parts)}{_alone(result)}."
     )
 
 

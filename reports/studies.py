@@ -126,7 +126,7 @@ def comparison_table(result: xr.Dataset) -> pd.DataFrame:
     ]
     table.insert(list(table.columns).index("here"), "here ± 95 %", pd.Series(by_seed, dtype=object))
     table = table.drop(columns="here").rename(columns={"here_sd": "sd"})
-    return table if table.published.notna().any() else table.drop(columns=["published", "difference"])
+    return table.drop(columns=[name for name in ("published", "difference") if table[name].isna().all()])
 
 
 def _errors(result: xr.Dataset) -> xr.DataArray:
@@ -165,16 +165,17 @@ def _add_numbers(section: Section, result: xr.Dataset) -> None:
     digits = 1 if units == "%" else _decimals(table)
     section.add_paragraph(_agreement(table, units, digits))
     spread = "standard deviation over seeds"
-    if table.seeds.nunique() == 1:
-        n_seeds = int(table.seeds.iloc[0])
+    n_seeds = table.seeds.max()
+    if (table.seeds[table.seeds > 0] == n_seeds).all():
         spread += f" ({n_seeds} {'seeds' if n_seeds > 1 else 'seed'} each)"
         table = table.drop(columns="seeds")
     single = "; of one, over images" if bool(np.isfinite(_errors(result)).any()) else ""
     section.add_table(
         table,
-        caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: as published, and here as the mean "
-        f"over seeds with its 95 % t interval (of two seeds, both values{single}), and the {spread}. A "
-        "dash: not published, not measured, or of one seed, which has no spread.",
+        caption=f"{quantity.capitalize()}{'' if units == '1' else f' ({units})'}: "
+        f"{'as published, and here as ' if 'published' in table else ''}the mean over seeds with its 95 % t interval "
+        f"(of two seeds, both values{single}), and the {spread}. A dash: not published, not measured, or of one seed, "
+        "which has no spread.",
         name=f"{result.attrs['analysis']}-published-and-here",
         digits=digits,
         formats={str(column): "d" for column in table if pd.api.types.is_integer_dtype(table[column])},

@@ -60,8 +60,9 @@ STUDY = Study(
         "a linear layer; AdamW on a one-cycle schedule.",
         "Videos (a folder of frames): clips of 16 frames; in training one of each video in an epoch, at a drawn place "
         "in time, cut to a square at a corner or in the middle, of one of five scales, mirrored or not. Accuracy of "
-        "clips: about three a video, of its middle; of videos: the mean of the class scores of its clips. A fifth of "
-        "the training videos is kept to choose the epoch and, in the preset paper, the learning rate.",
+        "clips: about three a video, of its middle; of videos: the mean of the class scores of its clips. About a "
+        "fifth of the training videos (3 of 18 groups of UCF101) is kept to choose the epoch and, in the preset paper, "
+        "the learning rate.",
         "Preset paper: UCF101 or HMDB51, ResNet-18, 34 and 50, clips of 112×112, 150 epochs of SGD (learning rate "
         "0.1, a tenth where the validation loss has not fallen for 10 epochs, momentum and dampening 0.9, weight decay "
         "10⁻³, batches of 32).",

@@ -215,21 +215,19 @@ def _measure_all(
 ) -> xr.Dataset:
     """Train the networks, and test each when it is done."""
     steps = chosen.steps or _EPOCHS * max(len(views.training) // chosen.batch_size, 1)
-    key = [(seed, name) for seed in range(chosen.seeds) for name in chosen.arms]
     total = steps * chosen.seeds * sum(ARMS[name].longer for name in chosen.arms)
     measured = []
     with training_bar(STUDY.name, total, progress) as done, side_by_side(device) as pool:
-        # Made here, since the random state is shared by all threads.
-        models = [
-            make_net(chosen.net, ARMS[name], n_classes=n_classes, seed=seed, width=chosen.width) for seed, name in key
-        ]
-        jobs = [
-            pool.submit(_train, model, ARMS[name], views, chosen, steps, seed, device, done)
-            for (seed, name), model in zip(key, models, strict=True)
-        ]
-        for (seed, _), model, job in zip(key, models, jobs, strict=True):
-            job.result()
-            measured.append(_measure(model, views, seed, device, with_aps=chosen.net == LARGE_NET))
+        for seed in range(chosen.seeds):  # one seed's networks at a time are kept in memory
+            jobs = []
+            for arm in (ARMS[name] for name in chosen.arms):
+                # Made here, since the random state is shared by all threads.
+                model = make_net(chosen.net, arm, n_classes=n_classes, seed=seed, width=chosen.width)
+                jobs.append((model, pool.submit(_train, model, arm, views, chosen, steps, seed, device, done)))
+            for model, job in jobs:
+                job.result()
+                measured.append(_measure(model, views, seed, device, with_aps=chosen.net == LARGE_NET))
+                model.to("cpu")
     return on_dims(measured, {"seed": range(chosen.seeds), "data_set": [data], "arm": list(chosen.arms)})
 
 

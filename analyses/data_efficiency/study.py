@@ -45,7 +45,8 @@ STUDY = Study(
         "decay 10⁻⁴, batches of 256, 90 epochs, a tenth of the rate every 30. Tested: the middle 224 of 256 pixels.",
         "Equal epochs, as published, give fewer images fewer steps: 90 epochs are 450,000 steps on all images and "
         "17,600 on 50 a class. Equal steps give each subset as many steps as all images get.",
-        "Subsets are nested, and drawn anew for each seed; all arms of a seed see the same images.",
+        "The size of a subset is its number of images of each class. Subsets are nested, and drawn anew for each seed; "
+        "all arms of a seed see the same images. S: S-Conv, which pads with zeros; F: F-Conv, which pads fully.",
         "Elsewhere: the test images where no training image stood. Small images stand on canvases of 32×32 pixels, in "
         "training in the upper part, elsewhere in the lower one, at any column. Large ones stand at half their size in "
         "the four corners of a canvas of the mean colour.",
@@ -89,6 +90,7 @@ _PUBLISHED = {
 _AS_PUBLISHED = Recipe(rate=0.1, momentum=0.9, weight_decay=1e-4, drops=(1 / 3, 2 / 3))
 _EPOCHS = 90
 _FROM_FOLDER = (10, 50, 200)  # images a class of the preset quick
+_MOST_TESTED = 2_000
 _SHOWN = 3
 
 
@@ -212,7 +214,7 @@ def _shown_images(images: str | Path | None, preset: str, chosen: Preset) -> tup
         return digits_on_canvases(chosen.n_training, chosen.n_test), chosen.sizes
     if preset == "paper":
         return files(images, torch.get_num_threads()), chosen.sizes
-    return small_folder(images, None), _FROM_FOLDER
+    return small_folder(images, _MOST_TESTED), _FROM_FOLDER
 
 
 def _named(size: int | None) -> str:

@@ -17,6 +17,7 @@ from probe.analyses.data.splits import Split, open_splits, read_splits
 from probe.analyses.predictions import predict, predicted_classes
 from probe.errors import ImagesError
 from probe.images.canvases import place_at
+from probe.images.numbering import evenly_spaced
 from probe.images.rows import Transform
 from probe.reading.options import Options
 
@@ -158,9 +159,10 @@ def digits_on_canvases(n_training: int | None, n_test: int | None) -> OnCanvases
     return OnCanvases(parts[0], parts[1], 10, "digits")
 
 
-def small_folder(images: str | Path, n_test: int | None) -> OnCanvases:
+def small_folder(images: str | Path, most_tested: int) -> OnCanvases:
     """Return the images of a folder such as CIFAR-10 at 16×16 pixels, normalised, so that canvases are their mean."""
-    training, test, classes = read_splits(images, size=_IMAGE, counts=(None, n_test), where="CIFAR-10")
+    training, test, classes = read_splits(images, size=_IMAGE, counts=(None, None), where="CIFAR-10")
+    test = test[evenly_spaced(len(test), most_tested)]
     deviation, mean = torch.std_mean(training.images, dim=(0, 2, 3), keepdim=True)
     parts = [Split((part.images - mean) / deviation, part.labels) for part in (training, test)]
     return OnCanvases(parts[0], parts[1], len(classes), "folder")

@@ -47,8 +47,9 @@ STUDY = Study(
     "Absolute Spatial Location”, CVPR 2020, the experiment on image shifts; numbers from the README of its code, where "
     "both scores are higher for F-Conv than for S-Conv in 8 of 8 comparisons, and highest for F-Conv with BlurPool.",
     protocol=(
-        "S-Conv pads each map with half a kernel of zeros, F-Conv with a kernel less one pixel. Of each there is a "
-        "version with BlurPool, (1, 2, 1) / 4, before all sub-sampling but that of the first convolution.",
+        "S-Conv (S) pads each map with half a kernel of zeros, F-Conv (F) with a kernel less one pixel. Of each there "
+        "is a version with BlurPool (S+B, F+B), (1, 2, 1) / 4, before all sub-sampling but that of the first "
+        "convolution.",
         "As published (preset paper): ResNet-18 to 101 from scratch on 200 classes of ImageNet, windows of 224 "
         "pixels of any size and place, mirrored; SGD 0.1, momentum 0.9, weight decay 10⁻⁴, batches of 256, 90 "
         "epochs, a tenth of the rate every 30.",

@@ -177,7 +177,7 @@ def estimate(
         What the mean can be at all.
     errors
         Standard error of each value over images, with so many `degrees` of freedom. It gives the interval of a single
-        value, which has no spread.
+        value, which has no spread. It is 0 for shares of 0 and 1, which have no error, and gives none.
 
     Examples
     --------
@@ -190,7 +190,8 @@ def estimate(
     is_known = np.isfinite(given)
     known = given[is_known]
     if known.size == 1 and errors is not None:
-        half = float(half_width(float(np.ravel(errors)[is_known][0]), max(degrees, 1)))
+        error = float(np.ravel(errors)[is_known][0])
+        half = float(half_width(error, max(degrees, 1))) if error > 0 else np.nan
         return Estimate(float(known[0]), half, 1, within=within)
     if known.size < 2:
         return Estimate(float(known[0]) if known.size else np.nan, np.nan, known.size, within=within)

@@ -192,3 +192,12 @@ def test_the_full_protocol_is_the_published_one():
 def test_wrong_arguments_are_told(given, message):
     with pytest.raises(ArgumentError, match=message):
         run(**given, progress=False)
+
+
+def test_what_swapping_costs_is_told_as_a_fall(result):
+    changed = result.copy(deep=True)
+    at = {"data_set": "time", "net": "small", "arm": "S-Conv"}
+    for score, accuracies in (("as trained", [95.0, 96.0]), ("swapped", [62.0, 60.0])):
+        changed.here_by_seed.loc[{**at, "score": score}] = accuracies
+    (told,) = (sentence for sentence in findings(changed) if "half of the clip" in sentence)
+    assert "Accuracy falls with S-Conv (by 34.5 (33.0 and 36.0) points)" in told

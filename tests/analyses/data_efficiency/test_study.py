@@ -165,9 +165,10 @@ def write(folder, size, counts):
 
 def test_a_folder_of_small_images_needs_enough_of_each_class(tmp_path):
     write(tmp_path, (32, 32), {"train": 12, "test": 4})
-    shown = small_folder(tmp_path, None)
+    shown = small_folder(tmp_path, 2_000)
     assert shown.training.images.shape == (24, 3, 16, 16) and shown.n_classes == 2
     torch.testing.assert_close(shown.training.images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    assert small_folder(tmp_path, 2).held_out.labels.tolist() == [0, 1]  # evenly spaced over the classes
     with pytest.raises(ImagesError, match="class 0 has 12 of training, 50 needed"):
         run(images=tmp_path, progress=False)
 

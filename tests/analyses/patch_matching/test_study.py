@@ -62,6 +62,11 @@ def test_few_steps_are_blamed_only_where_few_pairs_cost_something(result, with_m
     assert any("Part of what few pairs cost" in sentence for sentence in findings(changed)) == is_told
 
 
+def test_of_one_network_each_no_sentence_keeps_silent_of_the_error(result):
+    compared = [one for one in findings(result.isel(seed=[0])) if "points: " in one or one.startswith("Pixels accept")]
+    assert len(compared) > 4 and all("of one network each, without an error" in one for one in compared)
+
+
 @pytest.mark.parametrize(("pairs", "is_told"), [(0, False), (16, True)])
 def test_only_trained_networks_are_said_to_have_collapsed(result, pairs, is_told):
     changed = result.copy(deep=True)

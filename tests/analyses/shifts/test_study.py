@@ -186,7 +186,7 @@ def test_the_page_of_a_given_model_tells_what_its_copies_change(given, undrawn):
     assert "full (−3" in less and "blur" not in less
     page = build(found).html()
     assert "No published numbers are at hand" in page
-    assert "The model is not trained" in page and "epoch" not in page
+    assert "The model is not trained" in page and "epoch" not in page and "as published" not in page
 
 
 def test_the_table_of_a_given_model_has_its_errors_over_images(given):

@@ -50,6 +50,14 @@ def test_a_single_value_differs_unless_it_is_negligible():
     assert not estimate(np.array([np.nan])).differs
 
 
+def test_a_single_value_has_the_interval_of_its_own_error():
+    one = estimate(np.array([np.nan, 80.0]), (0, 100), errors=np.array([np.nan, 2.0]), degrees=99)
+    assert one.half_width == pytest.approx(2 * scipy.stats.t.ppf(0.975, 99)) and one.count == 1
+    assert np.isnan(estimate(np.array([100.0]), errors=np.array([0.0]), degrees=99).half_width)
+    several = np.array([79.0, 80.0, 81.0])
+    assert estimate(several, errors=np.ones(3), degrees=99) == estimate(several)
+
+
 def test_a_share_keeps_its_interval_within_what_it_can_be():
     assert str(estimate(np.array([90.0, 99.0, 99.0]), (0, 100))) == "96 (83 to 100)"
     assert str(estimate(np.array([50.0, 51.0, 52.0]), (0, 100))) == "51.0\u00a0±\u00a02.5"
