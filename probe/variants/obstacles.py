@@ -98,7 +98,7 @@ def _pads(module: nn.Module, padding: str, axes: Collection[str]) -> bool:
         return _reaches_out(sides_of(module), axes)
     amount: Any = getattr(module, "padding", 0)
     if isinstance(module, _PADDING):
-        return _reaches_out(amount, axes)
+        return _lengthens(amount, axes)
     return _is_padding(_along(amount, n_axes, axes))
 
 
@@ -115,6 +115,12 @@ def _along(setting: Any, n_axes: int, axes: Collection[str]) -> Any:
 
 def _reaches_out(sides: Sequence[Any], axes: Collection[str]) -> bool:
     return any(not _are_all(0, amounts) for axis, amounts in sides_along(sides).items() if axis in axes)
+
+
+def _lengthens(sides: Sequence[Any], axes: Collection[str]) -> bool:
+    """Tell whether padding lengthens a map at some side; amounts below 0 cut it."""
+    amounts = [amount for axis, both in sides_along(sides).items() if axis in axes for amount in both]
+    return any(not isinstance(amount, int) or amount > 0 for amount in amounts)
 
 
 def _is_padding(amount: Any) -> bool:
@@ -160,7 +166,7 @@ def _call_pads(node: torch.fx.Node, padding: str, axes: Collection[str], n_axes:
     if function is functional.pad:
         amounts: Any = _argument(node, 1, "pad")
         # The last axes come first, and channels after those of the map.
-        return not isinstance(amounts, tuple | list) or _reaches_out(amounts[: 2 * n_axes], axes)
+        return not isinstance(amounts, tuple | list) or _lengthens(amounts[: 2 * n_axes], axes)
     if padding == "partial" and function in (*_POOLING_FUNCTIONS, *_ADAPTIVE_FUNCTIONS):
         return False
     own_axes = 3 if "3d" in getattr(function, "__name__", "") else 2

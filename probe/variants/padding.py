@@ -221,21 +221,7 @@ def _warn_of_rest(
     found = _found_by_rolling(model, axes, images) if padding != "zeros" else Findings()
     if not is_traced and found.not_tried:
         reasons[""] = reasons[""] or "torch.fx cannot trace it, so padding in its code would go unseen"
-    behind: list[str] = []
-    for name, function in found.padding.items():
-        layer = model.get_submodule(name)
-        if not is_convertible(layer):
-            # Under partial padding nothing is to be said of pooling.
-            if not (padding == "partial" and "pool" in function):
-                reasons[name] = reasons.get(name) or f"{function} in its code"
-        elif not obstacle(layer, "circular", axes):
-            # It was converted, so it moves with what it is given. Others were not, and were told of as they are.
-            behind.append(name)
-    is_explained = bool(found.otherwise) or any(
-        reason and not is_convertible(model.get_submodule(name)) for name, reason in reasons.items()
-    )
-    for name in [] if is_explained else behind:
-        reasons[name] = reasons.get(name) or "given maps that do not move with the image, as by padding before it"
+    _add_what_the_trial_found(model, padding, axes, found, reasons)
     parts = [listed("not converted", reasons)]
     if padding == "circular":
         parts.append(listed("positions are told apart otherwise than by padding", found.otherwise))
@@ -246,6 +232,23 @@ def _warn_of_rest(
             )
     if any(parts):
         warnings.warn(f"padding={padding!r}: {'. '.join(filter(None, parts))}.", ProbeWarning, stacklevel=3)
+
+
+def _add_what_the_trial_found(
+    model: nn.Module, padding: str, axes: Collection[str], found: Findings, reasons: dict[str, str]
+) -> None:
+    """Add to the reasons by name of the layer those of which a trial under circular padding tells."""
+    layers = {name: model.get_submodule(name) for name in (*reasons, *found.padding)}
+    for name, function in found.padding.items():
+        # Under partial padding nothing is to be said of pooling.
+        if not is_convertible(layers[name]) and not (padding == "partial" and "pool" in function):
+            reasons[name] = reasons.get(name) or f"{function} in its code"
+    if found.otherwise or any(reason and not is_convertible(layers[name]) for name, reason in reasons.items()):
+        return
+    # Slices and copies are judged with what is made of them: converted layers themselves move with what they are given.
+    for name in found.padding:
+        if is_convertible(layers[name]) and not obstacle(layers[name], "circular", axes):
+            reasons[name] = reasons.get(name) or "given maps that do not move with the image, as by padding before it"
 
 
 def _found_by_rolling(model: nn.Module, axes: Collection[str], images: Tensor | None) -> Findings:

@@ -23,8 +23,8 @@ from probe.axes import AXES, axes_of_size
 from probe.errors import ModelError
 from probe.models.blueprint import blueprint, reason_of
 from probe.models.copies import copied
-from probe.models.first_layers import first_convolution
 from probe.models.geometry import along_each
+from probe.models.kinds import is_convolution
 from probe.models.loan import borrowed, resolve_device
 from probe.models.marks import is_marked, mark, marked_in, name_of, tensors_in
 from probe.models.modules import module_names, running_layer
@@ -145,7 +145,7 @@ class _NotTriedError(Exception):
 def _image_of(model: nn.Module, device: torch.device, axes: Collection[str]) -> Tensor:
     """Return an image or clip of noise of the first size at which all maps are whole parts of it."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    first = first_convolution(model)
+    first = next(filter(is_convolution, model.modules()), None)
     n_channels = 3 if first is None else first.in_channels
     lengths = _FRAMES if first is not None and len(first.kernel_size) == 3 else (None,)
     try:

@@ -104,3 +104,17 @@ def test_code_is_listed_if_it_pads_along_the_axes(name):
 def test_the_code_of_a_class_that_is_converted_is_its_own():
     assert padding_in_code(nn.Sequential(Sub(1, 1, 3, padding=1)), "circular", SPACE) == []
     assert padding_in_code(nn.Sequential(Own(1, 1, 3)), "circular", SPACE)
+
+
+class Cut(nn.Module):
+    def forward(self, x):
+        return functional.pad(x, (-1, -1, -2, 0))
+
+
+@pytest.mark.parametrize("cut", [nn.ZeroPad2d(-1), Cut()])
+def test_padding_below_0_cuts_and_pads_nothing(cut):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), cut)
+    assert obstacle(cut, "circular") == ""
+    assert padding_in_code(net, "circular", SPACE) == []
+    assert padding_in_code(nn.Sequential(net, nn.ZeroPad2d((1, -1, 0, 0))), "circular", ["row"]) == []
+    assert obstacle(nn.ZeroPad2d((1, -1, 0, 0)), "circular") == "ZeroPad2d"

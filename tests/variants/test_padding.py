@@ -408,6 +408,13 @@ def test_padding_by_slices_and_copies_is_found_at_the_layer_behind_it(padding, w
     assert listed_by(ShiftsByHand(way), padding) == expected
 
 
+def test_a_model_that_begins_with_a_transposed_convolution_is_tried():
+    net = nn.Sequential(nn.ConvTranspose2d(5, 4, 4, 2, 1), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_padding(net, "circular")
+
+
 def test_a_block_that_records_its_settings_is_not_listed():
     class Block(nn.Sequential):
         kernel_size, padding = 3, 1
