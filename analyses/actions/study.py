@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from probe.analyses.actions.cases import PRESETS, TEST_SEED, Preset, keep_videos, n_classes_of, on_digits, on_videos
+from probe.analyses.actions.clips import middle_clip
 from probe.analyses.actions.digits import TASKS, task_clips
 from probe.analyses.actions.nets import ARMS, SMALL
 from probe.analyses.actions.numbers import (
@@ -22,7 +23,6 @@ from probe.analyses.actions.numbers import (
     published_numbers,
 )
 from probe.analyses.actions.training import Splits
-from probe.analyses.actions.videos import middle_clip
 from probe.analyses.data.digits import load_digits
 from probe.analyses.data.shown import keep_shown
 from probe.analyses.studies import Study, choose_preset, study_result

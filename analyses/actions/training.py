@@ -10,7 +10,8 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from probe.analyses.actions.videos import Videos, middle_clip, scored_starts, training_clips, whole_starts
+from probe.analyses.actions.clips import middle_clips, scored_starts, training_clips, whole_starts
+from probe.analyses.actions.videos import Videos
 from probe.analyses.training import ONE_CYCLE, take_steps
 
 __all__ = ["Schedule", "Splits", "score_clips", "score_videos", "train_on_videos"]
@@ -103,6 +104,8 @@ def train_on_videos(
         plateau = ReduceLROnPlateau(optimiser, factor=_FACTOR, patience=_PATIENCE)
     else:
         optimiser, by_step = ONE_CYCLE.start(model, schedule.epochs * n_steps)
+    workers = _WORKERS if schedule.is_published else 0
+    tested_with: dict[str, Any] = {"size": schedule.size, "device": device, "workers": workers}
     curves: tuple[list[float], list[float]] = ([], [])
     scores: dict[str, Any] = {}
     for epoch in range(schedule.epochs):
@@ -113,46 +116,50 @@ def train_on_videos(
             batch=schedule.batch,
             size=schedule.size,
             seed=seed,
-            workers=_WORKERS if schedule.is_published else 0,
+            workers=workers,
         )
         take_steps(model, clips, optimiser, schedule=by_step, done=done)
-        loss, accuracy = score_clips(model, splits.validation, size=schedule.size, device=device)
-        _, tested = score_clips(model, splits.test, size=schedule.size, device=device)
+        loss, accuracy = score_clips(model, splits.validation, **tested_with)
+        _, tested = score_clips(model, splits.test, **tested_with)
         if plateau is not None:
             plateau.step(loss)
         is_chosen, is_last = accuracy > max(curves[0], default=-1.0), epoch == schedule.epochs - 1
         curves[0].append(accuracy)
         curves[1].append(tested)
         if is_chosen or is_last:
-            of_videos = score_videos(model, splits.test, size=schedule.size, device=device)
+            of_videos = score_videos(model, splits.test, **tested_with)
             for name in [name for name, wanted in (("chosen", is_chosen), ("last", is_last)) if wanted]:
                 scores |= {f"clips, {name} epoch": tested, f"videos, {name} epoch": of_videos}
     model.cpu()
     return {**scores, "clips, best epoch": max(curves[1]), "by_epoch": list(curves)}
 
 
-def score_clips(model: nn.Module, videos: Videos, *, size: int, device: torch.device) -> tuple[float, float]:
+def score_clips(
+    model: nn.Module, videos: Videos, *, size: int, device: torch.device, workers: int = 0
+) -> tuple[float, float]:
     """Return the mean cross-entropy over about three clips of each video, and their accuracy in per cent."""
-    logits = _logits(model, videos, [scored_starts(videos.length(index)) for index in range(len(videos))], size, device)
+    starts = [scored_starts(videos.length(index)) for index in range(len(videos))]
+    logits = _logits(model, videos, starts, size, device, workers)
     labels = torch.tensor(videos.labels).repeat_interleave(torch.tensor([len(own) for own in logits]))
     scores = torch.cat(logits)
     accuracy = 100 * float((scores.argmax(dim=1) == labels).double().mean())
     return float(functional.cross_entropy(scores, labels)), accuracy
 
 
-def score_videos(model: nn.Module, videos: Videos, *, size: int, device: torch.device) -> float:
+def score_videos(model: nn.Module, videos: Videos, *, size: int, device: torch.device, workers: int = 0) -> float:
     """Return the accuracy of videos, by the mean probability over clips that cover each, in per cent."""
-    logits = _logits(model, videos, [whole_starts(videos.length(index)) for index in range(len(videos))], size, device)
+    starts = [whole_starts(videos.length(index)) for index in range(len(videos))]
+    logits = _logits(model, videos, starts, size, device, workers)
     predicted = torch.stack([own.softmax(dim=1).mean(dim=0).argmax() for own in logits])
     return 100 * float((predicted == torch.tensor(videos.labels)).double().mean())
 
 
-def _logits(model: nn.Module, videos: Videos, starts: Sequence[range], size: int, device: torch.device) -> list[Tensor]:
+def _logits(
+    model: nn.Module, videos: Videos, starts: Sequence[range], size: int, device: torch.device, workers: int
+) -> list[Tensor]:
     """Return the class scores of the clips of each video, shape (clip, class)."""
-    asked = [(index, start) for index, own in enumerate(starts) for start in own]
-    found = []
+    places = [(index, start) for index, own in enumerate(starts) for start in own]
+    clips = middle_clips(videos, places, batch=_AT_ONCE, size=size, workers=workers)
     with torch.no_grad():
-        for first in range(0, len(asked), _AT_ONCE):
-            clips = [middle_clip(videos, *one, size=size) for one in asked[first : first + _AT_ONCE]]
-            found.append(model(torch.stack(clips).to(device)).cpu())
+        found = [model(batch.to(device)).cpu() for batch in clips]
     return list(torch.cat(found).split([len(own) for own in starts]))

@@ -1,8 +1,8 @@
-"""Videos as folders of frames: which are for what, and the clips that are taken of them."""
+"""Videos as folders of frames, and which of them are for training, validation and test."""
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,30 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
 
 from probe.errors import ImagesError
 from probe.images.clips import Clips
 from probe.images.folders import Unreadable
 from probe.reading.memory import check_memory
 
-__all__ = [
-    "LENGTH",
-    "Videos",
-    "clip_places",
-    "middle_clip",
-    "read_splits",
-    "scored_starts",
-    "training_clips",
-    "whole_starts",
-]
+__all__ = ["LENGTH", "Videos", "read_splits", "resized"]
 
 LENGTH = 16
 """Frames of a clip."""
 
-_SCALES = (1.0, 0.84, 0.71, 0.59, 0.5)  # of the short side
-_CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
-_MEAN = (114.7748, 107.7354, 99.4750)  # of the frames of ActivityNet, which the published code takes from all
 _GROUP = re.compile(r"_g(\d+)_")
 _HELD_OUT = 5  # one group in so many is for validation
 _MOST_NAMED = 5
@@ -112,7 +99,7 @@ class Videos:
         kept = []
         for index in range(len(self)):
             frames = self.frames(index, range(self.length(index)))
-            small = _resized(frames, _small_size(frames, short_side))
+            small = resized(frames, _small_size(frames, short_side))
             kept.append(small.clamp(0, 255).round().byte().permute(1, 2, 3, 0).numpy())
         return Videos(self.source, self.numbers, self.labels, kept)
 
@@ -132,7 +119,7 @@ def _small_size(frames: np.ndarray, short_side: int) -> tuple[int, int]:
     return max(short_side, round(height * scale)), max(short_side, round(width * scale))
 
 
-def _resized(frames: np.ndarray, size: tuple[int, int]) -> Tensor:
+def resized(frames: np.ndarray, size: tuple[int, int]) -> Tensor:
     """Bring frames to a size, shape (3, frame, row, column), from 0 to 255."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     return functional.interpolate(pixels, size, mode="bilinear", antialias=True).transpose(0, 1)
@@ -226,98 +213,3 @@ def _annotated(folder: Path) -> tuple[Videos, Videos]:
         for subset in ("training", "validation")
     )
     return training, test
-
-
-def clip_places(start: int, length: int) -> list[int]:
-    """Return the frames of the clip that begins at `start`; a clip that runs out of frames begins anew.
-
-    Examples
-    --------
-    >>> clip_places(3, 8)
-    [3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 3]
-    """
-    found = range(start, min(start + LENGTH, length))
-    return [found[place % len(found)] for place in range(LENGTH)]
-
-
-def scored_starts(length: int) -> range:
-    """Return where the clips begin whose accuracy is published: about three, of short videos more.
-
-    Examples
-    --------
-    >>> [len(scored_starts(length)) for length in (480, 48, 40, 29, 20, 17)]
-    [3, 3, 4, 5, 10, 16]
-    """
-    step = max(1, -(-(length - 1 - LENGTH) // 2))
-    return range(0, max(length - 1, 1), step)
-
-
-def whole_starts(length: int) -> range:
-    """Return where the clips begin that together make the scores of a video, without overlap."""
-    return range(0, max(length - 1, 1), LENGTH)
-
-
-def middle_clip(videos: Videos, index: int, start: int, *, size: int) -> Tensor:
-    """Return the central square of a clip, shape (3, frame, size, size)."""
-    frames = videos.frames(index, clip_places(start, videos.length(index)))
-    return _cut(frames, _CORNERS[0], 1.0, size)
-
-
-class _TrainingClips(Dataset[tuple[Tensor, int]]):
-    """Clips drawn anew from (seed, visit, video), by (visit, video)."""
-
-    def __init__(self, videos: Videos, size: int, seed: int) -> None:
-        self.videos, self.size, self.seed = videos, size, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        visit, index = key
-        random = np.random.default_rng((self.seed, visit, index))
-        length = self.videos.length(index)
-        start = int(random.integers(max(length - LENGTH, 0) + 1))
-        frames = self.videos.frames(index, clip_places(start, length))
-        corner, scale = _CORNERS[random.integers(len(_CORNERS))], _SCALES[random.integers(len(_SCALES))]
-        clip = _cut(frames, corner, scale, self.size)
-        return clip.flip(3) if random.random() < 0.5 else clip, self.videos.labels[index]
-
-
-def training_clips(
-    videos: Videos, *, visits: Sequence[int], batch: int, size: int, seed: int, workers: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of clips, one of each video in every visit, in a random order.
-
-    Each is a run of frames that is drawn, cut to a square at a corner or in the middle, of one of five scales, and
-    mirrored or not.
-
-    Parameters
-    ----------
-    videos
-        To train on.
-    visits
-        Numbers of the visits; what is drawn depends on `seed`, visit and video alone.
-    batch, size
-        Clips of a batch, and their rows and columns.
-    seed
-        Of the draws.
-    workers
-        Processes that read.
-    """
-    orders = [
-        [(visit, int(index)) for index in np.random.default_rng((seed, visit)).permutation(len(videos))]
-        for visit in visits
-    ]
-    batches = [order[start : start + batch] for order in orders for start in range(0, len(order), batch)]
-    yield from DataLoader(
-        _TrainingClips(videos, size, seed),
-        batch_sampler=batches,
-        num_workers=workers,
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def _cut(frames: np.ndarray, corner: tuple[float, float], scale: float, size: int) -> Tensor:
-    """Cut a square, with `corner` from (0, 0), upper left, to (1, 1), and its side in short sides of the frames."""
-    height, width = frames.shape[1:3]
-    side = int(min(height, width) * scale)
-    top, left = round(corner[0] * (height - side)), round(corner[1] * (width - side))
-    clip = _resized(frames[:, top : top + side, left : left + side], (size, size))
-    return clip - torch.tensor(_MEAN)[:, None, None, None]

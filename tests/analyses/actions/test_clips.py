@@ -10,16 +10,9 @@ from scipy.ndimage import center_of_mass
 from scipy.stats import chisquare
 
 from probe.analyses.actions import digits
+from probe.analyses.actions.clips import clip_places, middle_clip, scored_starts, training_clips, whole_starts
 from probe.analyses.actions.digits import DIRECTIONS, FRAMES, move_digits, shuffled, swapped, task_clips
-from probe.analyses.actions.videos import (
-    LENGTH,
-    clip_places,
-    middle_clip,
-    read_splits,
-    scored_starts,
-    training_clips,
-    whole_starts,
-)
+from probe.analyses.actions.videos import LENGTH, read_splits
 from probe.analyses.data.digits import load_digits
 from probe.errors import ImagesError, TooLargeError
 

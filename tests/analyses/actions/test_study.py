@@ -10,11 +10,12 @@ from torch import nn
 
 from probe.analyses.actions import nets, study, training
 from probe.analyses.actions.cases import PRESETS, Case, one_task
+from probe.analyses.actions.clips import middle_clip, scored_starts, whole_starts
 from probe.analyses.actions.digits import task_clips
 from probe.analyses.actions.nets import ARMS, small_clip_net
 from probe.analyses.actions.study import SCORES, run
 from probe.analyses.actions.training import Schedule, Splits, score_clips, score_videos, train_on_videos
-from probe.analyses.actions.videos import middle_clip, read_splits, scored_starts, whole_starts
+from probe.analyses.actions.videos import read_splits
 from probe.analyses.data.digits import load_digits
 from probe.errors import ArgumentError
 from probe.reports.studies import build, findings
@@ -80,6 +81,9 @@ class Brightness(nn.Module):
 def test_clips_and_videos_are_scored_by_their_definitions(folder):  # noqa: F811
     _, _, test, _ = read_splits(folder)
     _, accuracy = score_clips(Brightness(), test, size=8, device=CPU)
+    assert score_clips(Brightness(), test, size=8, device=CPU, workers=2) == score_clips(
+        Brightness(), test, size=8, device=CPU
+    )
     of_clips, of_videos = [], []
     for index, label in enumerate(test.labels):
 
