@@ -83,6 +83,10 @@ def with_erasers(model: nn.Module, erasers: Mapping[str, Eraser]) -> nn.Module:
     >>> net(images)[:, 3:].std().item() > 0.5, without(images)[:, 3:].std().item() < 0.01
     (True, True)
     """
+    if not isinstance(erasers, Mapping):
+        raise ArgumentError(
+            f"erasers: expected {{layer: probe.fit_eraser(statistics, layer)}}, found {type(erasers).__name__}."
+        )
     if not erasers:
         raise ArgumentError("erasers: none is given. Pass {layer: probe.fit_eraser(statistics, layer)}.")
     copy = copied(unwrap(model))

@@ -132,6 +132,8 @@ class _Ablation:
         reference: xr.Dataset | None,
         layout: LayoutOption,
     ) -> None:
+        if not isinstance(channels, Mapping):
+            raise ArgumentError(f"channels: expected {{layer name: channel numbers}}, found {type(channels).__name__}.")
         self._model = unwrap(model)
         self._names = module_names(self._model)
         self._channels, self._mode, self._reference, self._layout = dict(channels), mode, reference, layout

@@ -124,6 +124,7 @@ def fitted_to(
     place = named_layer(statistics, layer)
     names = check_method(statistics, method, targets)
     check_rank(rank)
+    whole_number("seed", seed, 0)
     covariances = covariances_of(statistics, place, stimulus, folds)
     concept = concept_of(statistics, covariances, method, names)
     projection = find_directions(covariances, method, concept=concept, rank=rank, seed=seed)

@@ -157,6 +157,8 @@ def test_an_output_of_another_width_is_an_error(net, eraser):
 def test_what_a_copy_refuses(net, eraser):
     with pytest.raises(ArgumentError, match="none is given"):
         probe.with_erasers(net, {})
+    with pytest.raises(ArgumentError, match=r"erasers: expected \{layer: .*found list"):
+        probe.with_erasers(net, [eraser])
     with pytest.raises(ArgumentError, match="one of 'conv2' was given for 'conv1'"):
         probe.with_erasers(net, {"conv1": eraser})
     with pytest.raises(ArgumentError, match="found list"):

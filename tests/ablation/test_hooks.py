@@ -290,6 +290,7 @@ class Unused(nn.Module):
         ({"used": [1, 1]}, ArgumentError, "1 is given twice"),
         ({"used": [0.5]}, ArgumentError, "expected channel numbers, found 0.5"),
         ({"pool": [0]}, LayerNotFoundError, "pool: its map has a single cell"),
+        (None, ArgumentError, "channels: expected {layer name: channel numbers}, found NoneType"),
         ({"input": [0]}, ArgumentError, "'input' is no layer's output"),
         ({"*use*": [0]}, ArgumentError, "means several layers"),
     ],

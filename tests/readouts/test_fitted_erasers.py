@@ -160,6 +160,7 @@ def test_rolled_and_natural_are_fitted_apart():
         ({"rank": 3}, "'leace' finds at most 2 directions"),
         ({"rank": 0}, "rank=0: expected None or a whole number"),
         ({"rank": True}, "rank=True"),
+        ({"seed": "a"}, "seed='a': expected a whole number of at least 0"),
         ({"method": "iterated", "rank": 3}, "Choose a multiple of 2"),
         ({"method": "iterated", "rank": 10}, "at most 8"),
         ({"method": "iterated", "targets": "cells"}, "'iterated' needs named targets"),
