@@ -200,6 +200,7 @@ def _settings(
     return {
         "model": type(reader.model).__name__,
         "weights_digest": reader.weights_digest,
+        "modules_digest": reader.modules_digest,
         "targets": list(options.target_functions),
         "target_offsets": {
             layer.name: target_offsets(options.target_functions, *layer.size).tolist() for layer in layers

@@ -24,7 +24,7 @@ from probe.models.layers import Layer, LayerSelection, select_layers
 from probe.models.loan import borrowed, resolve_device
 from probe.models.modules import module_names, unwrap
 from probe.models.survey import survey_fast
-from probe.models.weights import weights_digest
+from probe.models.weights import modules_digest, weights_digest
 from probe.reading.options import Options
 from probe.reading.ranks import Share, check_ranks, own_share
 from probe.results import Facts
@@ -128,6 +128,7 @@ class Reader:
         return {
             "model": type(self.model).__name__,
             "weights_digest": self.weights_digest,
+            "modules_digest": self.modules_digest,
             "number of images": self.length,
             "the first image": pixels_digest(self._first.pixels, self._first.numbers),
             **({} if self.image_at is None else _by_name(self.seen)),
@@ -204,6 +205,11 @@ class Reader:
     def weights_digest(self) -> str:
         """Digest of the model's parameters and buffers."""
         return weights_digest(self.model)
+
+    @cached_property
+    def modules_digest(self) -> str:
+        """Digest of the model's modules."""
+        return modules_digest(self.model)
 
     def _prepared(self, images: Tensor, numbers: Sequence[int]) -> Tensor:
         dtype = self._dtype or (images.dtype if images.is_floating_point() else torch.float32)

@@ -49,6 +49,7 @@ class TestMerge:
             ({"positions": 7}, r"cells read of each image differ: None and 7 in \w+ \(None: all\).*positions= a num"),
             ({"layers": "conv1"}, r"merge: conv2 \(4 channels, NCHW\) is in one of the two statistics alone.*layers="),
             ({"net": padded_net(depth=2, width=5)}, r"merge: conv1 \(\d channels, NCHW\) is in one"),
+            ({"net": padded_net("circular", depth=2, width=4)}, "modules_digest differs: '.*' and '.*'"),
             ({"net": padded_net(depth=2, width=4, seed=1)}, "weights_digest differs: '.*' and '.*'"),
         ],
     )  # fmt: skip
