@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from probe.axes import axes_of_size, sized
-from probe.checks import whole_number
+from probe.checks import is_whole, whole_number
 from probe.errors import ArgumentError, ImagesError, noting
 from probe.images.digests import pixels_digest
 from probe.images.shifts import Placements, references_of
@@ -146,7 +146,14 @@ def shift_similarity(
     place = resolve_device(device, model)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     objects = objects.to(place, objects.dtype if parameter is None else parameter.dtype)
-    colour = torch.as_tensor(background, device=objects.device).to(objects)
+    try:
+        colour = torch.as_tensor(background, device=objects.device).to(objects)
+    except (TypeError, ValueError):
+        colour = objects.new_empty(0)
+    if colour.shape not in ((), (1,), objects.shape[1:2]) or not colour.isfinite().all():
+        raise ArgumentError(
+            f"background={background!r}: expected a number, or {objects.shape[1]}, one for each channel."
+        )
     with borrowed(model, place, seed):
         shifted = [Placements(item, size, colour) for item in objects]
         chosen, memory_format = _survey(model, shifted[0], names)
@@ -218,8 +225,8 @@ def _check(objects: Any, frame: int | tuple[int, ...], batch_size: int, n_axes: 
             f"objects: found shape {tuple(objects.shape)}, but the model's first convolution takes {taken}. "
             f"{'Make them clips of one frame: objects[:, :, None].' if n_axes == 3 else 'Pass single frames.'}"
         )
-    size = tuple(frame) if isinstance(frame, Iterable) else (int(frame),) * len(own)
-    if len(size) != len(own):
+    size = tuple(frame) if isinstance(frame, Iterable) else (frame,) * len(own)
+    if len(size) != len(own) or not all(is_whole(side) for side in size):
         raise ArgumentError(f"frame={frame!r}: expected one number for each of {', '.join(axes_of_size(own))}.")
     whole_number("batch_size", batch_size, 1)
     if min(whole - side for whole, side in zip(size, own, strict=True)) < 2:

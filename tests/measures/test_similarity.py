@@ -169,3 +169,15 @@ def test_what_cannot_be_measured_is_refused(options, message):
 def test_an_unknown_layer_is_refused():
     with pytest.raises(probe.errors.LayerNotFoundError, match=r"no layer 'conv9' among .* Did you mean 'conv"):
         shifted(padded_net("zeros"), "conv9")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frame": 13.5}, "frame=13.5: expected one number for each of row, column"),
+        *(({"background": value}, "background=.*one for each channel") for value in ("a", [0.0, 1.0], float("nan"))),
+    ],
+)
+def test_frames_and_backgrounds_that_are_none(options, message):
+    with pytest.raises(probe.ProbeError, match=message):
+        probe.shift_similarity(padded_net(depth=1), OBJECTS, "conv1", progress=False, **{"frame": 13, **options})
