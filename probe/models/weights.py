@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from probe.errors import ArgumentError, ModelError, ProbeWarning
 from probe.models.layouts import tensors_in
+from probe.models.modules import module_names
 
 __all__ = ["is_weight_file", "load_weights", "modules_digest", "weights_digest"]
 
@@ -60,7 +61,10 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def modules_digest(model: nn.Module) -> str:
-    """Return a digest of a model's modules as they print themselves: copies under two paddings share all weights.
+    """Return a digest of a model's modules and their settings: copies under two paddings share all weights.
+
+    Only torch's own classes, and those derived from them without a text of their own, tell their settings: what others
+    print may differ from process to process.
 
     Examples
     --------
@@ -69,8 +73,11 @@ def modules_digest(model: nn.Module) -> str:
     >>> modules_digest(nn.Conv2d(1, 1, 3)) == modules_digest(nn.Conv2d(1, 1, 3, padding=1))
     False
     """
-    # Functions and objects print their addresses, which differ from process to process.
-    return hashlib.sha256(re.sub(r"\b0x[0-9a-fA-F]+", "", repr(model)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for module, name in {model: "", **module_names(model)}.items():
+        tells = str(getattr(type(module).extra_repr, "__module__", "")).partition(".")[0] in ("torch", "probe")
+        digest.update(repr((name, type(module).__qualname__, module.extra_repr() if tells else "")).encode())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

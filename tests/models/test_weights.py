@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+import probe
 from probe.errors import ArgumentError, ModelError, ProbeWarning
-from probe.models.weights import load_weights
+from probe.models.weights import load_weights, modules_digest
 from probe.testing import padded_net
 
 
@@ -255,3 +256,24 @@ def test_a_truncated_file(net, state, file):
 def test_no_file(net, tmp_path):
     with pytest.raises(ArgumentError, match="there is no such file"):
         load_weights(net, tmp_path / "absent.pt", "net")
+
+
+class Unstable(nn.Module):
+    """What it prints of itself is another text in each process."""
+
+    def extra_repr(self):
+        return str(id(self))
+
+
+def test_modules_are_told_apart_by_what_is_the_same_in_every_process():
+    def net(*more):
+        return nn.Sequential(padded_net(depth=2), *more)
+
+    assert modules_digest(net(Unstable())) == modules_digest(net(Unstable())) != modules_digest(net(nn.Identity()))
+    plain = net(nn.MaxPool2d(2))
+    compiled = net(torch.compile(nn.MaxPool2d(2)))
+    digests = [
+        modules_digest(model)
+        for model in (plain, probe.with_padding(plain, "circular"), probe.with_sampling(plain, "polyphase"))
+    ]
+    assert len(set(digests)) == 3 and modules_digest(compiled) == digests[0]
