@@ -45,8 +45,9 @@ def ablate(
 
     Inside the block the channels are replaced, or the eraser applied, wherever the model computes the named outputs;
     nothing else changes.
-    Blocks nest, also on one layer. Gradients flow through what is left. The first forward pass in a block first
-    looks at the layers, with two copies of its first image in evaluation mode.
+    Blocks nest, also on one layer, and so do those of several threads that share the model: give each thread a copy.
+    Gradients flow through what is left. The first forward pass in a block first looks at the layers, with two copies of
+    its first image in evaluation mode.
 
     Parameters
     ----------
