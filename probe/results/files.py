@@ -15,6 +15,7 @@ from probe.results.showing import Result
 
 __all__ = ["check_writable", "load", "save", "write_atomically"]
 
+_TORCH_FILE = b"PK\x03\x04"  # a zip archive
 _OTHER_FORMATS = (".csv", ".html", ".json", ".pdf", ".png", ".pt", ".pth", ".txt", ".xlsx", ".zarr")
 
 
@@ -92,9 +93,13 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Raises
     ------
+    ArgumentError
+        If `path` is none.
     ResultFileError
         If the file is absent, damaged, or no result of probe.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"path: expected that of a result, .nc, found {type(path).__name__}.")
     try:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:
@@ -103,9 +108,10 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         result = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
     except Exception as error:  # netCDF readers raise many kinds for damaged files
         reason = str(error).partition("\n")[0]
-        raise ResultFileError(
-            f"{path}: is damaged or no netCDF file ({reason}). Name the file of a result, .nc, or make it again."
-        ) from error
+        cure = "Name the file of a result, .nc, or make it again."
+        if content.startswith(_TORCH_FILE):
+            cure = "It may be statistics, which probe.Statistics.load reads, or weights."
+        raise ResultFileError(f"{path}: is damaged or no netCDF file ({reason}). {cure}") from error
     if result.attrs.get("schema") != SCHEMA:
         raise ResultFileError(
             f"{path}: is no result of this version of probe: expected the attribute schema={SCHEMA!r}, "

@@ -183,6 +183,14 @@ class TestLoad:
         with pytest.raises(ResultFileError, match=f"{name}: cannot be read: .*{reason}"):
             probe.load(tmp_path / name)
 
+    def test_statistics_and_what_is_no_path_are_told_what_reads_them(self, tmp_path):
+        path = tmp_path / "statistics.pt"
+        torch.save({"n": 1}, path)
+        with pytest.raises(ResultFileError, match=r"It may be statistics, which probe\.Statistics\.load reads"):
+            probe.load(path)
+        with pytest.raises(ArgumentError, match=r"path: expected that of a result, \.nc, found NoneType"):
+            probe.load(None)
+
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
     def test_a_truncated_file(self, share, result, tmp_path, left_as_found):
         path = probe.save(result, tmp_path / "result.nc")
