@@ -4,35 +4,14 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import probe
 from probe.errors import ImagesError, ProbeWarning
-from probe.images.batches import open_images
 from probe.testing import padded_net
-
-GENERATOR = np.random.default_rng(0)
-BYTES = GENERATOR.integers(0, 256, (23, 12, 10, 3), dtype=np.uint8)
-IMAGES = torch.from_numpy(BYTES).permute(0, 3, 1, 2).float() / 255
+from tests.pictures import opened, read_in_order
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def opened(images, **options):
-    defaults = {
-        "batch_size": 4, "num_workers": 0, "transform": None, "input_key": None, "max_images": None,
-        "first_image": 0, "fold_of": lambda number, origin: number % 5,
-    }  # fmt: skip
-    return open_images(images, **(defaults | options))
-
-
-def read(images, **options):
-    """Return the images in the order of their numbers."""
-    pixels = {}
-    for batch in opened(images, **options):
-        pixels |= dict(zip(batch.numbers, batch.pixels, strict=True))
-    return [pixels[number] for number in sorted(pixels)]
 
 
 def layerwise(images, left_as_found):
@@ -92,18 +71,18 @@ class TestDeepGreys:
         images = [Image.fromarray(make(grey)) for grey in greys]
         if guessed:
             with pytest.raises(ImagesError, match=r"so that white may be .* or 65535\. Scale .* in transform="):
-                read(images)
-            scaled = read(images, transform=lambda image: np.asarray(image, dtype=np.float32)[None])
+                read_in_order(images)
+            scaled = read_in_order(images, transform=lambda image: np.asarray(image, dtype=np.float32)[None])
             assert scaled[0].shape == (1, 12, 10)
             return
-        pixels = read(images)
+        pixels = read_in_order(images)
         np.testing.assert_allclose(pixels[2].numpy() * 255, greys[2][None].repeat(3, 0), atol=0.01)
 
     def test_the_brightness_of_images_is_compared_over_the_folder(self, tmp_path):
         for index in range(20):
             Image.fromarray(np.full((12, 10), 200 * (index + 1), np.uint16)).save(tmp_path / f"{index:02}.png")
         with pytest.warns(ProbeWarning, match="white at 4095"):
-            pixels = read(tmp_path)
+            pixels = read_in_order(tmp_path)
         levels = [round(float(image.max() * 255)) for image in pixels]
         assert levels == [round(200 * (index + 1) * 255 / 4095) for index in range(20)]
 
@@ -117,7 +96,7 @@ class TestDeepGreys:
             result = layerwise(tmp_path, left_as_found)
         assert result.attrs["n_images"] == 39
         with pytest.raises(ImagesError, match=r"expected 0 to 1, to 255 or to 65535\. Pass a Dataset that scales"):
-            read([Image.fromarray(grey) if index else Image.open(tmp_path / "17.tif") for index in range(6)])
+            read_in_order([Image.fromarray(grey) if index else Image.open(tmp_path / "17.tif") for index in range(6)])
 
     def test_what_exceeds_the_white_of_the_others_is_named(self, tmp_path, left_as_found):
         for index in range(60):
