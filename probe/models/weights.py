@@ -19,6 +19,7 @@ from probe.models.modules import module_names
 
 __all__ = ["is_weight_file", "load_weights", "modules_digest", "weights_digest"]
 
+_PLAIN = (int, float, str, tuple, list, dict)
 _SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 # What everyone wraps a state dict in; taking it off chooses nothing.
@@ -76,7 +77,11 @@ def modules_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for module, name in {model: "", **module_names(model)}.items():
         tells = str(getattr(type(module).extra_repr, "__module__", "")).partition(".")[0] in ("torch", "probe")
-        digest.update(repr((name, type(module).__qualname__, module.extra_repr() if tells else "")).encode())
+        told = [name, type(module).__qualname__, module.extra_repr() if tells else ""]
+        if type(module).__module__.startswith("probe."):  # layers with another border: torch prints not all of it
+            own = {key: value for key, value in vars(module).items() if key[0] != "_" and key != "training"}
+            told += [f"{key}={value}" for key, value in own.items() if isinstance(value, _PLAIN)]
+        digest.update(repr(told).encode())
     return digest.hexdigest()[:16]
 
 

@@ -277,3 +277,11 @@ def test_modules_are_told_apart_by_what_is_the_same_in_every_process():
         for model in (plain, probe.with_padding(plain, "circular"), probe.with_sampling(plain, "polyphase"))
     ]
     assert len(set(digests)) == 3 and modules_digest(compiled) == digests[0]
+
+
+def test_borders_of_pooling_alone_are_told_apart():
+    net = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(3, 4, 1))
+    copies = [probe.with_padding(net, padding) for padding in ("circular", "reflect", "replicate")]
+    assert len(set(map(modules_digest, [net, *copies]))) == 4
+    assert modules_digest(probe.with_padding(net, "circular")) == modules_digest(copies[0])
+    assert modules_digest(copies[0].train()) == modules_digest(copies[0].eval())
